@@ -1,0 +1,1 @@
+"""Companion programs for use inside hooks."""
