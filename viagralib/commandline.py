@@ -8,13 +8,13 @@ VERBS = ("run", "check", "explain", "test")
 _FLAGS = ("--json", "--verbose", "--version", "--help")
 _WITH_VALUE = ("--dir", "--state")
 HELP = """\
-usage: viagra.py [run] [NAME ...]      bring back what is down; silent when all is well
-       viagra.py check [NAME ...]      look only: one line for each daemon that is not up
+usage: viagra.py [run] [NAME ...]      bring back what is down; silent when all is up
+       viagra.py check [NAME ...]      look only: a line for each daemon that is not up
        viagra.py explain NAME          each candidate process, counted or not, and why
        viagra.py test                  every fault in hooks, facts and permissions
 options:
   --dir DIR      the home, with start.d in it      --json     one JSON document
-  --state DIR    the state directory               --verbose  say what is left alone, too
+  --state DIR    the state directory               --verbose  say what is left alone
   --version, --help
 exit: 0 well, 1 a daemon is down, sick or unknown, 2 a fault to mend, 75 try again later
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from viagralib.accounts import ordinary_users, user_id, user_name
 from viagralib.messages import safe
 from viagralib.procfs import NAME_LENGTH, Process, Unreadable
 from viagralib.settings import HOOK_KINDS, Daemon
 from viagralib.trust import Trust
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # What a process that has a daemon's name may be to it.
 COUNTED = "counted"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 WELL = 0  # all is up, brought back, paused, off, finished, quit or not now
 NOT_WELL = 1  # a daemon is down, sick or unknown

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from viagralib import table
 from viagralib.matching import COUNTED, LEFTOVER, UNSURE, Onlooker, classify, cut
 from viagralib.messages import reason, safe
 from viagralib.procfs import Process, Unreadable, Vanished
 from viagralib.settings import Daemon
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UP, DOWN, SICK, UNKNOWN = "up", "down", "sick", "unknown"
 

@@ -7,7 +7,10 @@ called and what its command line says is chosen by whoever runs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
 
 NAME_LENGTH = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN - 1)
 # A stat line up to its start time is far shorter; its name comes first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -60,8 +59,10 @@ class Run:
 
     def note(self) -> None:
         """Note that it was; a state directory that takes nothing shows in `test`."""
-        with contextlib.suppress(OSError):
+        try:
             self.state.note_run()
+        except OSError:
+            pass
 
     def _all_names(self) -> set[str]:
         return {*self.settings.daemons, *self.settings.set_aside}

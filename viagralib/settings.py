@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 
 from viagralib import facts as facts_of
 from viagralib import listing
 from viagralib.accounts import user_id
 from viagralib.facts import Facts
 from viagralib.messages import Fault, reason, safe
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOMES = ("/etc/viagra", "/usr/local/etc/viagra")
 HOOK_KINDS = ("start.d", "stop.d", "check.d", "fail.d")

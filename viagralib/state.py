@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sys
@@ -52,8 +51,10 @@ class State:
 
     def remove(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""
-        with contextlib.suppress(OSError):
+        try:
             os.unlink(f"{self.path}/{kind}/{name}")
+        except OSError:
+            pass
 
     def names(self, kind: str) -> list[str]:
         """Return the names of the records of `kind`."""

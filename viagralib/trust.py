@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 
 from viagralib.accounts import group_name, user_name
 from viagralib.messages import Fault, reason, safe
 from viagralib.settings import HOOK_KINDS, Daemon
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Where hooks and evidence find programs, in this order, as far as it is safe.
 DIRECTORIES = (
