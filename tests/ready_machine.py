@@ -1,4 +1,4 @@
-"""A private machine for one test: its own processes, network, /etc, /var and /run.
+"""A private machine for one test: its own processes, network, /etc, /var, /run, /dev.
 
 Made of namespaces and overlays, see unshare(1). What a test starts, writes or breaks
 in it is out of reach of the real machine, and is gone when the machine is ended: so
@@ -20,7 +20,7 @@ import psutil
 NAMESPACES = ("--mount", "--net", "--ipc", "--uts", "--pid")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Directories that the machine may change; what it changes is kept in memory.
-OWN = ("/etc", "/var", "/run")
+OWN = ("/etc", "/var", "/run", "/dev", "/mnt")
 
 # Process 1. It must reap what loses its parent, as a real one does: to an init.d
 # script a zombie is a process that runs.
@@ -38,7 +38,8 @@ for place in own:
     os.makedirs(work)
     options = f"lowerdir={place},upperdir={upper},workdir={work}"
     mount("-t", "overlay", "-o", options, "overlay", place)
-subprocess.run("rm -rf /run/systemd/system /run/openrc", shell=True, check=True)
+mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
+subprocess.run("rm -rf /run/systemd/system /run/openrc /dev/log", shell=True)
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print("ready", flush=True)
@@ -110,6 +111,10 @@ class Machine:
     def shell(self, script: str, check: bool = True) -> str:
         """Run a shell script in the machine and return what it prints."""
         return self.run("sh", "-c", script, check=check).stdout
+
+    def holds(self, condition: str) -> bool:
+        """Return whether a shell command succeeds in the machine."""
+        return self.run("sh", "-c", condition, check=False).returncode == 0
 
     def start(self, script: str) -> None:
         """Start a shell script in the machine that goes on by itself."""

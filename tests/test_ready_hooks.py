@@ -7,16 +7,19 @@ killed while its children live.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ready_machine import PATH, Machine
+from ready_daemons import DAEMONS, Ready
+from ready_machine import PATH, Machine, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTS = ROOT / "start.d"
@@ -286,24 +289,14 @@ def test_systemctl_is_not_asked_where_systemd_does_not_run(managed: Managed) -> 
     assert managed.run("start.d/cron") == (0, "", ["cron start"])
 
 
-def test_openrc_starts_what_is_down(managed: Managed) -> None:
+def test_openrc_is_told_first_that_it_does_not_run(managed: Managed) -> None:
     managed.prepare(OPENRC)
-    managed.stand_in("rc-service", {"--exists ssh": "exit 1", "sshd status": "exit 3"})
-    _, _, calls = managed.run("start.d/sshd")
-    assert calls == [
-        "rc-service --exists ssh",
-        "rc-service --exists sshd",
-        "rc-service sshd status",
-        "rc-service sshd zap",
-        "rc-service sshd start",
-    ]
-
-
-def test_openrc_keeps_its_mind_on_what_it_sees_running(managed: Managed) -> None:
-    managed.prepare(OPENRC)
-    managed.stand_in("rc-service", {})
-    _, _, calls = managed.run("start.d/cron")
-    assert "rc-service cron zap" not in calls
+    managed.stand_in("rc-service", {"--exists ssh": "exit 1"})
+    found = ["rc-service --exists ssh", "rc-service --exists sshd"]
+    by_hand = [*found, "rc-service sshd start"]
+    assert managed.run("start.d/sshd")[2] == by_hand
+    calls = managed.run("start.d/sshd", "env", "VIAGRA_REASON=down")[2]
+    assert calls == [*by_hand, *found, "rc-service sshd zap", "rc-service sshd start"]
 
 
 def test_openbsd_starts_also_what_boot_does_not(managed: Managed) -> None:
@@ -390,3 +383,101 @@ def test_compound_restart_cleans_up_starts_and_mounts_in_this_order(
         "sleep 2",
         "mount -t nfs 192.0.2.1:/web /mnt/web",
     ]
+
+
+# With the real daemons
+
+# Fast, and also on a machine that has only just been booted.
+GENERAL = """
+[defaults]
+patience = "0.3s"
+[evidence]
+commands = ["ps auxww"]
+[run]
+boot = "0s"
+"""
+PS = "ps -eo pid,ppid,user,comm,args"
+
+
+class Watched:
+    """A home with one ready hook switched on, in the machine where its daemon is."""
+
+    def __init__(self, machine: Machine, ready: Ready, home: Path) -> None:
+        self._machine = machine
+        self._home = home
+        hooks = home / "start.d"
+        hooks.mkdir(parents=True)
+        (home / "viagra.toml").write_text(GENERAL)
+        shutil.copy(STARTS / "service.subr", hooks)
+        facts = (STARTS / f"{ready.name}.toml").read_text()
+        if ready.name == "php-fpm":  # whose version an administrator writes here
+            [version] = [path.name for path in Path("/etc/php").iterdir()]
+            facts = facts.replace("8.2", version)
+        (hooks / f"{ready.name}.toml").write_text(facts)
+        self.hook = hooks / ready.name
+        if (STARTS / ready.name).is_dir():
+            shutil.copytree(STARTS / ready.name, self.hook)
+        else:
+            shutil.copy(STARTS / ready.name, self.hook)
+        for path in self.hook.iterdir() if self.hook.is_dir() else [self.hook]:
+            text = path.read_text().replace("nfs 192.0.2.1:/", "tmpfs new-")
+            path.write_text(text.replace("sleep 2", "sleep 0.1"))
+            path.chmod(0o755)
+
+    def viagra(self, *words: str) -> tuple[int, str]:
+        """Run viagra.py in the machine; return its exit code and what it prints."""
+        state = self._home / "state"
+        command = [sys.executable, str(ROOT / "viagra.py"), "--dir", str(self._home)]
+        done = self._machine.run(*command, "--state", str(state), *words, check=False)
+        return done.returncode, done.stdout
+
+    def counted(self) -> list[int]:
+        """Return the pids of the processes that are the daemon."""
+        _, text = self.viagra("--json", "explain", self.hook.name)
+        told = json.loads(text)["candidates"]
+        return [one["pid"] for one in told if one["counted"] == "counted"]
+
+
+@pytest.fixture
+def started(machine: Machine, ready: Ready) -> Machine:
+    """The machine with the daemon running in it, its children alive."""
+    if not Path(ready.program).exists():
+        lacking(f"Debian's package {ready.package}")
+    machine.shell(ready.prepare)
+    machine.shell(f"exec /etc/init.d/{ready.service} start", check=False)
+    assert wait_until(lambda: machine.holds(ready.works), 30), machine.shell(PS)
+    machine.start(ready.occupy)
+    assert wait_until(lambda: machine.holds(ready.occupied)), machine.shell(PS)
+    return machine
+
+
+@pytest.mark.parametrize("ready", DAEMONS, ids=lambda ready: ready.name)
+def test_killed_daemon_is_brought_back_once(
+    started: Machine, ready: Ready, tmp_path: Path
+) -> None:
+    watched = Watched(started, ready, tmp_path / "home")
+    old = started.shell(ready.main).strip()
+    assert watched.viagra() == (0, "")
+    counted = watched.counted()
+    assert (int(old) in counted, len(counted)) == (True, ready.processes)
+
+    started.shell(f"kill -KILL {old} $({ready.also})")
+    assert wait_until(lambda: not started.holds(f"kill -0 {old}"))
+    assert wait_until(lambda: not started.holds(ready.vanishes))
+    code, output = watched.viagra("check")
+    assert (code, output[: output.find(":")]) == (1, f"{ready.name} is down")
+
+    code, output = watched.viagra()
+    assert (code, output.partition("\n")[0]) == (0, f"Restarting {ready.name}"), output
+    assert wait_until(lambda: started.holds(ready.works), 30), started.shell(PS)
+    assert started.holds(ready.survives), started.shell(PS)
+    new = started.shell(ready.main).strip()
+    assert f"up, pid {new}" in output
+    counted = watched.counted()
+    assert (int(new) in counted, len(counted)) == (True, ready.processes)
+    assert watched.viagra() == (0, "")
+
+    if watched.hook.is_file():  # a second start, by hand, makes no second daemon
+        started.run("setsid", str(watched.hook), check=False)
+        assert started.shell(ready.main).strip() == new
+        assert len(watched.counted()) == ready.processes
