@@ -140,7 +140,9 @@ COMMAND_LINES = [
     ("php-fpm", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", True),
     ("php-fpm", "php-fpm: pool www", False),
     ("inetd", "/usr/sbin/inetd -i", True),
+    ("inetd", "/usr/sbin/inetutils-inetd", True),
     ("inetd", "echo [127.0.0.1]", False),
+    ("inetd", "-echo [127.0.0.1]   ", False),  # inetutils
     (
         "tomcat",
         "/usr/lib/jvm/java-17/bin/java -Xmx1g -classpath /x/bootstrap.jar "
@@ -400,10 +402,16 @@ PS = "ps -eo pid,ppid,user,comm,args"
 
 
 class Watched:
-    """A home with one ready hook switched on, in the machine where its daemon is."""
+    """A home with one ready hook switched on, in the machine where its daemon is.
+
+    With a copy of the program: root runs none that belongs to somebody else, as what
+    is checked out may.
+    """
 
     def __init__(self, machine: Machine, ready: Ready, home: Path) -> None:
         self._machine = machine
+        shutil.copytree(ROOT / "viagralib", home / "viagralib")
+        self._program = Path(shutil.copyfile(ROOT / "viagra.py", home / "viagra.py"))
         self._home = home
         hooks = home / "start.d"
         hooks.mkdir(parents=True)
@@ -427,7 +435,7 @@ class Watched:
     def viagra(self, *words: str) -> tuple[int, str]:
         """Run viagra.py in the machine; return its exit code and what it prints."""
         state = self._home / "state"
-        command = [sys.executable, str(ROOT / "viagra.py"), "--dir", str(self._home)]
+        command = [sys.executable, str(self._program), "--dir", str(self._home)]
         done = self._machine.run(*command, "--state", str(state), *words, check=False)
         return done.returncode, done.stdout
 
@@ -481,3 +489,42 @@ def test_killed_daemon_is_brought_back_once(
         started.run("setsid", str(watched.hook), check=False)
         assert started.shell(ready.main).strip() == new
         assert len(watched.counted()) == ready.processes
+
+
+def ready_named(name: str) -> Ready:
+    [ready] = [ready for ready in DAEMONS if ready.name == name]
+    return ready
+
+
+@pytest.mark.parametrize("ready", [ready_named("mariadb")], ids=lambda one: one.name)
+def test_what_its_own_guard_brings_back_is_not_started_twice(
+    started: Machine, ready: Ready, tmp_path: Path
+) -> None:
+    watched = Watched(started, ready, tmp_path / "home")
+    (tmp_path / "home" / "viagra.toml").write_text(GENERAL.replace("0.3s", "3s"))
+    old = started.shell(ready.main).strip()
+    started.shell(f"kill -KILL {old}")  # not mysqld_safe, which sees it die
+    code, output = watched.viagra()
+    assert code == 0 and "hook" not in output
+    assert wait_until(lambda: started.holds(ready.works), 30), started.shell(PS)
+    assert len(watched.counted()) == 1 and old not in map(str, watched.counted())
+    assert len(started.shell(ready.also).split()) == 1
+
+
+DATABASES = [ready for ready in DAEMONS if (STOPS / ready.name).exists()]
+
+
+@pytest.mark.parametrize("ready", DATABASES, ids=lambda ready: ready.name)
+def test_stop_hook_stops_the_real_database_and_all_its_processes(
+    started: Machine, ready: Ready, tmp_path: Path
+) -> None:
+    watched = Watched(started, ready, tmp_path / "home")
+    hook = tmp_path / "home" / "stop.d" / ready.name
+    hook.parent.mkdir()
+    shutil.copy(STOPS / ready.name, hook)
+    hook.chmod(0o755)
+    assert len(watched.counted()) == 1
+    started.run("setsid", str(hook))
+    assert watched.counted() == []
+    process = tomllib.loads((STARTS / f"{ready.name}.toml").read_text())["process"]
+    assert wait_until(lambda: not started.holds(f"pgrep -x {process}"))
