@@ -54,18 +54,24 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     """One run: look, bring back what is not up, say it; return the exit code."""
     faults = run.find_faults()
     verdicts = judge(run.sound(faults), run.onlooker)
+    if any(run.settings.daemons[name].has_health for name in verdicts):
+        from viagralib.health import examine  # sockets, and programs to start
+
+        examine(run, verdicts)
     run.note()
     well = not faults and all(verdict.is_well for verdict in verdicts.values())
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
     from viagralib.response import Response  # what only a bad day needs
+    from viagralib.telling import Telling
 
-    response = Response(run, options, out, err)
-    response.tell(faults)
+    telling = Telling(run, options, out, err)
+    telling.faults(faults)
+    response = Response(telling)
     response.close(verdicts)
     response.bring_back(verdicts)
-    response.conclude(verdicts)
-    return exit_code(response.codes.values())
+    telling.conclude(verdicts)
+    return exit_code(telling.codes.values())
 
 
 if __name__ == "__main__":

@@ -21,12 +21,23 @@ def of(state: State, name: str) -> Record:
     return state.read("open", name)
 
 
-def announce(state: State, name: str, word: str, text: str) -> bool:
-    """Note that `name` is `word`, which `text` tells; return whether to say it now."""
+def incident_of(state: State, name: str) -> str:
+    """Return the id of the incident that is open for this name, or ""."""
+    return str(of(state, name).get("incident") or "")
+
+
+def announce(
+    state: State, name: str, word: str, text: str, *, daily: bool = True
+) -> bool:
+    """Note that `name` is `word`, which `text` tells; return whether to say it now.
+
+    What has not changed is said again after AGAIN, unless it is not to be said daily.
+    """
     record = of(state, name)
     now = time.time()
     said_at = record.get("said_at")
     fresh = isinstance(said_at, int | float) and 0 <= now - said_at < AGAIN
+    fresh = fresh or not daily
     if record.get("said") == text and fresh:
         return False
     note(state, name, word, said=text, said_at=now)

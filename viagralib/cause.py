@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from viagralib import kernellog
+from viagralib.evidence import Evidence, unit_file
 from viagralib.matching import cut
 from viagralib.messages import safe
 from viagralib.recovery import Recovery
@@ -13,21 +15,67 @@ UNKNOWN = "unknown"
 _SLACK = 60.0  # seconds: the last run saw it up a little later than it was noted
 # Without a last run to go by: what is older has nothing to do with this death.
 _LONGEST_AGO = 86400.0
+# systemd's ExecMainCode is what waitid(2) calls si_code.
+_EXITED, _KILLED, _DUMPED = "1", "2", "3"
+# Results of systemd.exec(5), and org.freedesktop.systemd1(5), that say more than that.
+_RESULTS = {
+    "oom-kill": "out of memory",
+    "watchdog": "its watchdog ran out",
+    "timeout": "a time limit ran out",
+    "start-limit-hit": "started too often, given up",
+    "resources": "no resources to start it",
+}
 
 
-def find(recovery: Recovery, lines: list[kernellog.Line]) -> str:
-    """Return what ended the daemon, for people; "unknown" when nothing says it.
+def find(recovery: Recovery, evidence: Evidence) -> str:
+    """Return what ended the daemon, for people; "unknown" when nothing says it."""
+    return (
+        _from_kernel(recovery, evidence.kernel_log)
+        or _from_unit(recovery.daemon.facts.unit, evidence)
+        or UNKNOWN
+    )
 
-    What the kernel said before the last run was somebody else's death: the daemon was
-    up, or already down, at that time.
+
+def _from_kernel(recovery: Recovery, lines: list[kernellog.Line]) -> str:
+    """Return the death of a process of that name that the kernel logged, or "".
+
+    What it said before the last run was somebody else's death: the daemon was up, or
+    already down, at that time.
     """
     since = recovery.run.previous - _SLACK
     since = max(since, time.time() - _LONGEST_AGO)
     death = kernellog.find_death(lines, cut(recovery.daemon.process), since)
     if death is None:
-        return UNKNOWN
+        return ""
     at = time.strftime("%H:%M:%S", time.localtime(death.at))
     return (
         f"kernel: {safe(death.cause)}, killed {safe(death.name)} "
         f"(pid {death.pid}) at {at}"
     )
+
+
+def _from_unit(unit: str, evidence: Evidence) -> str:
+    """Return how the service manager says that the unit's main process ended, or ""."""
+    text = evidence.text(unit_file(unit)) if unit else ""
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    words = how_unit_ended(values)
+    return f"systemd: {safe(words)} ({safe(unit)})" if words else ""
+
+
+def how_unit_ended(values: dict[str, str]) -> str:
+    """Return in words what `systemctl show` says of a unit's end, or ""."""
+    code, status = values.get("ExecMainCode", ""), values.get("ExecMainStatus", "")
+    parts = [_RESULTS.get(values.get("Result", ""), "")]
+    if code in (_KILLED, _DUMPED):
+        parts.append(f"signal {_signal_name(status)}")
+        parts.append("core dumped" if code == _DUMPED else "")
+    elif code == _EXITED:
+        parts.append(f"exit {status}")
+    return ", ".join(part for part in parts if part)
+
+
+def _signal_name(number: str) -> str:
+    try:
+        return f"{number} ({signal.Signals(int(number)).name})"
+    except ValueError:
+        return number

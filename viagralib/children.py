@@ -45,6 +45,13 @@ class Child:
         self.status = 0
         self._read_failure()
 
+    def kill(self) -> None:
+        """Kill it and its session's first process group at once."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
     def poll(self) -> bool:
         """Return whether it has ended; then `status` and `failure` tell how."""
         if self.status is not None:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from viagralib import children, durations, kernellog
 from viagralib.family import AFTER_KILL
@@ -21,6 +21,9 @@ LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
 DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
 SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
 KERNEL_LOG_LINES = 200
+JOURNAL_LINES = 100
+UNIT_ENDED = "-p Result -p ExecMainCode -p ExecMainStatus"
+_SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3)
 
 
 class Piece:
@@ -50,10 +53,18 @@ class Evidence:
         self._search_path = search_path
         self._commands = settings.commands
 
-    def begin(self) -> None:
-        """Start every command, and read the kernel's log meanwhile."""
+    def begin(self, units: Iterable[str] = ()) -> None:
+        """Start every command, and read the kernel's log meanwhile.
+
+        Of each of the service manager's `units`, how it ended and its journal.
+        """
         for command in self._commands:
             self._start(_file_name(command, self.pieces), (command,))
+        for unit in units if os.path.isdir(_SYSTEMD) else ():
+            name = shlex.quote(unit)
+            self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
+            journal = f"journalctl --no-pager -n {JOURNAL_LINES} -u {name}"
+            self._start(journal_file(unit), (journal,))
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)
         if sys.platform.startswith("linux"):
@@ -144,6 +155,16 @@ class Evidence:
             os.write(piece.output, text.encode(errors="surrogateescape"))
         except OSError as error:
             self.problems.append(f"kernel.txt: {reason(error)}")
+
+
+def unit_file(unit: str) -> str:
+    """Return the piece that tells how a unit ended."""
+    return f"unit-{os.path.basename(unit)}.txt"
+
+
+def journal_file(unit: str) -> str:
+    """Return the piece with the end of a unit's journal."""
+    return f"journal-{os.path.basename(unit)}.txt"
 
 
 def _file_name(command: str, taken: Container[str]) -> str:

@@ -175,9 +175,28 @@ def _address(text: str) -> str:
     if kind == "unix" and place.startswith("/"):
         return text
     host, _, port = place.rpartition(":")
-    if kind == "tcp" and host and port.isdecimal() and 1 <= int(port) <= 65535:
+    good_port = port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535
+    if kind == "tcp" and good_port and _is_ip_address(host):
         return text
-    raise ValueError(f"{text!r} must be tcp:HOST:PORT (1 to 65535) or unix:/PATH")
+    raise ValueError(
+        f"{text!r} must be tcp:ADDRESS:PORT (an IP address or localhost, 1 to 65535) "
+        "or unix:/PATH"
+    )
+
+
+def _is_ip_address(host: str) -> bool:
+    """Return whether `host` needs no name server, which could keep a run waiting."""
+    import socket
+
+    if host == "localhost":
+        return True
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        family = socket.AF_INET6 if bracketed else socket.AF_INET
+        socket.inet_pton(family, host.strip("[]"))
+    except OSError:
+        return False
+    return True
 
 
 def _table(value: object, keys: tuple[str, str]) -> tuple[object, object]:

@@ -78,15 +78,16 @@ def end(
     if warning != "KILL":
         for process in warned:
             send(process, signal.Signals[f"SIG{warning}"])
-        yield from _until_gone(family, patience)
+        yield from until_gone(family, patience)
     for process in family.living():
         send(process, signal.SIGKILL)
-    return (yield from _until_gone(family, AFTER_KILL))
+    return (yield from until_gone(family, AFTER_KILL))
 
 
-def _until_gone(
+def until_gone(
     family: Family, seconds: float
 ) -> Generator[None, object, list[Process]]:
+    """Wait up to `seconds` for a family to be gone; return what still lives."""
     deadline = time.monotonic() + seconds
     while (rest := family.living()) and time.monotonic() < deadline:
         yield

@@ -6,11 +6,11 @@ import os
 
 from viagralib.announcements import date
 from viagralib.durations import spell
-from viagralib.evidence import Evidence
+from viagralib.evidence import Evidence, journal_file
 from viagralib.messages import safe, safe_lines
-from viagralib.recovery import BACK, CAME_BACK, PUT_OFF, Recovery
+from viagralib.recovery import BACK, CAME_BACK, PUT_OFF, QUIT, Recovery
 
-_LOG_LINES = 20  # of a hook's output, its last ones
+_LOG_LINES = 20  # of a hook's output, and of each log, the last ones
 _W_LINES = 12
 _BUSIEST = 5
 _LONGEST_LINE = 160  # characters
@@ -27,6 +27,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
         ("before", recovery.incident.record.get("before")),
         *[("hook", f"{one.what}: {one.words}") for one in recovery.outcomes],
         ("now", _now(recovery)),
+        ("resets", ", ".join(recovery.resets)),
         ("next", _next(recovery)),
         ("evidence", recovery.incident.directory or "none: see missing"),
         *[("missing", text) for text in _missing(recovery, evidence)],
@@ -34,6 +35,8 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     lines = [first, date(recovery.incident.record.get("began"))]
     lines += [f"  {key:<9} {safe(str(value))}" for key, value in facts if value]
     lines += _section("hook output", hook_output(recovery))
+    for title, tail in _logs(recovery, evidence).items():
+        lines += _section(title, tail[-_LOG_LINES:])
     lines += _section("w", evidence.text("w.txt").split("\n")[:_W_LINES])
     lines += _section("vmstat", evidence.text("vmstat.txt").split("\n"))
     lines += _section("busiest", _busiest(evidence.text("ps.txt")))
@@ -54,6 +57,8 @@ def _now(recovery: Recovery) -> str:
 def _next(recovery: Recovery) -> str:
     if recovery.result in (BACK, CAME_BACK, PUT_OFF):
         return ""
+    if recovery.result == QUIT:
+        return f"left so; to start it: viagra.py restart {safe(recovery.daemon.name)}"
     return (
         "the next run tries again; to see more: "
         f"viagra.py explain {safe(recovery.daemon.name)}"
@@ -74,6 +79,15 @@ def hook_output(recovery: Recovery) -> list[str]:
     except OSError:
         return []
     return text.split("\n")[-_LOG_LINES - 1 :]
+
+
+def _logs(recovery: Recovery, evidence: Evidence) -> dict[str, list[str]]:
+    """Return the ends of the daemon's logs, its unit's journal included."""
+    logs = {f"log {safe(path)}": tail for path, tail in recovery.logs.items()}
+    if unit := recovery.daemon.facts.unit:
+        text = evidence.text(journal_file(unit)).rstrip("\n")
+        logs[f"journal {safe(unit)}"] = text.split("\n")
+    return logs
 
 
 def _section(title: str, lines: list[str]) -> list[str]:

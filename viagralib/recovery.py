@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 
 from viagralib import hooks, table
 from viagralib.durations import spell
 from viagralib.evidence import Evidence
-from viagralib.family import Family, end
+from viagralib.family import Family, end, until_gone
+from viagralib.health import Checkup
 from viagralib.incidents import Incident
+from viagralib.limits import note_try
 from viagralib.matching import LEFTOVER
 from viagralib.messages import safe
 from viagralib.performing import (
@@ -27,10 +28,10 @@ from viagralib.run import Run
 from viagralib.standing import hook_at_work
 from viagralib.state import Lock, Record
 
-TICK = 0.02  # seconds between two looks, when a look costs less than that
 # Seconds that a daemon must have been up in one and the same process to be back: its
 # first process may be one that forks and ends, or that fails on its settings.
 SETTLE = 0.3
+RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
 # How a recovery ends.
 BACK = "brought back"
@@ -38,7 +39,10 @@ CAME_BACK = "came back by itself"
 FAILED = "not brought back"
 PUT_OFF = "not now"
 WAITS = "waits"
-UNDECIDED = "cannot be judged"
+UNDECIDED = UNKNOWN
+QUIT = "stopped, and left so"
+# Why a daemon that is up is restarted all the same: VIAGRA_REASON.
+RESET, MANUAL = "reset", "manual"
 
 
 class Recovery:
@@ -55,25 +59,37 @@ class Recovery:
         daemon = run.settings.daemons[incident.daemon]
         self.run = run
         self.daemon = daemon
-        self.why = verdict.word  # VIAGRA_REASON
+        self.why = verdict.word  # VIAGRA_REASON: that, or RESET, or MANUAL
         self.verdict = verdict  # of the newest look
         self.incident = incident
         self.lock = lock
         self.outcomes: list[hooks.Outcome] = []
         self.result = ""  # one of the words above, once it has ended
+        self.logs: dict[str, list[str]] = {}  # the last lines of its log files
+        self.resets: list[str] = []  # who is restarted because this one was
         self.remark = ""  # what there is to say of the result
         self.cause = ""  # of death, for people
         self.earlier = earlier  # what was open for the daemon before this
         self.alarmed = bool(earlier.get("alarmed"))  # whether fail.d has had its turn
         self.seconds = 0.0  # from the start of the hook until the daemon was up
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is restarted because somebody wants it, up or not."""
+        return self.why in (RESET, MANUAL)
+
     def steps(self, others: dict[str, Recovery], evidence: Evidence) -> Looks[None]:
         """Bring the daemon back; driven by the looks at its table that it is sent."""
-        if self.why == UNKNOWN:
-            self._end(UNDECIDED, self.verdict.reason)
+        if self.result:  # it is left alone: fail.d is all that it gets
+            self.verdict = yield
         else:
             yield from self._bring_back(others, evidence)
-        if self.result in (FAILED, UNDECIDED) and not self.alarmed:
+        if self.result not in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT):
+            yield from self._raise_alarm()
+
+    def _raise_alarm(self) -> Looks[None]:
+        """Run fail.d, unless it has been run for what is open."""
+        if not self.alarmed:
             self.alarmed = True
             yield from self._run_all("fail.d", self.daemon.facts.start_timeout)
 
@@ -91,17 +107,24 @@ class Recovery:
             return
         yield from self._start()
 
+    def fail(self, remark: str) -> None:
+        """End it as failed."""
+        self._end(FAILED, remark)
+
     def _end(self, result: str, remark: str) -> None:
         self.result = result
         self.remark = remark
 
     def _stays_down(self, evidence: Evidence) -> Looks[bool]:
-        """Return whether it was down at every look of its patience."""
+        """Return whether it was down, or sick, at every look of its patience."""
         until = self.run.first_look + self.daemon.facts.patience
         while True:
             taken = evidence.poll()
-            self.verdict = yield
-            if self.verdict.word == UP:
+            yield from self._look(checked=self.why == SICK)
+            if self.is_wanted:
+                if taken:
+                    return True
+            elif self.verdict.word == UP:
                 self._end(CAME_BACK, "")
                 return False
             if self.verdict.word == UNKNOWN:
@@ -110,45 +133,67 @@ class Recovery:
             if taken and time.monotonic() >= until:
                 return True
 
+    def _look(self, checked: bool) -> Looks[None]:
+        """Look once more; when `checked`, until a checkup of its health is over."""
+        self.verdict = yield
+        if not checked or self.verdict.word != UP or not self.daemon.has_health:
+            return
+        checkup = Checkup(self.run, self.daemon, self.verdict)
+        while not checkup.is_over():
+            self.verdict = yield
+            if self.verdict.word != UP:
+                return
+        self.verdict = checkup.verdict()
+
     def _waits_for_needed(self, others: dict[str, Recovery]) -> Looks[bool]:
         """Wait for the recoveries of what it needs; return whether that is up now."""
         for name in self.daemon.facts.after:
             while name in others and not others[name].result:
                 self.verdict = yield
-            if self.verdict.word == UP:
-                self._end(CAME_BACK, "")
-                return False
             needed = self.run.daemon(name)
             if needed is None:
                 continue  # it is off: nobody wants it up
-            verdict = judge([needed], self.run.onlooker)[name]
-            if verdict.word != UP:
-                self._end(WAITS, f"for {safe(name)}, which is {verdict.word}")
+            if name in others and others[name].result != BACK:
+                word = others[name].verdict.word
+            else:
+                word = judge([needed], self.run.onlooker)[name].word
+            if word != UP:
+                self._end(WAITS, f"for {safe(name)}, which is {word}")
                 return False
         return True
 
     def _is_cleared(self) -> Looks[bool]:
-        """End what must not be there at the start; return whether all of it is gone."""
-        processes = self.verdict.processes()
-        if self.daemon.facts.leftovers == "stop":
-            processes += self.verdict.processes(LEFTOVER)
-        if not processes:
-            return True
-        if self.verdict.word == SICK:
-            yield from self._run_all("stop.d", self.daemon.facts.stop_timeout)
-        family = Family(processes, _ourselves(self.run, processes))
+        """End what must not be there at the start; return whether it may be started."""
+        matched = self.verdict.processes()
+        leftovers = self.verdict.processes(LEFTOVER)
+        stopped = matched + (leftovers if self.daemon.facts.leftovers == "stop" else [])
+        if stopped:
+            rest = yield from self._stop(matched, stopped)
+            if rest:
+                self._end(FAILED, names_of(rest, "not started, since these still live"))
+                return False
+        if self.why == SICK and self.daemon.facts.recovery == "quit":
+            self._end(QUIT, "recovery = quit")
+            return False
+        return True
+
+    def _stop(
+        self, matched: list[Process], stopped: list[Process]
+    ) -> Looks[list[Process]]:
+        """Stop processes by stop.d, else by signals; return those that still live."""
+        facts = self.daemon.facts
+        family = Family(stopped, _ourselves(self.run, stopped))
+        if matched and self.daemon.programs("stop.d"):
+            yield from self._run_all("stop.d", facts.stop_timeout)
+            return (yield from until_gone(family, facts.stop_timeout))
         try:
-            rest = yield from end(
-                family,
-                _topmost(processes),
-                self.daemon.facts.warn_signal,
-                self.daemon.facts.stop_timeout,
+            return (
+                yield from end(
+                    family, _topmost(stopped), facts.warn_signal, facts.stop_timeout
+                )
             )
         except PermissionError:
-            rest = family.living()
-        if rest:
-            self._end(FAILED, names_of(rest, "not started, since these still live"))
-        return not rest
+            return family.living()
 
     def _run_all(self, kind: str, seconds: float) -> Looks[None]:
         """Run every program of the hook of `kind`, however each of them ends."""
@@ -177,7 +222,9 @@ class Recovery:
             return
         until = time.monotonic() + 2 * SETTLE if failed else stage.deadline + SETTLE
         up_at = yield from self._settles(stage, until)
-        if up_at:
+        if up_at and not (yield from self._gets_well(stage)):
+            self._end(FAILED, f"up, but not well: {self.verdict.reason}")
+        elif up_at:
             self.seconds = up_at - began
             self._end(BACK, "")
             with contextlib.suppress(OSError):
@@ -193,6 +240,9 @@ class Recovery:
         """Run the programs in order; return the one that failed and ended it."""
         for program in self.daemon.programs():
             may_begin = _always if stage.children else self._is_still_down
+            if not stage.children and not self.is_wanted:
+                with contextlib.suppress(OSError):
+                    note_try(self.run.state, self.daemon)
             outcome = yield from perform(stage, program, may_begin)
             if outcome is None:
                 up = self.verdict.word == UP
@@ -226,6 +276,18 @@ class Recovery:
             if now > until:
                 return 0.0
 
+    def _gets_well(self, stage: Stage) -> Looks[bool]:
+        """Wait until the checks of a daemon that is up say that it is well."""
+        while True:
+            yield from self._look(checked=True)
+            if self.verdict.word == UP:
+                return True
+            if stage.is_over():
+                return False
+            pause = time.monotonic() + RECHECK
+            while time.monotonic() < pause:
+                self.verdict = yield
+
     def _give_up(self, stage: Stage) -> Looks[None]:
         """Out of time: end what the hook left, unless it may be the daemon."""
         text = f"not up after {spell(self.daemon.facts.start_timeout)}"
@@ -235,30 +297,6 @@ class Recovery:
             text += names_of(left, ", ended what its hook left running")
             text += "; if that is the daemon, set the fact process to its name"
         self._end(FAILED, text)
-
-
-def side_by_side(
-    recoveries: list[Recovery], evidence: Evidence, ended: Callable[[Recovery], None]
-) -> None:
-    """Drive the recoveries from look to look; call `ended` with each at its end."""
-    if not recoveries:
-        return
-    run = recoveries[0].run
-    named = {recovery.daemon.name: recovery for recovery in recoveries}
-    active = {name: one.steps(named, evidence) for name, one in named.items()}
-    for steps in active.values():
-        next(steps)
-    while active:
-        began = time.monotonic()
-        verdicts = judge([named[name].daemon for name in active], run.onlooker)
-        for name, verdict in verdicts.items():
-            try:
-                active[name].send(verdict)
-            except StopIteration:
-                del active[name]
-                ended(named[name])
-        # A look that is dear must not become all that this run does.
-        time.sleep(max(TICK, time.monotonic() - began) if active else 0)
 
 
 def _always(_: Verdict) -> bool:

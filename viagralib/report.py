@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from viagralib.messages import exit_code, safe
 from viagralib.processes import UP, Verdict
 from viagralib.run import Run
@@ -20,13 +22,25 @@ def line(name: str, verdict: Verdict, standing: str = "") -> str:
 
 
 def lines(
-    run: Run, verdicts: dict[str, Verdict], standings: dict[str, str]
+    run: Run,
+    verdicts: dict[str, Verdict],
+    standings: dict[str, str],
+    everything: bool,
 ) -> list[str]:
-    """Return a line for each daemon that the run is about, also of those left alone."""
-    told = [line(name, one, standings.get(name, "")) for name, one in verdicts.items()]
+    """Return a line for each daemon that is not up and well, or for `everything`.
+
+    One that is off or paused has no verdict; it is told of when it was asked for.
+    """
+    told = []
     for name in run.names:
-        if name in run.settings.set_aside:
-            told.append(f"{safe(name)} is off: {run.settings.set_aside[name]}")
+        standing = standings.get(name, "")
+        if name in verdicts:
+            if everything or not verdicts[name].is_well:
+                told.append(line(name, verdicts[name], standing))
+        elif name in run.settings.set_aside:
+            told.append(f"{safe(name)} is off: {safe(run.settings.set_aside[name])}")
+        elif standing and (everything or run.is_narrowed):
+            told.append(f"{safe(name)} is {standing}")
     return told
 
 
@@ -46,8 +60,17 @@ def document(
                 "verdict": verdict.word,
                 "reason": verdict.reason,
                 "standing": standings.get(name, ""),
+                "since": since(verdict),
                 "pids": [one.pid for one in verdict.processes()],
             }
             for name, verdict in verdicts.items()
         },
+        "standings": standings,
+        "off": {name: why for name, why in run.settings.set_aside.items()},
     }
+
+
+def since(verdict: Verdict) -> float | None:
+    """Return since when the oldest process counted is there; seconds since 1970."""
+    ages = [process.age() for process in verdict.processes()]
+    return round(time.time() - max(ages), 1) if ages else None

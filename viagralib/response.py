@@ -1,125 +1,117 @@
-"""The response: what a run does when not all is well, and what it says of it."""
+"""The response: what a run does about the daemons that are not up and well."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 
-from viagralib import announcements, cause, incidents, notice
-from viagralib.commandline import Options
+from viagralib import (
+    announcements,
+    cause,
+    incidents,
+    logtails,
+    notice,
+    standing,
+    syslogging,
+)
 from viagralib.evidence import Evidence
 from viagralib.incidents import CLOSED, OPEN, Incident
-from viagralib.messages import BUSY, FAULTY, NOT_WELL, WELL, Fault, reason, safe
-from viagralib.printing import Printer
-from viagralib.processes import DOWN, UNKNOWN, UP, Verdict
+from viagralib.messages import BUSY, NOT_WELL, WELL, reason
+from viagralib.processes import DOWN, UNKNOWN, UP, Verdict, judge
 from viagralib.recovery import (
     BACK,
     CAME_BACK,
     FAILED,
+    MANUAL,
     PUT_OFF,
-    UNDECIDED,
+    QUIT,
+    RESET,
     WAITS,
     Recovery,
-    side_by_side,
 )
-from viagralib.report import document, lines
-from viagralib.run import Run
-from viagralib.standing import hook_at_work, why_hook_blocks
+from viagralib.rounds import side_by_side
+from viagralib.standing import HELD, NOT_NOW, Standing
 from viagralib.state import Lock, Record
+from viagralib.telling import FAULT, Telling
 
-_WELL = (BACK, CAME_BACK, PUT_OFF)
-_FAULTY = "faulty"  # what announcements call a daemon that is refused
+_WELL = (BACK, CAME_BACK, PUT_OFF, QUIT)
+_BUSY = Standing(NOT_NOW, "another run is at work on it")
+_LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run
 
 
 class Response:
-    """One run's response. `codes` are the exit codes that its parts ask for."""
+    """One run's response to what it saw."""
 
-    def __init__(self, run: Run, options: Options, out: Printer, err: Printer) -> None:
-        self.run = run
-        self.codes: dict[str, int] = {}
-        self.standings: dict[str, str] = {}  # who is left alone for now, and why
-        self._options = options
-        self._out = out
-        self._err = err
-        self._said: list[str] = []
-
-    def tell(self, faults: list[Fault]) -> None:
-        """Say the faults that are new, or were not said for a day."""
-        by_name: dict[str, list[str]] = {}
-        for fault in faults:
-            name = fault.subject if fault.subject in self.run.names else ""
-            by_name.setdefault(name, []).append(str(fault))
-        for name, texts in by_name.items():
-            self.codes[name] = FAULTY
-            key = name or announcements.GENERAL
-            if self._is_news(key, _FAULTY, "\n".join(texts)):
-                for text in texts:
-                    self._err.say(f"viagra.py: {text}")
+    def __init__(self, telling: Telling) -> None:
+        self.telling = telling
+        self.run = telling.run
+        self._taken: set[str] = set()  # daemons that this run has dealt with
 
     def close(self, verdicts: dict[str, Verdict]) -> None:
         """Close what is open for the daemons that are up, and say so once."""
+        codes = self.telling.codes
         for name in self.run.state.names("open"):
-            watched = self.run.daemon(name) is not None
             if name in verdicts and verdicts[name].is_well:
                 self._close(name)
             elif name == announcements.GENERAL:
-                if "" not in self.codes:
+                if "" not in codes:
                     self.run.state.remove("open", name)
-            elif not watched and name not in self.codes:
+            elif self.run.daemon(name) is None and name not in codes:
                 self.run.state.remove("open", name)
 
     def bring_back(self, verdicts: dict[str, Verdict]) -> None:
         """Bring back what is down or sick, and say what cannot be judged."""
         recoveries = []
         for name, verdict in verdicts.items():
-            if verdict.is_well:
-                continue
-            if self.run.is_unsafe:
-                self._announce(name, verdict.word, f"{verdict.reason}; not started")
-            elif verdict.word == UP:
-                self._announce(name, verdict.word, verdict.reason)
-                self.codes[name] = WELL
-            elif verdict.word == UNKNOWN and not self._wants_alarm(name):
-                self._announce(name, UNKNOWN, verdict.reason)
-            elif recovery := self._take_on(name, verdict):
+            if not verdict.is_well and not self._is_only_said(name, verdict):
+                recovery = self._take_on(name, verdict)
+                recoveries += [recovery] if recovery else []
+        self._recover(recoveries)
+
+    def restart(self, names: list[str]) -> dict[str, Verdict]:
+        """Restart daemons now, up or not; return their verdicts of before."""
+        daemons = [self.run.settings.daemons[name] for name in names]
+        verdicts = judge(daemons, self.run.onlooker)
+        recoveries = []
+        for name, verdict in verdicts.items():
+            if verdict.word == UNKNOWN:
+                self.telling.announce(name, UNKNOWN, verdict.reason)
+            elif recovery := self._restart(name):
                 recoveries.append(recovery)
-        if recoveries:
-            self._recover(recoveries)
+        self._recover(recoveries)
+        return verdicts
 
-    def conclude(self, verdicts: dict[str, Verdict]) -> None:
-        """Say what is asked for with --verbose or --json."""
-        if self._options.json:
-            told = document(self.run, verdicts, self.standings, self.codes)
-            self._out.say(json.dumps({**told, "said": self._said}, indent=1))
-        elif self._options.verbose:
-            for line in lines(self.run, verdicts, self.standings):
-                self._out.say(line)
-
-    def _say(self, text: str) -> None:
-        if self._options.json:
-            self._said.append(text)
+    def _is_only_said(self, name: str, verdict: Verdict) -> bool:
+        """Say what calls for words alone; return whether that was all."""
+        word, why, tell = verdict.word, verdict.reason, self.telling.announce
+        if self.run.is_unsafe:
+            tell(name, word, f"{why}; not started: what would start it is unsafe")
+        elif word == UP:
+            tell(name, word, why, WELL)
+        elif word == UNKNOWN and not self._wants_alarm(name):
+            tell(name, word, why)
+        elif (
+            word != UNKNOWN
+            and self.run.settings.daemons[name].facts.recovery == "report"
+        ):
+            tell(name, word, f"{why}; only reported (recovery = report)")
         else:
-            self._out.say(text)
-
-    def _is_news(self, name: str, word: str, text: str) -> bool:
-        """Return whether to say this now: with --verbose, always."""
-        news = announcements.announce(self.run.state, name, word, text)
-        return news or self._options.verbose
-
-    def _announce(self, name: str, word: str, text: str) -> None:
-        self.codes[name] = NOT_WELL
-        if self._is_news(name, word, text):
-            self._say(f"{safe(name)} is {word}: {safe(text)}")
+            return False
+        return True
 
     def _recover(self, recoveries: list[Recovery]) -> None:
+        if not recoveries:
+            return
         run = self.run
         run.search_path = run.onlooker.trust.search_path()
         directory = next((r.incident.directory for r in recoveries), "")
         evidence = Evidence(run.settings, run.search_path, directory)
-        if any(recovery.why != UNKNOWN for recovery in recoveries):
-            evidence.begin()
+        begun = [recovery for recovery in recoveries if not recovery.result]
+        if begun:
+            evidence.begin([r.daemon.facts.unit for r in begun if r.daemon.facts.unit])
+        for recovery in begun:
+            recovery.logs = logtails.take(recovery.daemon, recovery.incident)
         side_by_side(recoveries, evidence, lambda one: self._ended(one, evidence))
         evidence.finish()
         incidents.prune(run.state, run.settings.keep, run.settings.keep_bytes)
@@ -129,27 +121,28 @@ class Response:
         try:
             lock = self.run.state.lock(name)
         except OSError as error:
-            self._announce(name, DOWN, f"could not lock it: {reason(error)}")
+            text = f"not started: could not lock it: {reason(error)}"
+            self.telling.announce(name, DOWN, text)
             return None
         if lock is None:
-            self.codes[name] = BUSY
-            self.standings[name] = "another run is at work on it"
+            self.telling.leave_alone(name, _BUSY)
+            self.telling.codes[name] = BUSY
         return lock
 
     def _close(self, name: str) -> None:
         lock = self._lock(name)
         if lock is None:
-            self.codes[name] = WELL  # it is up; the other run says how that went
+            self.telling.codes[name] = WELL  # it is up; the other run says how
             return
         record = announcements.of(self.run.state, name)
         self.run.state.remove("open", name)
         line = announcements.up_again(name, record)
-        incident = incidents.load(self.run.state, str(record.get("incident")))
+        incident = incidents.load(self.run.state, str(record.get("incident") or ""))
         if incident is not None and incident.record.get("status") == OPEN:
             line += self._close_incident(incident)
         lock.release()
-        if record.get("word") not in (_FAULTY, UP, None):
-            self._say(line)
+        if record.get("word") not in (FAULT, UP, None):
+            self.telling.say(line)
 
     def _close_incident(self, incident: Incident) -> str:
         unfinished = "result" not in incident.record
@@ -163,68 +156,142 @@ class Response:
         return f"{text}\n  evidence  {incident.directory}"
 
     def _take_on(self, name: str, verdict: Verdict) -> Recovery | None:
-        """Return the recovery of a daemon that is ours to bring back now."""
+        """Return the recovery of a daemon that is ours to bring back now.
+
+        One that is left alone gets a recovery as well when fail.d must hear of it.
+        """
         lock = self._lock(name)
         if lock is None:
             return None
         record = announcements.of(self.run.state, name)
-        last = incidents.load(self.run.state, str(record.get("incident")))
-        if verdict.word != UNKNOWN and self._is_being_started(name, last):
+        last = incidents.load(self.run.state, str(record.get("incident") or ""))
+        why = self._why_left_alone(name, verdict, last)
+        if why and not (why.is_alarming and self._wants_alarm(name)):
             lock.release()
+            self._leave_alone(name, why)
             return None
         incident = self._open(name, verdict, last)
-        return Recovery(self.run, verdict, incident, lock, record)
+        recovery = Recovery(self.run, verdict, incident, lock, record)
+        if why:
+            recovery.result, recovery.remark = why.word, why.reason
+        return recovery
 
-    def _is_being_started(self, name: str, last: Incident | None) -> bool:
-        daemon = self.run.settings.daemons[name]
-        process = hook_at_work(daemon, self.run.onlooker, last)
-        if process is None:
-            return False
-        if blocks := why_hook_blocks(daemon, process):
-            self._announce(name, UNKNOWN, blocks)
+    def _why_left_alone(
+        self, name: str, verdict: Verdict, last: Incident | None
+    ) -> Standing | None:
+        if verdict.word == UNKNOWN:
+            return Standing(UNKNOWN, verdict.reason)
+        return standing.find(self.run, self.run.settings.daemons[name], last)
+
+    def _leave_alone(self, name: str, why: Standing) -> None:
+        if why.word == UNKNOWN:
+            self.telling.announce(name, UNKNOWN, why.reason)
+        elif why.word == HELD:
+            self.telling.announce_once(name, HELD, why.reason)
+            self.telling.standings[name] = why
         else:
-            self._put_off(name, f"being started by pid {process.pid}")
-        return True
+            self.telling.leave_alone(name, why)
+
+    def _restart(self, name: str) -> Recovery | None:
+        """Return a restart that somebody wants now; wait for another run's end."""
+        deadline = time.monotonic() + _LONGEST_WAIT
+        while (lock := self._lock(name)) is None:
+            if self.telling.codes[name] != BUSY or time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        self.telling.standings.pop(name, None)
+        daemon = self.run.settings.daemons[name]
+        verdict = judge([daemon], self.run.onlooker)[name]
+        process = standing.hook_at_work(daemon, self.run.onlooker, None)
+        if process is not None:
+            lock.release()
+            text = f"not restarted: being started by pid {process.pid}"
+            self.telling.announce(name, verdict.word, text)
+            return None
+        record = announcements.of(self.run.state, name)
+        last = incidents.load(self.run.state, str(record.get("incident") or ""))
+        incident = self._open(name, verdict, last)
+        recovery = Recovery(self.run, verdict, incident, lock, record)
+        recovery.why = MANUAL
+        return recovery
 
     def _open(self, name: str, verdict: Verdict, last: Incident | None) -> Incident:
         facts: Record = {"verdict": verdict.word, "reason": verdict.reason}
         if last is not None and last.record.get("status") == OPEN:
             facts["before"] = _before(last)
             last.update(status=CLOSED)
+        self._taken.add(name)
         incident = incidents.begin(self.run.state, name, facts)
         announcements.note(self.run.state, name, verdict.word, incident=incident.id)
         return incident
 
-    def _put_off(self, name: str, why: str) -> None:
-        """Note that a daemon is left alone for now, which is nobody's fault."""
-        self.codes[name] = WELL
-        self.standings[name] = f"not now: {why}"
-
     def _wants_alarm(self, name: str) -> bool:
-        """Return whether fail.d has still to be told that it cannot be judged."""
+        """Return whether fail.d has still to be told of what is open."""
         known = announcements.of(self.run.state, name).get("alarmed")
         return not known and bool(self.run.settings.daemons[name].programs("fail.d"))
 
-    def _ended(self, recovery: Recovery, evidence: Evidence) -> None:
-        """Write down how a recovery ended, free its lock, and say it."""
-        name = recovery.daemon.name
-        evidence.share(recovery.incident.directory)
-        recovery.cause = cause.find(recovery, evidence.kernel_log)
+    def _ended(self, recovery: Recovery, evidence: Evidence) -> list[Recovery]:
+        """Write down how a recovery ended, free its lock, say it; return its resets."""
+        incident = recovery.incident
+        evidence.share(incident.directory)
+        recovery.cause = cause.find(recovery, evidence)
+        resets = self._resets(recovery) if recovery.result == BACK else []
         text = notice.write(recovery, evidence)
         self._write_down(recovery, text)
         recovery.lock.release()
-        self.codes[name] = WELL if recovery.result in _WELL else NOT_WELL
-        if recovery.result in (BACK, FAILED):
-            self._say(text)
-        elif recovery.result == PUT_OFF:
-            self._put_off(name, recovery.remark)
-        elif recovery.result == CAME_BACK and recovery.earlier:
-            self._say(announcements.up_again(name, recovery.earlier))
-        elif recovery.result == WAITS:
-            remark = f"{recovery.verdict.reason}; waits {recovery.remark}"
-            self._announce(name, recovery.verdict.word, remark)
-        elif recovery.result == UNDECIDED:
-            self._announce(name, UNKNOWN, recovery.remark)
+        self._tell(recovery, text)
+        syslogging.log(recovery)
+        return resets
+
+    def _resets(self, recovery: Recovery) -> list[Recovery]:
+        """Return the restarts that this one makes necessary, once each in a run."""
+        resets = []
+        for name in recovery.daemon.facts.resets:
+            why_not = self._why_not_reset(name)
+            lock = None if why_not else self._lock(name)
+            if lock is None:
+                why_not = why_not or _BUSY.reason
+                recovery.resets.append(f"{name} skipped ({why_not})")
+                continue
+            recovery.resets.append(name)
+            reason = f"{recovery.daemon.name} was restarted"
+            resets.append(self._reset(name, reason, lock))
+        return resets
+
+    def _why_not_reset(self, name: str) -> str:
+        daemon = self.run.daemon(name)
+        if daemon is None:
+            return "off"
+        if name in self._taken:
+            return "restarted by this run already"
+        if self.run.is_faulty(daemon):
+            return "faulty"
+        word = judge([daemon], self.run.onlooker)[name].word
+        if word != UP:
+            return word
+        return str(standing.find(self.run, daemon, None) or "")
+
+    def _reset(self, name: str, reason: str, lock: Lock) -> Recovery:
+        record = announcements.of(self.run.state, name)
+        incident = self._open(name, Verdict(UP, reason, []), None)
+        recovery = Recovery(self.run, Verdict(UP, "", []), incident, lock, record)
+        recovery.why = RESET
+        return recovery
+
+    def _tell(self, recovery: Recovery, text: str) -> None:
+        name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
+        self.telling.codes[name] = WELL if result in _WELL else NOT_WELL
+        if result in (BACK, FAILED, QUIT):
+            self.telling.say(text)
+        elif result == PUT_OFF:
+            self._leave_alone(name, Standing(NOT_NOW, remark))
+        elif result == CAME_BACK and recovery.earlier:
+            self.telling.say(announcements.up_again(name, recovery.earlier))
+        elif result == WAITS:
+            why = f"{recovery.verdict.reason}; waits {remark}"
+            self.telling.announce(name, recovery.verdict.word, why)
+        elif result != CAME_BACK:
+            self._leave_alone(name, Standing(result, remark))
 
     def _write_down(self, recovery: Recovery, text: str) -> None:
         state, name, incident = self.run.state, recovery.daemon.name, recovery.incident
@@ -242,6 +309,8 @@ class Response:
         if recovery.result in (WAITS, PUT_OFF):  # nothing was done
             shutil.rmtree(incident.directory, ignore_errors=True)
             incident.directory = ""
+        with contextlib.suppress(OSError):
+            standing.note_quit(self.run, recovery.daemon, recovery.result == QUIT)
         if well:
             state.remove("open", name)
         else:

@@ -24,10 +24,12 @@ class Run:
         daemons = settings.daemons.values()
         self.onlooker = Onlooker(daemons, os.geteuid(), own_pid())
         self.names = names or list(settings.daemons)
+        self.is_narrowed = bool(names)
         self.began = time.time()  # seconds since 1970
         self.first_look = time.monotonic()
         self.previous = state.last_run()  # seconds since 1970; 0.0: not known
         self.search_path = ""  # PATH for what we run; known once something is to be run
+        self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         for name in names:
             if name not in settings.daemons and name not in settings.set_aside:
@@ -52,10 +54,25 @@ class Run:
         return found
 
     def sound(self, faults: list[Fault]) -> list[Daemon]:
-        """Return the daemons that it is about and that have none of the faults."""
-        faulty = {fault.subject for fault in faults}
+        """Return the daemons that it is about, without the faulty and the paused."""
+        left_out = {fault.subject for fault in faults} | set(self.paused())
         daemons = self.settings.daemons
-        return [daemons[n] for n in self.names if n in daemons and n not in faulty]
+        return [daemons[n] for n in self.names if n in daemons and n not in left_out]
+
+    def is_faulty(self, daemon: Daemon) -> bool:
+        """Return whether a daemon that the run came upon must not be touched."""
+        known = any(fault.subject == daemon.name for fault in self.settings.faults)
+        return known or bool(self.onlooker.trust.faults(daemon))
+
+    def paused(self) -> dict[str, str]:
+        """Return until when and why some of its daemons are paused, by their names."""
+        names = [name for name in self.state.names("paused") if name in self.names]
+        if not names:
+            return {}
+        from viagralib.pauses import why_paused
+
+        whys = {name: why_paused(self.state, name) for name in names}
+        return {name: why for name, why in whys.items() if why}
 
     def note(self) -> None:
         """Note that it was; a state directory that takes nothing shows in `test`."""

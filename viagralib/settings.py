@@ -49,6 +49,13 @@ class Daemon:
         """The name that its process has."""
         return self.facts.process or self.name
 
+    @property
+    def has_health(self) -> bool:
+        """Whether there is anything to check beyond its being there."""
+        facts = self.facts
+        given = facts.listens or facts.heartbeat or facts.alarm
+        return bool(given) or os.path.lexists(self.hook("check.d"))
+
     def hook(self, kind: str = "start.d") -> str:
         """Return the path of its hook of `kind`, there or not."""
         return f"{self.home}/{kind}/{self.name}"
@@ -109,8 +116,9 @@ def load(home: str) -> Settings:
     _discover(settings)
     for name in settings.daemons:
         settings.faults += load_facts(settings, name)
-    if any(daemon.facts.after for daemon in settings.daemons.values()):
-        _check_order(settings)
+    for fact in ("after", "resets"):
+        if any(getattr(daemon.facts, fact) for daemon in settings.daemons.values()):
+            _check_order(settings, fact)
     for daemon in settings.daemons.values():
         for other in (*daemon.facts.after, *daemon.facts.resets):
             if other not in settings.daemons and other not in settings.set_aside:
@@ -246,22 +254,24 @@ _SECTIONS: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
 }
 
 
-def _check_order(settings: Settings) -> None:
-    """Add a Fault for each daemon that `after` makes wait for itself."""
+def _check_order(settings: Settings, fact: str) -> None:
+    """Add a Fault for each daemon that `fact` leads back to, naming the cycle."""
     for name in settings.daemons:
-        way = _way_back(settings, name, name, set())
+        way = _way_back(settings, fact, name, name, set())
         if way:
-            cycle = " after ".join(safe(step) for step in (name, *way))
-            settings.faults.append(Fault(name, f"waits for itself: {cycle}"))
+            cycle = f" {fact} ".join(safe(step) for step in (name, *way))
+            settings.faults.append(Fault(name, f"{fact} goes in a circle: {cycle}"))
 
 
-def _way_back(settings: Settings, goal: str, name: str, tried: set[str]) -> list[str]:
-    """Return the names by which `after` leads from `name` to `goal`, or []."""
-    for needed in settings.daemons[name].facts.after:
-        if needed == goal:
-            return [needed]
-        if needed in settings.daemons and needed not in tried:
-            tried.add(needed)
-            if way := _way_back(settings, goal, needed, tried):
-                return [needed, *way]
+def _way_back(
+    settings: Settings, fact: str, goal: str, name: str, tried: set[str]
+) -> list[str]:
+    """Return the names by which `fact` leads from `name` to `goal`, or []."""
+    for other in getattr(settings.daemons[name].facts, fact):
+        if other == goal:
+            return [other]
+        if other in settings.daemons and other not in tried:
+            tried.add(other)
+            if way := _way_back(settings, fact, goal, other, tried):
+                return [other, *way]
     return []

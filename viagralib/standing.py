@@ -4,15 +4,81 @@ from __future__ import annotations
 
 import os
 
-from viagralib import table
+from viagralib import limits, machine, pauses, table
 from viagralib.durations import spell
 from viagralib.family import lives
 from viagralib.incidents import Incident, recorded_process
 from viagralib.matching import SHELLS, Onlooker, cut
+from viagralib.messages import NOT_WELL, WELL
+from viagralib.processes import UNKNOWN
 from viagralib.procfs import Process, Unreadable, Vanished
+from viagralib.run import Run
 from viagralib.settings import Daemon
+from viagralib.state import this_boot
 
-NOT_NOW = "not now"
+PAUSED, HELD, QUIT, NOT_NOW = "paused", "held", "quit", "not now"
+
+
+class Standing:
+    """Why a daemon is left alone: one of the words above, and the reason."""
+
+    __slots__ = ("word", "reason")
+
+    def __init__(self, word: str, reason: str) -> None:
+        self.word = word
+        self.reason = reason
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether fail.d must hear of it."""
+        return self.word in (HELD, UNKNOWN)
+
+    @property
+    def code(self) -> int:
+        """The exit code that it asks for."""
+        return NOT_WELL if self.is_alarming else WELL
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}" if self.reason else self.word
+
+
+def find(run: Run, daemon: Daemon, last: Incident | None) -> Standing | None:
+    """Return why a daemon that is not up is left alone, or None.
+
+    `last` is the daemon's open incident. What the whole machine does is asked once
+    in a run.
+    """
+    if paused := pauses.why_paused(run.state, daemon.name):
+        return Standing(PAUSED, paused)
+    if quit_since(run, daemon):
+        return Standing(QUIT, "stopped when it was sick (recovery = quit)")
+    if run.why_not_now is None:
+        path = run.onlooker.trust.search_path()
+        run.why_not_now = machine.why_not_now(run.settings.boot, path)
+    if run.why_not_now:
+        return Standing(NOT_NOW, run.why_not_now)
+    process = hook_at_work(daemon, run.onlooker, last)
+    if process is not None:
+        blocks = why_hook_blocks(daemon, process)
+        if blocks:
+            return Standing(UNKNOWN, blocks)
+        return Standing(NOT_NOW, f"being started by pid {process.pid}")
+    held = limits.why_held(run.state, daemon)
+    return Standing(HELD, held) if held else None
+
+
+def quit_since(run: Run, daemon: Daemon) -> bool:
+    """Return whether it was stopped for good, in this life of the machine."""
+    record = run.state.read("counts", daemon.name)
+    return bool(record.get("quit")) and record.get("quit") == this_boot()
+
+
+def note_quit(run: Run, daemon: Daemon, is_quit: bool) -> None:
+    """Note whether the daemon is stopped for good. Raises OSError."""
+    record = run.state.read("counts", daemon.name)
+    if is_quit or "quit" in record:
+        record["quit"] = this_boot() if is_quit else ""
+        run.state.write("counts", daemon.name, record)
 
 
 def hook_at_work(
@@ -43,11 +109,11 @@ def why_hook_blocks(daemon: Daemon, process: Process) -> str:
 
     A hook is at work until its daemon is up, so no longer than `start_timeout`.
     """
-    age = process.age()
-    if age <= daemon.facts.start_timeout:
+    limit = daemon.facts.start_timeout
+    if process.age() <= limit:
         return ""
     return (
-        f"its hook has been at work for {spell(age)} (pid {process.pid}): a hook must "
+        f"its hook is at work for over {spell(limit)} (pid {process.pid}): a hook must "
         "exec its daemon or start it and end, not be it"
     )
 

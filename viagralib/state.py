@@ -104,8 +104,19 @@ class State:
         """Note one restart more. Raises OSError."""
         record = self.read("counts", name)
         record["restarts"] = self.count(name) + 1
-        record["at"] = time.time()
+        record["recent"] = [*self._recent(record), time.time()]
         self.write("counts", name, record)
+
+    def recent(self, name: str) -> int:
+        """Return how often the daemon was restarted in the last 24 hours."""
+        return len(self._recent(self.read("counts", name)))
+
+    @staticmethod
+    def _recent(record: Record) -> list[float]:
+        times = record.get("recent")
+        times = times if isinstance(times, list) else []
+        since = time.time() - 86400
+        return [t for t in times if isinstance(t, int | float) and t > since][-1000:]
 
 
 class Lock:

@@ -1,0 +1,44 @@
+"""The ends of a daemon's own log files, kept before a restart writes over them."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from viagralib.incidents import Incident
+from viagralib.messages import reason
+from viagralib.settings import Daemon
+
+_MOST = 100_000  # bytes of each log
+
+
+def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
+    """Copy the end of each log into the incident; return their lines, by path."""
+    tails = {}
+    for path in daemon.facts.logs:
+        try:
+            text = _tail(path)
+        except OSError as error:
+            incident.missing.append(f"log {path}: {reason(error)}")
+            continue
+        incident.write(f"log-{os.path.basename(path)}.txt", text)
+        tails[path] = text.rstrip("\n").split("\n")
+    return tails
+
+
+def _tail(path: str) -> str:
+    """Return the last lines of a log. Raises OSError.
+
+    A log's directory may be the daemon's user's: a link put there could lead root to
+    any file, and a pipe could keep it waiting, so neither is followed.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(None, "no regular file", path)
+        file.seek(max(0, status.st_size - _MOST))
+        data = file.read(_MOST)
+    if status.st_size > _MOST:
+        data = data.partition(b"\n")[2]
+    return data.decode(errors="surrogateescape")

@@ -1,0 +1,40 @@
+"""Pauses: daemons that an administrator has taken out of the watch for a while."""
+
+from __future__ import annotations
+
+import time
+
+from viagralib.announcements import date
+from viagralib.messages import safe
+from viagralib.state import State
+
+
+def why_paused(state: State, name: str) -> str:
+    """Return that the daemon is paused, until when and why, or "".
+
+    A damaged record pauses nothing: an unwatched daemon is the greater harm.
+    """
+    record = state.read("paused", name)
+    since, until = record.get("since"), record.get("until")
+    if not isinstance(since, int | float):
+        return ""
+    if isinstance(until, int | float) and until <= time.time():
+        return ""
+    reason = f": {safe(str(record['reason']))}" if record.get("reason") else ""
+    ends = f"until {date(until)}" if until else "until resumed"
+    return f"paused {ends}{reason}"
+
+
+def pause(state: State, name: str, until: float | None, reason: str) -> None:
+    """Take a daemon out of the watch until `until`, in seconds since 1970.
+
+    None: until resume(). Raises OSError.
+    """
+    state.prepare()
+    record = {"since": time.time(), "until": until, "reason": reason}
+    state.write("paused", name, dict(record))
+
+
+def resume(state: State, name: str) -> None:
+    """Watch a daemon again."""
+    state.remove("paused", name)

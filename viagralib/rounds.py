@@ -1,0 +1,57 @@
+"""Rounds: all recoveries of a run side by side, driven by one look after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from viagralib.evidence import Evidence
+from viagralib.messages import reason
+from viagralib.performing import Looks
+from viagralib.processes import Verdict, judge
+from viagralib.recovery import Recovery
+
+TICK = 0.02  # seconds between two looks, when a look costs less than that
+
+
+def side_by_side(
+    recoveries: list[Recovery],
+    evidence: Evidence,
+    ended: Callable[[Recovery], list[Recovery]],
+) -> None:
+    """Drive recoveries from look to look, until all of them have ended.
+
+    `ended` is called with each at its end, and returns those that follow from it.
+    """
+    named: dict[str, Recovery] = {}
+    active: dict[str, Looks[None]] = {}
+    fresh = recoveries
+    while fresh or active:
+        for recovery in fresh:
+            name = recovery.daemon.name
+            named[name] = recovery
+            active[name] = recovery.steps(named, evidence)
+            next(active[name])
+        fresh = []
+        began = time.monotonic()
+        daemons = [named[name].daemon for name in active]
+        verdicts = judge(daemons, recoveries[0].run.onlooker)
+        for name, verdict in verdicts.items():
+            if _goes_on(named[name], active[name], verdict):
+                continue
+            del active[name]
+            fresh += ended(named[name])
+        # A look that is dear must not become all that this run does.
+        time.sleep(max(TICK, time.monotonic() - began) if active else 0)
+
+
+def _goes_on(recovery: Recovery, steps: Looks[None], verdict: Verdict) -> bool:
+    """Send a recovery the newest verdict; return whether it has not ended."""
+    try:
+        steps.send(verdict)
+    except StopIteration:
+        return False
+    except OSError as error:  # of this one alone: the others go on
+        recovery.fail(f"could not go on: {reason(error)}")
+        return False
+    return True
