@@ -402,20 +402,18 @@ PS = "ps -eo pid,ppid,user,comm,args"
 
 
 class Watched:
-    """A home with one ready hook switched on, in the machine where its daemon is.
+    """A home with one ready hook switched on, in the machine where its daemon is."""
 
-    With a copy of the program: root runs none that belongs to somebody else, as what
-    is checked out may.
-    """
-
-    def __init__(self, machine: Machine, ready: Ready, home: Path) -> None:
+    def __init__(
+        self, machine: Machine, ready: Ready, home: Path, program: Path
+    ) -> None:
         self._machine = machine
-        shutil.copytree(ROOT / "viagralib", home / "viagralib")
-        self._program = Path(shutil.copyfile(ROOT / "viagra.py", home / "viagra.py"))
+        self._program = program
         self._home = home
         hooks = home / "start.d"
         hooks.mkdir(parents=True)
-        (home / "viagra.toml").write_text(GENERAL)
+        self.general = home / "viagra.toml"
+        self.general.write_text(GENERAL)
         shutil.copy(STARTS / "service.subr", hooks)
         facts = (STARTS / f"{ready.name}.toml").read_text()
         if ready.name == "php-fpm":  # whose version an administrator writes here
@@ -459,11 +457,15 @@ def started(machine: Machine, ready: Ready) -> Machine:
     return machine
 
 
+@pytest.fixture
+def watched(started: Machine, ready: Ready, tmp_path: Path, program: Path) -> Watched:
+    return Watched(started, ready, tmp_path / "home", program)
+
+
 @pytest.mark.parametrize("ready", DAEMONS, ids=lambda ready: ready.name)
 def test_killed_daemon_is_brought_back_once(
-    started: Machine, ready: Ready, tmp_path: Path
+    started: Machine, watched: Watched, ready: Ready
 ) -> None:
-    watched = Watched(started, ready, tmp_path / "home")
     old = started.shell(ready.main).strip()
     assert watched.viagra() == (0, "")
     counted = watched.counted()
@@ -478,7 +480,7 @@ def test_killed_daemon_is_brought_back_once(
     code, output = watched.viagra()
     assert (code, output.partition("\n")[0]) == (0, f"Restarting {ready.name}"), output
     assert wait_until(lambda: started.holds(ready.works), 30), started.shell(PS)
-    assert started.holds(ready.survives), started.shell(PS)
+    assert started.holds(ready.afterwards), started.shell(PS)
     new = started.shell(ready.main).strip()
     assert f"up, pid {new}" in output
     counted = watched.counted()
@@ -498,10 +500,9 @@ def ready_named(name: str) -> Ready:
 
 @pytest.mark.parametrize("ready", [ready_named("mariadb")], ids=lambda one: one.name)
 def test_what_its_own_guard_brings_back_is_not_started_twice(
-    started: Machine, ready: Ready, tmp_path: Path
+    started: Machine, watched: Watched, ready: Ready
 ) -> None:
-    watched = Watched(started, ready, tmp_path / "home")
-    (tmp_path / "home" / "viagra.toml").write_text(GENERAL.replace("0.3s", "3s"))
+    watched.general.write_text(GENERAL.replace("0.3s", "3s"))
     old = started.shell(ready.main).strip()
     started.shell(f"kill -KILL {old}")  # not mysqld_safe, which sees it die
     code, output = watched.viagra()
@@ -516,9 +517,8 @@ DATABASES = [ready for ready in DAEMONS if (STOPS / ready.name).exists()]
 
 @pytest.mark.parametrize("ready", DATABASES, ids=lambda ready: ready.name)
 def test_stop_hook_stops_the_real_database_and_all_its_processes(
-    started: Machine, ready: Ready, tmp_path: Path
+    started: Machine, watched: Watched, ready: Ready, tmp_path: Path
 ) -> None:
-    watched = Watched(started, ready, tmp_path / "home")
     hook = tmp_path / "home" / "stop.d" / ready.name
     hook.parent.mkdir()
     shutil.copy(STOPS / ready.name, hook)
