@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,16 @@ start_timeout = "5s"
 [evidence]
 commands = ["ps auxww"]
 """
+
+
+# One process table serves all the tests that run side by side.
+_NUMBERS = itertools.count()
+
+
+def unique(stem: str) -> str:
+    """Return a name of at most 15 bytes that no other test's daemon has."""
+    number = f"{os.getpid():x}-{next(_NUMBERS):x}"
+    return f"{stem[: 15 - len(number)]}{number}"
 
 
 class Result:
