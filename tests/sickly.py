@@ -1,0 +1,44 @@
+"""A daemon that can be told to fall ill: it beats, listens, logs, and obeys or not.
+
+sickly.py beat FILE SECONDS     touch FILE that often; hold still while FILE.hush is
+sickly.py listen PORT           accept connections on 127.0.0.1
+sickly.py deaf FILE             note each TERM in FILE, and live on
+sickly.py log FILE              append what is written to FILE.say, line by line
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+
+name, what, place = sys.argv[1:4]
+ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)  # PR_SET_NAME
+
+
+def note(*_: object) -> None:
+    with open(place, "a", encoding="ascii") as file:
+        file.write("TERM\n")
+
+
+if what == "listen":
+    server = socket.create_server(("127.0.0.1", int(place)))
+    while True:
+        server.accept()[0].close()
+if what == "deaf":
+    signal.signal(signal.SIGTERM, note)
+while True:
+    if what == "beat" and not os.path.exists(place + ".hush"):
+        with open(place, "w", encoding="ascii"):
+            pass
+        os.utime(place)
+    if what == "log":
+        with contextlib.suppress(OSError):
+            with open(place + ".say", encoding="utf-8") as said:
+                text = said.read()
+            os.unlink(place + ".say")
+            with open(place, "a", encoding="utf-8") as log:
+                log.write(text)
+    time.sleep(0.05)

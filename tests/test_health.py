@@ -1,0 +1,354 @@
+"""Health: sockets, heartbeats, checks and alarms, with real daemons that fall ill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from world import World, alive, comm, need, unique, until
+
+SICKLY = str(Path(__file__).with_name("sickly.py"))
+YOUTH = 1.0  # seconds: start_timeout of the daemons here
+FACTS = f'start_timeout = "{YOUTH}s"\nstop_timeout = "2s"\n'
+
+
+def sickly(world: World, name: str, what: str, place: object, facts: str) -> None:
+    """Watch a daemon that can fall ill; its hook notes its instance."""
+    world.facts(name, FACTS + facts)
+    world.hook(
+        name,
+        f"echo $VIAGRA_REASON $VIAGRA_INSTANCE >> {world.place}/{name}.starts\n"
+        f"{sys.executable} {SICKLY} {name} {what} {place} x >/dev/null 2>&1 &",
+    )
+
+
+def start(world: World, name: str, what: str, place: object) -> subprocess.Popen[bytes]:
+    """Start such a daemon by hand, and wait until it is of age."""
+    child = world.spawn([sys.executable, SICKLY, name, what, str(place), "x"])
+    until(lambda: comm(child.pid) == name)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > YOUTH)
+    return child
+
+
+def told(world: World, name: str) -> list[str]:
+    """Return what the hook noted of its starts."""
+    path = world.place / f"{name}.starts"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+# Heartbeats, as corosync's SAM has them
+
+
+def test_beats_then_silence_is_warned_and_started_anew(world: World) -> None:
+    name, beat = unique("beat"), world.place / "beat"
+    facts = f'heartbeat = {{ file = "{beat}", every = "0.4s" }}\n'
+    sickly(world, name, "beat", beat, facts)
+    first = start(world, name, "beat", beat)
+    for _ in range(3):
+        assert world.run().code == 0
+    assert told(world, name) == []
+    Path(f"{beat}.hush").touch()
+    until(lambda: time.time() - beat.stat().st_mtime > 0.7)
+    check = world.run("check")
+    assert check.code == 1 and f"{name} is sick: heartbeat {beat}" in check.out
+    assert first.poll() is None
+    Path(f"{beat}.hush").unlink()
+    until(lambda: time.time() - beat.stat().st_mtime < 0.2)
+    assert world.run("check").code == 0
+    Path(f"{beat}.hush").touch()
+    until(lambda: time.time() - beat.stat().st_mtime > 0.7)
+    # The new one beats again: whoever starts it removes the hush.
+    world.hook(
+        name,
+        f"rm -f {beat}.hush\necho $VIAGRA_REASON $VIAGRA_INSTANCE"
+        f" >> {world.place}/{name}.starts\n"
+        f"{sys.executable} {SICKLY} {name} beat {beat} x >/dev/null 2>&1 &",
+    )
+    result = world.run()
+    assert result.code == 0, result
+    assert result.out.startswith(f"Restarting {name}\n")
+    assert "silent for" in result.out
+    assert told(world, name) == ["sick 1"]
+    assert first.wait(5) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(("age", "code"), [(1.4, 0), (1.6, 1)])
+def test_a_heartbeat_is_late_from_one_and_a_half_periods_on(
+    world: World, age: float, code: int
+) -> None:
+    name, beat = unique("late"), world.place / "beat"
+    facts = f'process = "{name}"\nheartbeat = {{ file = "{beat}", every = "20s" }}\n'
+    sickly(world, name, "deaf", world.place / "log", facts)
+    start(world, name, "deaf", world.place / "log")
+    # A process that has not lived that long is not late: so the period shrinks later.
+    beat.touch()
+    assert world.run("check").code == 0
+    world.facts(name, FACTS + facts.replace("20s", "500ms"))
+    moment = time.time() - age * 0.5
+    os.utime(beat, (moment, moment))
+    assert world.run("check").code == code
+
+
+def test_a_heartbeat_of_the_future_is_unknown(world: World) -> None:
+    name, beat = unique("ahead"), world.place / "beat"
+    facts = f'heartbeat = {{ file = "{beat}", every = "300ms" }}\n'
+    sickly(world, name, "deaf", world.place / "log", facts)
+    child = start(world, name, "deaf", world.place / "log")
+    beat.touch()
+    os.utime(beat, (time.time() + 3600,) * 2)
+    result = world.run()
+    assert result.code == 1
+    assert f"{name} is unknown: heartbeat {beat} is of the future" in result.out
+    assert child.poll() is None and told(world, name) == []
+
+
+# Signals
+
+
+def test_one_that_swallows_the_warning_is_killed(world: World) -> None:
+    name, log = unique("deaf"), world.place / "terms"
+    facts = f'stop_timeout = "0.5s"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
+    sickly(world, name, "deaf", log, facts.replace("stop_timeout = ", "# "))
+    world.facts(name, f'start_timeout = "{YOUTH}s"\n{facts}')
+    child = start(world, name, "deaf", log)
+    result = world.run()
+    assert child.wait(5) == -signal.SIGKILL
+    assert log.read_text() == "TERM\n"
+    assert "Connection refused" in result.out
+    # What was started anew does not listen either: it is up, but not back.
+    assert result.code == 1 and "up, but not well" in result.out, result
+
+
+def test_warn_signal_kill_means_no_warning(world: World) -> None:
+    name, log = unique("kill"), world.place / "terms"
+    facts = f'warn_signal = "KILL"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
+    sickly(world, name, "deaf", log, facts)
+    child = start(world, name, "deaf", log)
+    world.run()
+    assert child.wait(5) == -signal.SIGKILL
+    assert not log.exists()
+
+
+def test_quit_stops_it_and_leaves_it_so(world: World) -> None:
+    name, log = unique("quit"), world.place / "terms"
+    facts = f'recovery = "quit"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
+    sickly(world, name, "beat", log, facts)
+    child = start(world, name, "beat", log)
+    result = world.run()
+    assert child.wait(5) == -signal.SIGTERM
+    assert result.code == 0 and "stopped, and left so" in result.out, result
+    quiet = world.run()
+    assert (quiet.code, quiet.out) == (0, "") and told(world, name) == []
+    assert "quit" in world.run("status", name).out
+    world.run("restart", name)
+    assert told(world, name) == ["manual 1"]
+
+
+def test_report_touches_nothing(world: World) -> None:
+    name, log = unique("report"), world.place / "terms"
+    facts = f'recovery = "report"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
+    sickly(world, name, "beat", log, facts)
+    child = start(world, name, "beat", log)
+    first, second = world.run(), world.run()
+    assert "only reported" in first.out and second.out == ""
+    assert first.code == second.code == 1
+    assert child.poll() is None
+
+
+# Sockets
+
+
+def test_listens(world: World) -> None:
+    name, port = unique("ear"), free_port()
+    facts = f'listens = ["tcp:127.0.0.1:{port}", "tcp:localhost:{port}"]\n'
+    sickly(world, name, "listen", port, facts)
+    start(world, name, "listen", port)
+    assert world.run("check").code == 0
+    world.facts(name, FACTS + f'listens = ["unix:{world.place}/none"]\n')
+    result = world.run("check")
+    assert result.code == 1 and "No such file or directory" in result.out
+
+
+def test_a_full_queue_is_sick_after_the_time_limit(world: World) -> None:
+    name, path = unique("queue"), str(world.place / "socket")
+    facts = f'listens = ["unix:{path}"]\ncheck_timeout = "0.5s"\n'
+    sickly(world, name, "beat", world.place / "b", facts)
+    start(world, name, "beat", world.place / "b")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as one:
+        server.bind(path)
+        server.listen(0)
+        one.connect(path)  # nobody accepts it: the queue is full
+        result = world.run("check")
+        assert result.code == 1 and "timed out" in result.out.lower(), result
+
+
+# Checks
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "text"),
+    [
+        ("echo fine; exit 0", 0, ""),
+        ("echo slow; exit 1", 0, ""),
+        (
+            "echo 'HTTP CRITICAL | t=1'; exit 2",
+            1,
+            "is sick: check.d/NAME: HTTP CRITICAL",
+        ),
+        ("echo 'no idea'; exit 3", 1, "is unknown: check.d/NAME: no idea"),
+        ("exit 17", 1, "is unknown: check.d/NAME: ended with 17"),
+        ("kill -9 $$", 1, "is unknown: check.d/NAME: ended with -9"),
+        ("sleep 100", 1, "is sick: check.d/NAME: gave no answer within 0."),
+        ("yes", 1, "is unknown: check.d/NAME: ended with"),
+        (r"printf 'a\033[2Jb\n'; exit 2", 1, r"a\x1b[2Jb"),
+    ],
+)
+def test_a_check_speaks_as_monitoring_plugins_do(
+    world: World, script: str, code: int, text: str
+) -> None:
+    name = unique("check")
+    world.watch(name, FACTS + 'check_timeout = "0.5s"\nrecovery = "report"\n')
+    world.hook(name, script, kind="check.d")
+    world.up(name)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > YOUTH)
+    result = world.run()
+    assert result.code == code, result
+    assert text.replace("NAME", name) in result.out, result
+
+
+def test_a_check_is_neither_made_of_a_dead_nor_of_a_young_one(world: World) -> None:
+    name = unique("young")
+    world.watch(name, 'start_timeout = "60s"\nrecovery = "report"\n')
+    world.hook(name, f"touch {world.place}/checked; exit 2", kind="check.d")
+    assert "is down" in world.run("check").out
+    world.up(name)
+    assert world.run("check").code == 0
+    assert not (world.place / "checked").exists()
+
+
+def test_checks_that_hang_cost_one_time_limit_together(world: World) -> None:
+    facts = FACTS + 'check_timeout = "1s"\nrecovery = "report"\n'
+    names = [unique("hang") for _ in range(4)]
+    for name in names:
+        world.watch(name, facts)
+        world.hook(name, "sleep 100", kind="check.d")
+        world.up(name)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > YOUTH)
+    began = time.monotonic()
+    result = world.run("check")
+    assert result.out.count("gave no answer") == 4
+    assert time.monotonic() - began < 3.5  # four limits one after the other: over 4
+
+
+def test_a_real_plugin_is_a_check_unchanged(world: World) -> None:
+    plugin = "/usr/lib/nagios/plugins/check_tcp"
+    if not os.path.exists(plugin):
+        need("check_tcp")
+    name, port = unique("plugin"), free_port()
+    sickly(world, name, "listen", port, 'recovery = "report"\n')
+    world.hook(name, f"exec {plugin} -H 127.0.0.1 -p {port}", kind="check.d")
+    child = start(world, name, "listen", port)
+    assert world.run("check").code == 0
+    child.send_signal(signal.SIGSTOP)
+    world.hook(name, f"exec {plugin} -H 127.0.0.1 -p {free_port()}", kind="check.d")
+    result = world.run("check")
+    assert result.code == 1 and "is sick: check.d/" in result.out, result
+
+
+def test_an_unsafe_check_is_refused(world: World) -> None:
+    name = unique("unsafe")
+    world.watch(name, FACTS)
+    world.hook(name, f"touch {world.place}/ran", kind="check.d", mode=0o777)
+    world.up(name)
+    result = world.run()
+    assert result.code == 2 and "chmod o-w" in result.err
+    assert not (world.place / "ran").exists()
+
+
+def test_up_and_well_before_it_is_back(world: World) -> None:
+    """The hook returns at once; the daemon needs a while until its check is content."""
+    name = unique("slow")
+    world.facts(name, 'start_timeout = "8s"\n')
+    world.hook(name, f"[ -e {world.place}/ready ] || exit 2", kind="check.d")
+    world.hook(
+        name,
+        f"{world.daemon(name)} 1000 >/dev/null 2>&1 &\n"
+        f"(sleep 1; touch {world.place}/ready) >/dev/null 2>&1 &",
+    )
+    began = time.monotonic()
+    result = world.run()
+    assert result.code == 0, result
+    assert "now       up" in result.out and time.monotonic() - began >= 1
+
+
+# Alarms
+
+
+def test_alarm(world: World) -> None:
+    name, log = unique("alarm"), world.place / "log"
+    facts = f'alarm = {{ file = "{log}", pattern = "panic" }}\nrecovery = "report"\n'
+    sickly(world, name, "log", log, facts)
+
+    def say(text: str) -> None:
+        Path(f"{log}.new").write_text(text)
+        os.rename(f"{log}.new", f"{log}.say")
+        until(lambda: not os.path.exists(f"{log}.say"))
+        until(lambda: text.rstrip("\n") in log.read_text())
+
+    log.write_text("panic of an earlier life\n")
+    child = start(world, name, "log", log)
+    assert world.run("check").code == 0  # notes the place
+    say("all is well\n")
+    assert world.run("check").code == 0
+    log.rename(world.place / "log.1")
+    log.write_text("rotated\n")
+    say("still well\n")
+    assert world.run("check").code == 0
+    log.write_text("")  # truncated
+    say("kernel panic \x1b[2J\n")
+    result = world.run("check")
+    assert result.code == 1 and r"alarm: kernel panic \x1b[2J" in result.out, result
+    assert world.run("check").code == 1  # until it has another life
+    assert child.poll() is None
+
+
+def test_an_alarm_before_the_rotation_is_found(world: World) -> None:
+    name, log = unique("rotate"), world.place / "log"
+    facts = f'alarm = {{ file = "{log}", pattern = "panic" }}\nrecovery = "report"\n'
+    sickly(world, name, "deaf", world.place / "t", facts)
+    log.write_text("")
+    start(world, name, "deaf", world.place / "t")
+    assert world.run("check").code == 0
+    with log.open("a") as file:
+        file.write("panic\n")
+    log.rename(world.place / "log.1")
+    log.write_text("fresh\n")
+    assert world.run("check").code == 1
+
+
+def test_a_pattern_that_takes_for_ever_is_bounded(world: World) -> None:
+    name, log = unique("evil"), world.place / "log"
+    facts = f'alarm = {{ file = "{log}", pattern = "(a+)+$" }}\n'
+    sickly(world, name, "deaf", world.place / "t", facts)
+    log.write_text("")
+    child = start(world, name, "deaf", world.place / "t")
+    assert world.run("check").code == 0
+    with log.open("a") as file:
+        file.write("a" * 60 + "b\n")
+    result = world.run(timeout=30)
+    assert result.code == 1 and "is unknown: alarm: its pattern needs" in result.out
+    assert child.poll() is None and alive(child.pid)
