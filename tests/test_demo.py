@@ -43,9 +43,9 @@ class Demo:
         for path in [self.checkout, *self.checkout.rglob("*")]:
             os.chown(path, user, user)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, python: str = "") -> subprocess.Popen[str]:
         """Start `make demo` in a session of its own, as on a terminal of its own."""
-        command = ["make", "demo", f"PYTHON={self._python()}"]
+        command = ["make", "demo", f"PYTHON={python or self._python()}"]
         if self.user != os.geteuid():
             ids = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
             command = ["setpriv", *ids, *command]
@@ -60,9 +60,9 @@ class Demo:
             start_new_session=True,
         )
 
-    def run(self) -> tuple[int, str]:
+    def run(self, python: str = "") -> tuple[int, str]:
         """Run it to its end; return its exit code and what it printed."""
-        demo = self.start()
+        demo = self.start(python)
         text, _ = demo.communicate(timeout=60)
         return demo.returncode, text
 
@@ -161,3 +161,21 @@ def test_demo_of_a_broken_program_fails(demo: Demo, broken: str) -> None:
     assert code != 0
     assert re.search(r"^demo: ", text, re.MULTILINE)
     check_all_is_gone(text)
+
+
+@pytest.mark.parametrize(
+    ("python", "told"),
+    [("/nonexistent/python3", "no /nonexistent"), ("OLD", "is older than 3.11")],
+)
+def test_demo_without_a_fit_python_says_so(demo: Demo, python: str, told: str) -> None:
+    if python == "OLD":
+        fake = demo.checkout.parent / "python"
+        lie = "import sys; sys.version_info = (3, 9); sys.executable = sys.argv[1]"
+        fake.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{lie}\n$2" "$0"\n')
+        fake.chmod(0o755)
+        python = str(fake)
+    code, text = demo.run(python)
+    assert code != 0
+    [line] = [line for line in text.splitlines() if not line.startswith("make")]
+    assert line.startswith("demo: ") and told in line
+    assert "make demo PYTHON=/path/to" in line
