@@ -81,6 +81,8 @@ class Evidence:
         for name in self.pieces:
             try:
                 os.link(f"{self.directory}/{name}", f"{directory}/{name}")
+            except FileExistsError:
+                continue  # shared before
             except OSError as error:
                 self.problems.append(f"{name}: {reason(error)}")
 

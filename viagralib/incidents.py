@@ -206,18 +206,19 @@ def prune(state: State, keep: int, keep_bytes: int) -> None:
     names = state.names("incidents")
     newest: dict[str, str] = {}
     for name in names:
-        newest[_daemon_of(name)] = name
+        newest[daemon_of(name)] = name
     sizes = {name: _size(f"{state.path}/incidents/{name}") for name in names}
     number, total = len(names), sum(sizes.values())
     for name in names:
         if number <= keep and total <= keep_bytes:
             return
-        if name != newest[_daemon_of(name)] and not _is_open(state, name):
+        if name != newest[daemon_of(name)] and not _is_open(state, name):
             shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
             number, total = number - 1, total - sizes[name]
 
 
-def _daemon_of(incident_id: str) -> str:
+def daemon_of(incident_id: str) -> str:
+    """Return whose incident it is."""
     return incident_id.partition("-")[2]
 
 
@@ -229,6 +230,8 @@ def _is_open(state: State, name: str) -> bool:
 def _size(directory: str) -> int:
     try:
         with os.scandir(directory) as entries:
-            return sum(e.stat(follow_symlinks=False).st_size for e in entries)
+            found = [entry.stat(follow_symlinks=False) for entry in entries]
     except OSError:
         return 0
+    # What several incidents share by hard links takes its place once.
+    return sum(one.st_size // max(1, one.st_nlink) for one in found)

@@ -34,7 +34,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     lines = [first, date(recovery.incident.record.get("began"))]
     lines += [f"  {key:<9} {safe(str(value))}" for key, value in facts if value]
     lines += _section("hook output", hook_output(recovery))
-    lines += _section("w", evidence.text("w.txt").split("\n")[:_W_LINES])
+    lines += _section("w", _who(evidence.text("w.txt").split("\n")[:_W_LINES]))
     lines += _section("vmstat", evidence.text("vmstat.txt").split("\n"))
     lines += _section("busiest", _busiest(evidence.text("ps.txt")))
     return "\n".join(lines)
@@ -80,6 +80,14 @@ def _section(title: str, lines: list[str]) -> list[str]:
     return [f"  {title}:", *(f"    {line[:_LONGEST_LINE]}" for line in texts)]
 
 
+def _who(w: list[str]) -> list[str]:
+    """Return the lines of w(1) without the arguments of what its users run."""
+    column = next((line.find("WHAT") for line in w if "WHAT" in line), -1)
+    if column < 0:
+        return w
+    return [line[:column] + line[column:].split(" ", 1)[0] for line in w]
+
+
 def _busiest(ps: str) -> list[str]:
     """Return the busiest processes of `ps aux`, by name: arguments can hold secrets."""
     header, *rows = ps.split("\n")
@@ -94,7 +102,9 @@ def _busiest(ps: str) -> list[str]:
     lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]
     for _, words in found[:_BUSIEST]:
         user, pid, cpu, memory = words[:4]
-        name = os.path.basename(words[10].split(" ")[0])
+        command = words[10]
+        name = os.path.basename(command.split(" ")[0])
+        name = command if command.startswith("[") else name  # a kernel thread
         lines.append(f"{cpu:>5} {memory:>5} {pid:>7} {user:<10} {name}")
     return lines
 
