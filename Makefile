@@ -36,6 +36,7 @@ test-long: lint
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .
+	$(RUN) ruff format --check --quiet .
 	$(RUN) mypy
 	@if command -v shellcheck >/dev/null; then \
 		echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); \

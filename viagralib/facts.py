@@ -141,11 +141,17 @@ def _paths(value: object) -> tuple[str, ...]:
     return tuple(_path(item) for item in texts(value))
 
 
-def _one_or_more(value: object) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else texts(value)
-    if not names or not all(names):
-        raise ValueError("must be a name or a list of names")
-    return names
+def _users(value: object) -> tuple[str, ...]:
+    users = value if isinstance(value, list) and value else [value]
+    return tuple(_user(user) for user in users)
+
+
+def _user(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be a user's name or number, or a list of such")
+    return value
 
 
 def _choice(*choices: str) -> Callable[[object], str]:
@@ -224,7 +230,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "process": _text,
     "command": _pattern,
     "executable": _path,
-    "user": _one_or_more,
+    "user": _users,
     "pidfile": _path,
     "containers": _truth,
     "leftovers": _choice("leave", "stop"),

@@ -12,6 +12,7 @@ import time
 from viagralib import alarms, children
 from viagralib.durations import spell
 from viagralib.hooks import environment
+from viagralib.incidents import memory
 from viagralib.messages import reason, safe
 from viagralib.processes import SICK, UNKNOWN, UP, Verdict
 from viagralib.run import Run
@@ -151,7 +152,7 @@ class _Check:
     def __init__(self, run: Run, daemon: Daemon, program: str) -> None:
         self.finding = Finding(WELL)
         self._program = f"check.d/{os.path.basename(program)}"
-        self._output = _memory()
+        self._output = memory("check")
         self._child: children.Child | None = None
         variables = {"STATE": run.state.path}
         path = run.onlooker.trust.search_path()
@@ -197,17 +198,6 @@ class _Check:
         self.finding = Finding(word, f"{self._program}: {why}")
         self._child = None
         os.close(self._output)
-
-
-def _memory() -> int:
-    """Return a nameless file for what a check prints."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("check")
-    import tempfile
-
-    descriptor, name = tempfile.mkstemp()
-    os.unlink(name)
-    return descriptor
 
 
 def _heartbeat(file: str, every: float, verdict: Verdict) -> Finding:

@@ -37,7 +37,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     lines += _section("hook output", hook_output(recovery))
     for title, tail in _logs(recovery, evidence).items():
         lines += _section(title, tail[-_LOG_LINES:])
-    lines += _section("w", evidence.text("w.txt").split("\n")[:_W_LINES])
+    lines += _section("w", _who(evidence.text("w.txt").split("\n")[:_W_LINES]))
     lines += _section("vmstat", evidence.text("vmstat.txt").split("\n"))
     lines += _section("busiest", _busiest(evidence.text("ps.txt")))
     return "\n".join(lines)
@@ -66,18 +66,14 @@ def _next(recovery: Recovery) -> str:
 
 
 def _missing(recovery: Recovery, evidence: Evidence) -> list[str]:
-    return [*dict.fromkeys((*recovery.incident.missing, *evidence.problems))]
+    incident = recovery.incident
+    log = [f"hook.log: {incident.log.problem}"] if incident.log.problem else []
+    return [*dict.fromkeys((*incident.missing, *log, *evidence.problems))]
 
 
 def hook_output(recovery: Recovery) -> list[str]:
     """Return the last lines that the recovery's hooks printed."""
-    path = f"{recovery.incident.directory}/hook.log"
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
-            text = file.read().decode(errors="surrogateescape")
-    except OSError:
-        return []
+    text = recovery.incident.log.last(20_000).decode(errors="surrogateescape")
     return text.split("\n")[-_LOG_LINES - 1 :]
 
 
@@ -98,6 +94,14 @@ def _section(title: str, lines: list[str]) -> list[str]:
     return [f"  {title}:", *(f"    {line[:_LONGEST_LINE]}" for line in texts)]
 
 
+def _who(w: list[str]) -> list[str]:
+    """Return the lines of w(1) without the arguments of what its users run."""
+    column = next((line.find("WHAT") for line in w if "WHAT" in line), -1)
+    if column < 0:
+        return w
+    return [line[:column] + line[column:].split(" ", 1)[0] for line in w]
+
+
 def _busiest(ps: str) -> list[str]:
     """Return the busiest processes of `ps aux`, by name: arguments can hold secrets."""
     header, *rows = ps.split("\n")
@@ -112,7 +116,9 @@ def _busiest(ps: str) -> list[str]:
     lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]
     for _, words in found[:_BUSIEST]:
         user, pid, cpu, memory = words[:4]
-        name = os.path.basename(words[10].split(" ")[0])
+        command = words[10]
+        name = os.path.basename(command.split(" ")[0])
+        name = command if command.startswith("[") else name  # a kernel thread
         lines.append(f"{cpu:>5} {memory:>5} {pid:>7} {user:<10} {name}")
     return lines
 

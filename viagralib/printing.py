@@ -18,6 +18,10 @@ class Printer:
         self._descriptor = descriptor
         self._waiting = b""
         self.broken = False  # nobody reads: what was said is in the incidents alone
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            self._occupy()
 
     def say(self, text: str) -> None:
         """Print lines; never waits."""
@@ -28,6 +32,17 @@ class Printer:
         """Wait until all is read, or PATIENCE is over."""
         self._write(PATIENCE)
         self.broken = self.broken or bool(self._waiting)
+
+    def _occupy(self) -> None:
+        """Fill the place of a closed descriptor.
+
+        Else the next file that is opened, such as a lock, would get what we say.
+        """
+        self.broken = True
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        if null != self._descriptor:
+            os.dup2(null, self._descriptor)
+            os.close(null)
 
     def _write(self, patience: float) -> None:
         deadline = time.monotonic() + patience

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from viagralib import table
+from viagralib.accounts import user_id
 from viagralib.matching import COUNTED, LEFTOVER, UNSURE, Onlooker, classify, cut
 from viagralib.messages import reason, safe
 from viagralib.procfs import Process, Unreadable, Vanished
@@ -118,21 +120,31 @@ class _Sighting:
     def _word(self) -> tuple[str, str]:
         number = self._count()
         low, high = self.daemon.facts.count
-        if number and number < low:
-            return SICK, f"{number} of at least {low} processes"
-        if number:
+        if number >= low:
             many = high is not None and number > high
             return UP, f"{number} processes, more than {high}" if many else ""
         unsure = [one for one in self.candidates if one.kind == UNSURE]
-        if unsure:
+        if number + len(unsure) >= low:
             return UNKNOWN, _list(unsure)
-        # A user's own processes are never hidden from that user.
-        if self.onlooker.user == 0 and not table.sees_all():
-            return UNKNOWN, (
-                "processes are hidden from us (/proc with hidepid, or a sandboxed "
-                "cron): run viagra.py where it sees all of them"
-            )
-        return DOWN, self._why_down()
+        if why := self._why_hidden():
+            return UNKNOWN, why
+        if number:
+            return SICK, f"{number} of at least {low} processes"
+        return (UNKNOWN, _list(unsure)) if unsure else (DOWN, self._why_down())
+
+    def _why_hidden(self) -> str:
+        """Return why there may be a process that we do not see, or ""."""
+        user, users = self.onlooker.user, self.daemon.facts.user
+        if table.find(self.onlooker.pid) is None:
+            return "the process table shows not even this run: is /proc mounted?"
+        # A user's own processes are not hidden from that user.
+        own = user != 0 and (not users or user in map(user_id, users))
+        if own or table.sees_all():
+            return ""
+        return (
+            "processes are hidden from us (/proc with hidepid, or a sandboxed "
+            "cron): run viagra.py where it sees all of them"
+        )
 
     def _why_down(self) -> str:
         text = f'no process named "{safe(self.daemon.process)}"'
@@ -152,7 +164,8 @@ def _read_pidfile(path: str) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            first = file.read(64).split()[:1]
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            first = file.read(64).split()[:1] if regular else []
     except OSError:
         return 0
     return int(first[0]) if first and first[0].isdigit() else 0

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NAME_LENGTH = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN - 1)
 # A stat line up to its start time is far shorter; its name comes first.
 _STAT_SIZE = 512
+_KERNEL_THREADS = 2  # the pid of the parent of them all
+_CAP_SYS_PTRACE = 19  # linux/capability.h
 _LONGEST_FILE = 2_200_000  # bytes: a command line is at most 2 MB (execve(2))
 
 
@@ -29,7 +31,16 @@ class Unreadable(Exception):  # noqa: N818
 class Process:
     """One process at one look. `start` tells it from a later one of the same pid."""
 
-    __slots__ = ("pid", "name", "start", "parent", "session", "zombie", "_status_file")
+    __slots__ = (
+        "pid",
+        "name",
+        "start",
+        "parent",
+        "session",
+        "zombie",
+        "headless",
+        "_status_file",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917
         self, pid: int, name: str, start: float, parent: int, session: int, zombie: bool
@@ -40,6 +51,7 @@ class Process:
         self.parent = parent
         self.session = session
         self.zombie = zombie
+        self.headless = False  # its first thread has ended, others live on
         self._status_file = b""
 
     @property
@@ -52,7 +64,7 @@ class Process:
 
         A program that renames itself may leave one text with blanks in it.
         """
-        text = os.fsdecode(_contents(self.pid, "cmdline")).rstrip("\0")
+        text = os.fsdecode(_contents(f"{self._place()}/cmdline")).rstrip("\0")
         return text.split("\0") if text else []
 
     def executable(self) -> str:
@@ -61,10 +73,11 @@ class Process:
         After an upgrade the running program is the deleted one.
         """
         try:
-            return os.readlink(f"/proc/{self.pid}/exe").removesuffix(" (deleted)")
+            return os.readlink(f"{self._place()}/exe").removesuffix(" (deleted)")
         except FileNotFoundError:
-            _check_there(self.pid)
-            raise Unreadable("its executable: a kernel thread has none") from None
+            if _KERNEL_THREADS in {self.pid, self.parent}:
+                raise Unreadable("its executable: a kernel thread has none") from None
+            raise Vanished from None  # it is about to end, if it is still there
         except ProcessLookupError:
             raise Vanished from None
         except OSError as error:
@@ -73,7 +86,7 @@ class Process:
     def runs_set_user_id(self) -> bool:
         """Return whether its program changes the user who starts it (chmod u+s)."""
         try:
-            return bool(os.stat(f"/proc/{self.pid}/exe").st_mode & 0o4000)
+            return bool(os.stat(f"{self._place()}/exe").st_mode & 0o4000)
         except OSError:
             return False
 
@@ -83,13 +96,22 @@ class Process:
 
     def elsewhere(self) -> bool:
         """Return whether it lives in another pid namespace: a container's process."""
-        pids = self._status(b"NSpid:")  # absent before Linux 4.1: nothing to tell
-        return bool(pids) and int(pids[-1]) != self.pid
+        # One pid for each namespace from ours down to its own; absent before Linux 4.1.
+        return len(self._status(b"NSpid:")) > 1
+
+    def may_trace(self) -> bool:
+        """Return whether it may look into every process: has CAP_SYS_PTRACE."""
+        capabilities = self._status(b"CapEff:")
+        return bool(capabilities and int(capabilities[0], 16) >> _CAP_SYS_PTRACE & 1)
+
+    def environment(self) -> list[str]:
+        """Return the variables of its environment, as its program was given them."""
+        return os.fsdecode(_contents(f"{self._place()}/environ")).split("\0")
 
     def directory(self) -> str:
         """Return its working directory."""
         try:
-            return os.readlink(f"/proc/{self.pid}/cwd")
+            return os.readlink(f"{self._place()}/cwd")
         except OSError as error:
             raise Unreadable(f"its working directory: {error.strerror}") from None
 
@@ -100,17 +122,30 @@ class Process:
 
     def _status(self, field: bytes) -> list[bytes]:
         if not self._status_file:
-            self._status_file = _contents(self.pid, "status")
+            self._status_file = _contents(f"/proc/{self.pid}/status")
         # The name, on the first line, has its newlines escaped by the kernel.
         _, found, rest = self._status_file.partition(b"\n" + field)
         return rest.split(b"\n", 1)[0].split() if found else []
+
+    def _place(self) -> str:
+        """Return the directory that tells of it: where the first thread, which stands
+        for all, has ended, that of one which lives."""
+        place = f"/proc/{self.pid}"
+        if not self.headless:
+            return place
+        try:
+            threads = set(os.listdir(f"{place}/task")) - {str(self.pid)}
+        except OSError:
+            raise Vanished from None
+        return f"{place}/task/{max(threads, key=int)}" if threads else place
 
 
 def look(names: Container[str] | None = None) -> Iterator[Process]:
     """Yield the processes whose name is one of `names` (None: all of them).
 
     Each is read when it is asked for, so whoever has seen enough may stop. Raises
-    OSError when there is no /proc.
+    OSError when there is no /proc, or when the system is out of what it takes to read
+    it: a process that could not be read is not one that is gone.
     """
     with os.scandir("/proc") as entries:
         for entry in entries:
@@ -123,7 +158,10 @@ def look(names: Container[str] | None = None) -> Iterator[Process]:
 
 def find(pid: int) -> Process | None:
     """Return the process that has this pid now, or None."""
-    return _read(pid, None)
+    try:
+        return _read(pid, None)
+    except OSError:
+        return None
 
 
 def own_pid() -> int:
@@ -137,10 +175,29 @@ def own_pid() -> int:
 def sees_all() -> bool:
     """Return whether no process is hidden from us (hidepid, ProtectProc).
 
-    Under every hidepid that hides anything, process 1 is hidden too, unless we may
-    look into all of them.
+    That process 1 is seen proves little: without CAP_SYS_PTRACE, root sees root's.
     """
-    return _read(1, None) is not None
+    this, group = find(own_pid()), _hidden_but_to()
+    if this is None or find(1) is None:
+        return False
+    return (
+        not group or this.may_trace() or int(group) in (os.getegid(), *os.getgroups())
+    )
+
+
+def _hidden_but_to() -> str:
+    """Return the group that /proc hides nothing from; "" when it hides nothing."""
+    options: list[str] = []
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        for line in file:
+            words = line.split()
+            if words[4] == "/proc":  # the last one lies on top
+                options = words[-1].split(",")
+    named = dict(option.partition("=")[::2] for option in options)
+    if named.get("hidepid", "0") in {"0", "off"}:
+        return ""
+    # Under hidepid=ptraceable there is no such group.
+    return "-1" if named["hidepid"] in {"4", "ptraceable"} else named.get("gid", "0")
 
 
 def boot_id() -> str:
@@ -153,14 +210,12 @@ def _read(pid: int, names: Container[str] | None) -> Process | None:
     """Return one process from its stat file; None when gone, hidden, or not named."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        try:
+            line = os.read(descriptor, _STAT_SIZE)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    try:
-        line = os.read(descriptor, _STAT_SIZE)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
     # The name may hold blanks and brackets itself: it ends at the last bracket.
     end = line.rindex(b")")
     name = os.fsdecode(line[line.index(b"(") + 1 : end])
@@ -168,31 +223,29 @@ def _read(pid: int, names: Container[str] | None) -> Process | None:
         return None
     fields = line[end + 2 :].split(b" ", 20)
     # A dead first thread whose other threads live on is called a zombie as well.
-    dead = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) < 2)
-    return Process(
+    headless = fields[0] == b"Z" and int(fields[17]) > 1
+    process = Process(
         pid=pid,
         name=name,
         start=int(fields[19]),
         parent=int(fields[1]),
         session=int(fields[3]),
-        zombie=dead,
+        zombie=fields[0] in b"ZX" and not headless,
     )
+    process.headless = headless
+    return process
 
 
-def _contents(pid: int, file: str) -> bytes:
+def _contents(path: str) -> bytes:
     try:
-        descriptor = os.open(f"/proc/{pid}/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with open(descriptor, "rb") as opened:
             return opened.read(_LONGEST_FILE)
     except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
     except OSError as error:
+        file = os.path.basename(path)
         raise Unreadable(f"its {file}: {error.strerror}") from None
-
-
-def _check_there(pid: int) -> None:
-    if not os.path.exists(f"/proc/{pid}"):
-        raise Vanished
 
 
 def _seconds_since_boot() -> float:

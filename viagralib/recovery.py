@@ -98,6 +98,7 @@ class Recovery:
     ) -> Looks[None]:
         if not (yield from self._stays_down(evidence)):
             return
+        evidence.share(self.incident.directory)  # a killed run must leave it there
         if not (yield from self._waits_for_needed(others)):
             return
         if not (yield from self._is_cleared()):

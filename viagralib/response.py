@@ -234,7 +234,8 @@ class Response:
         """Write down how a recovery ended, free its lock, say it; return its resets."""
         incident = recovery.incident
         evidence.share(incident.directory)
-        recovery.cause = cause.find(recovery, evidence)
+        if recovery.why == DOWN:  # the others did not die
+            recovery.cause = cause.find(recovery, evidence)
         resets = self._resets(recovery) if recovery.result == BACK else []
         text = notice.write(recovery, evidence)
         self._write_down(recovery, text)
@@ -311,7 +312,9 @@ class Response:
             incident.directory = ""
         with contextlib.suppress(OSError):
             standing.note_quit(self.run, recovery.daemon, recovery.result == QUIT)
-        if well:
+        if recovery.result == PUT_OFF and recovery.earlier:
+            announcements.put_back(state, name, recovery.earlier)
+        elif well:
             state.remove("open", name)
         else:
             word, alarmed = recovery.verdict.word, recovery.alarmed

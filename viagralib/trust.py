@@ -24,7 +24,9 @@ DIRECTORIES = (
     "/usr/pkg/sbin",
     "/usr/pkg/bin",
 )
+FRAGMENT = "service.subr"  # what the ready hooks read in
 _LONGEST_CHAIN = 40  # links followed, as Linux does: path_resolution(7)
+_DEEPEST_SCRIPT = 5  # scripts that interpret each other, as Linux allows: execve(2)
 
 
 class Trust:
@@ -33,6 +35,7 @@ class Trust:
     def __init__(self, user: int) -> None:
         self.owners = {0, user}
         self._entries: dict[str, str] = {}
+        self._paths: dict[str, str] = {}
 
     def why_not(self, path: str) -> str:
         """Return who else could change what `path` names, with the cure, or "".
@@ -41,10 +44,14 @@ class Trust:
         directory such as /tmp is fine on the way, since nobody can replace another
         user's entry in it, but not at the end, since anybody can add one.
         """
-        try:
-            way = list(_walk(path))
-        except OSError as error:
-            return f"could not look at it: {reason(error)}"
+        if path not in self._paths:
+            try:
+                self._paths[path] = self._why_not_way([*_walk(path)])
+            except OSError as error:
+                self._paths[path] = f"could not look at {safe(path)}: {reason(error)}"
+        return self._paths[path]
+
+    def _why_not_way(self, way: list[str]) -> str:
         for entry in way[:-1]:
             if entry not in self._entries:
                 self._entries[entry] = self._why_not_entry(entry, on_the_way=True)
@@ -55,26 +62,38 @@ class Trust:
     def _why_not_entry(self, path: str, on_the_way: bool) -> str:
         try:
             status = os.lstat(path)
-        except OSError:
-            return ""  # gone, or never there: nobody can change it
+        except FileNotFoundError:
+            return self._why_not_missing(path)
         if status.st_uid not in self.owners:
-            owner = user_name(status.st_uid)
-            return f"{safe(path)} belongs to {owner}: {self._chown(path)}"
+            return self._why_not_owner(path, status)
         sticky = on_the_way and status.st_mode & stat.S_ISVTX
         if stat.S_ISLNK(status.st_mode) or sticky:
             return ""
         if status.st_mode & stat.S_IWOTH:
-            return f"{safe(path)} can be written by everybody: chmod o-w {safe(path)}"
+            return f"{safe(path)} can be written by everybody: chmod o-w {_word(path)}"
         if status.st_mode & stat.S_IWGRP:
             group = group_name(status.st_gid)
             return (
-                f"{safe(path)} can be written by group {group}: chmod g-w {safe(path)}"
+                f"{safe(path)} can be written by group {group}: chmod g-w {_word(path)}"
             )
         return ""
 
-    def _chown(self, path: str) -> str:
-        owner = user_name(max(self.owners))
-        return f"chown {owner} {safe(path)}, if you trust what it holds"
+    def _why_not_missing(self, path: str) -> str:
+        """Return who could make what is not there: in a sticky directory, anybody."""
+        place = os.path.dirname(path)
+        if not os.path.isdir(place) or not self._why_not_entry(place, on_the_way=False):
+            return ""
+        return (
+            f"{safe(path)} does not exist, and anybody could make it in {safe(place)}: "
+            "make it yourself, or keep it elsewhere"
+        )
+
+    def _why_not_owner(self, path: str, status: os.stat_result) -> str:
+        owner, trusted = user_name(status.st_uid), user_name(max(self.owners))
+        text = f"{safe(path)} belongs to {owner}: chown {trusted} {_word(path)}"
+        if stat.S_ISDIR(status.st_mode):
+            return f"{text}, or keep what is in it elsewhere"
+        return f"{text}, if you trust what it holds"
 
     def search_path(self) -> str:
         """Return the PATH for what we run: the usual directories that are safe."""
@@ -84,7 +103,7 @@ class Trust:
             if os.path.isdir(place) and not self.why_not(place)
         )
 
-    def why_not_program(self, path: str) -> str:
+    def why_not_program(self, path: str, depth: int = 0) -> str:
         """Return why `path` cannot be executed safely, with the cure, or ""."""
         if why := self.why_not(path):
             return why
@@ -93,41 +112,52 @@ class Trust:
         except OSError as error:
             return f"could not read it: {reason(error)}"
         if not line.startswith(b"#!"):
-            return (
-                "" if b"\0" in line else f"{safe(path)} has no #! line: add #!/bin/sh"
-            )
+            text = f"{safe(path)} has no #! line: add #!/bin/sh"
+            return "" if b"\0" in line else text
         if line.rstrip(b"\n").endswith(b"\r"):
             return (
                 f"the #! line of {safe(path)} ends with CR LF: save it with Unix lines"
             )
-        interpreter = self.interpreter(line)
-        if not os.path.isabs(interpreter) or not os.path.exists(interpreter):
-            wanted = safe(os.fsdecode(line[2:]).strip())
-            return f"{safe(path)}: its #! line names {wanted!r}, which does not exist"
-        return self.why_not(interpreter)
+        return self._why_not_interpreters(path, line, depth)
 
-    def interpreter(self, line: bytes) -> str:
-        """Return the program that runs a script with this first line; "" if none.
+    def _why_not_interpreters(self, path: str, line: bytes, depth: int) -> str:
+        if depth == _DEEPEST_SCRIPT:
+            return f"the #! line of {safe(path)} leads from script to script"
+        for interpreter in self.interpreters(line) or [""]:
+            if why := _why_no_program(interpreter):
+                return f"the #! line of {safe(path)} names {why}"
+            if why := self.why_not_program(interpreter, depth + 1):
+                return why
+        return ""
+
+    def interpreters(self, line: bytes) -> list[str]:
+        """Return the programs that run a script with this first line.
 
         `env NAME` is looked up as the hook would find it: in search_path().
         """
         words = os.fsdecode(line[2:]).split()
         if not words or os.path.basename(words[0]) != "env":
-            return words[0] if words else ""
+            return words[:1]
         for word in words[1:]:
             if not word.startswith("-") and "=" not in word:
                 places = self.search_path().split(":")
                 found = [p for p in places if os.access(f"{p}/{word}", os.X_OK)]
-                return f"{found[0]}/{word}" if found else word
-        return ""
+                return [words[0], f"{found[0]}/{word}" if found else word]
+        return words[:1]
 
-    def interpreter_of(self, path: str) -> str:
-        """Return the interpreter of a script; "" for another program, or none."""
-        try:
-            line = first_line(path)
-        except OSError:
-            return ""
-        return self.interpreter(line) if line.startswith(b"#!") else ""
+    def interpreters_of(self, path: str) -> list[str]:
+        """Return what runs a script: its interpreter; where that is a script as well,
+        its interpreter in turn; [] for another program, or none."""
+        found: list[str] = []
+        while len(found) < _DEEPEST_SCRIPT:
+            try:
+                line = first_line(found[-1] if found else path)
+            except OSError:
+                break
+            if not line.startswith(b"#!"):
+                break
+            found += self.interpreters(line)[-1:] or [""]
+        return found
 
     def faults(self, daemon: Daemon) -> list[Fault]:
         """Return what makes it unsafe, or impossible, to run the daemon's hooks."""
@@ -136,10 +166,35 @@ class Trust:
             hook = daemon.hook(kind)
             if kind == "start.d" or os.path.lexists(hook):
                 whys.append(self.why_not(hook))
-                whys += map(self.why_not_program, daemon.programs(kind))
+                for program in daemon.programs(kind):
+                    place = os.path.dirname(os.path.realpath(program))
+                    whys.append(self.why_not_program(program))
+                    whys.append(self.why_not(f"{place}/{FRAGMENT}"))
         return [
             Fault(daemon.name, f"refused: {why}") for why in dict.fromkeys(whys) if why
         ]
+
+
+def _why_no_program(path: str) -> str:
+    """Return what `path` is, if it cannot interpret a script, or ""."""
+    if not path:
+        return "no program: make it #!/bin/sh"
+    if "/" not in path:
+        return f"{safe(path)!r}, which is not installed where hooks look for programs"
+    if not os.path.isabs(path):
+        return f"{safe(path)!r}, which is no absolute path"
+    if not os.path.exists(path):
+        return f"{safe(path)!r}, which does not exist"
+    if not os.path.isfile(path) or not os.access(path, os.X_OK):
+        return f"{safe(path)!r}, which is no program"
+    return ""
+
+
+def _word(path: str) -> str:
+    """Return a path as one word for the shell."""
+    import shlex
+
+    return safe(shlex.quote(path))
 
 
 def first_line(path: str) -> bytes:

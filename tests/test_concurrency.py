@@ -1,0 +1,256 @@
+"""Runs that meet: one daemon, and nothing that a run leaves behind stops the next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import SLEEP, World, absent, need_root, unique, until
+
+
+def runs(world: World, number: int) -> list[subprocess.CompletedProcess[str]]:
+    """Start this many runs at the same moment; return how they went."""
+    start = world.place / "start"
+    waiting = f'while ! [ -e {start} ]; do sleep 0.01; done; exec "$@"'
+    started = [
+        subprocess.Popen(
+            ["/bin/sh", "-c", waiting, "sh", *world.command()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(number)
+    ]
+    start.touch()
+    ended = []
+    for run in started:
+        out, err = run.communicate(timeout=120)
+        ended.append(subprocess.CompletedProcess("", run.returncode, out, err))
+    start.unlink()
+    return ended
+
+
+@pytest.mark.parametrize("number", [2, 20])
+def test_runs_at_the_same_moment_start_one_daemon(world: World, number: int) -> None:
+    name = unique("food")
+    # Slow, so that all of the runs see it down.
+    world.hook(
+        name,
+        f"echo started >> {world.place}/{name}.starts\nsleep 1\n"
+        f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
+    )
+    world.facts(name, 'patience = "1s"')
+    ended = runs(world, number)
+    assert (world.starts(name), len(world.pids(name))) == (1, 1)
+    told = [one for one in ended if one.stdout]
+    assert len(told) == 1 and told[0].returncode == 0, ended
+    assert told[0].stdout.startswith(f"Restarting {name}\n")
+    for one in ended:
+        # Another run's work; or already up, or being started, when it looked.
+        assert one.returncode in (0, 75), one
+        assert one.stderr == ""
+    assert any(one.returncode == 75 for one in ended)
+
+
+def test_a_busy_daemon_is_told_with_verbose_alone(world: World) -> None:
+    name = unique("food")
+    world.watch(name, 'patience = "3s"')
+    first = world.spawn(world.command())
+    until(lambda: world.incidents(name))
+    second = world.run()
+    assert (second.code, second.out, second.err) == (75, "", ""), second
+    assert "another run is at work on it" in world.run("--verbose").out
+    assert first.wait(30) == 0
+    assert world.starts(name) == 1
+
+
+def test_another_runs_work_does_not_stop_the_rest(world: World) -> None:
+    busy, free, bad = unique("food"), unique("food"), unique("food")
+    world.watch(busy, 'patience = "4s"')
+    first = world.spawn(world.command(busy))
+    until(lambda: world.incidents(busy))
+    world.watch(free)
+    second = world.run()
+    assert second.out.startswith(f"Restarting {free}\n")
+    assert second.code == 75
+    world.hook(bad, "exit 1")
+    assert world.run().code == 1  # what is down weighs more
+    assert first.wait(30) == 0
+
+
+def test_lock_is_inherited_by_neither_hook_nor_daemon(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    assert world.run().code == 0
+    lock = world.state / "locks" / name
+    [pid] = world.pids(name)
+    held = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    assert str(lock) not in held
+    world.kill(pid)
+    # A child of the daemon that lives on must not hold it either.
+    assert world.run().code == 0
+    assert world.starts(name) == 2
+
+
+def test_a_hook_that_goes_on_does_not_hold_the_lock(world: World) -> None:
+    name = unique("food")
+    nap = world.daemon(unique("nap"))
+    world.hook(name, f"{nap} {SLEEP} &\nexec {world.daemon(name)} {SLEEP}")
+    assert world.run().code == 0
+    world.kill(world.pids(name)[0])
+    assert world.run().code == 0
+    assert len(world.pids(name)) == 1
+
+
+# What the state directory may suffer
+
+
+def test_state_that_is_deleted_does_no_harm(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    world.up(name)
+    assert world.run().code == 0
+    subprocess.run(["rm", "-rf", str(world.state)], check=True)
+    quiet = world.run()
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    assert world.starts(name) == 0
+
+
+def test_state_that_is_deleted_while_the_hook_works(world: World) -> None:
+    name = unique("food")
+    go = world.place / "go"
+    world.hook(
+        name,
+        f"echo started >> {world.place}/{name}.starts\n"
+        f"while ! [ -e {go} ]; do sleep 0.05; done\n"
+        f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
+    )
+    world.facts(name, 'start_timeout = "60s"')
+    first = subprocess.Popen(world.command(), stdout=subprocess.PIPE, text=True)
+    until(lambda: world.starts(name))
+    subprocess.run(["rm", "-rf", str(world.state)], check=True)
+    second = world.run()
+    assert (second.code, second.out, second.err) == (0, "", ""), second
+    go.touch()
+    out, _ = first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert out.startswith(f"Restarting {name}\n")
+    assert "  missing " in out
+    assert (world.starts(name), len(world.pids(name))) == (1, 1)
+
+
+@pytest.fixture
+def small_disk(world: World) -> Iterator[Path]:
+    """The state directory on a disk of its own, of 1 MB."""
+    need_root()
+    world.state.mkdir(mode=0o700)
+    options = ["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(world.state)]
+    if subprocess.run(["mount", *options], check=False).returncode != 0:
+        absent("needs to mount a tmpfs")
+    yield world.state
+    subprocess.run(["umount", "-l", str(world.state)], check=True)
+
+
+def fill(place: Path) -> None:
+    """Write until the disk is full to the last byte."""
+    with open(place / "filling", "wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+
+
+def test_full_disk_stops_no_restart(world: World, small_disk: Path) -> None:
+    name = unique("food")
+    world.hook(name, f"set -e\necho hook was here\n{world.daemon(name)} {SLEEP} &")
+    fill(small_disk)
+    result = world.run()
+    assert result.code == 0, result
+    assert result.err == ""
+    assert len(world.pids(name)) == 1
+    assert "  missing   hook.log: No space left on device" in result.out
+    # Kept in memory, and told all the same.
+    assert "    hook was here\n" in result.out
+    quiet = world.run()
+    assert (quiet.code, quiet.err) == (0, "")
+
+
+def test_disk_that_is_full_from_the_start(world: World, small_disk: Path) -> None:
+    name = unique("food")
+    world.watch(name)
+    world.run("check")
+    fill(small_disk)
+    for number in (1, 2):
+        assert world.run().code == 0
+        assert world.starts(name) == number
+        world.kill(world.pids(name)[0])
+
+
+def test_read_only_state_stops_no_restart(world: World, small_disk: Path) -> None:
+    name = unique("food")
+    world.watch(name)
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    result = world.run()
+    assert result.code == 0, result
+    assert world.starts(name) == 1
+    [missing] = [line for line in result.out.splitlines() if " missing " in line][:1]
+    assert "Read-only file system" in missing
+    ended = runs(world, 3)
+    assert {one.returncode for one in ended} == {0}
+    world.kill(world.pids(name)[0])
+    ended = runs(world, 5)
+    assert world.starts(name) == 2  # locked all the same
+    assert len(world.pids(name)) == 1
+    assert {one.returncode for one in ended} <= {0, 75}
+
+
+def test_state_of_strange_files_is_worked_around(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    world.state.mkdir(mode=0o700)
+    (world.state / "incidents").write_text("not a directory")
+    result = world.run()
+    assert result.code == 0, result
+    assert "File exists" in result.out or "Not a directory" in result.out
+    assert world.starts(name) == 1
+
+
+def test_full_process_table_is_waited_for(world: World) -> None:
+    """No process to be had at first: the run tries again until its time is over."""
+    need_root()
+    cgroup = Path("/sys/fs/cgroup/pids")
+    if not (cgroup / "cgroup.procs").exists():
+        absent("needs the pids cgroup, version 1")
+    name = unique("food")
+    world.watch(name, 'patience = "0s"')
+    group = cgroup / name
+    group.mkdir()
+    try:
+        limit = group / "pids.max"
+        limit.write_text("1")
+        enter = f'echo $$ > {group}/cgroup.procs; exec "$@"'
+        run = subprocess.Popen(
+            ["/bin/sh", "-c", enter, "sh", *world.command()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: world.incidents(name))
+        time.sleep(0.5)
+        limit.write_text("max")
+        out, err = run.communicate(timeout=60)
+        assert (run.returncode, err) == (0, ""), out
+        assert "Resource temporarily unavailable" in out  # the evidence that is missing
+        assert world.starts(name) == 1
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            (cgroup / "cgroup.procs").write_text(pid)
+        group.rmdir()

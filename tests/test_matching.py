@@ -1,0 +1,762 @@
+"""Which process is the daemon: each rule, with real processes and the real program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from looking import (
+    ORDINARY,
+    SYSTEM,
+    Look,
+    fresh,
+    give,
+    look,
+    public_world,
+    python_program,
+    run_as,
+    up_as,
+    with_mounts,
+)
+from world import World, alive, comm, need, need_root, until
+
+# A process that gives itself the name in its first argument, and keeps it.
+RENAMED = "import sys, time; open('/proc/self/comm', 'w').write(sys.argv[1]); {}"
+WAIT = "time.sleep(1000)"
+# A first thread that ends, as exit(2) lets it, while another one lives on.
+HEADLESS = """\
+import ctypes, os, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).syscall({}, 0)
+"""
+# A process whose pid is the same in its own namespace as outside: clone3(2).
+SAME_PID = """\
+import ctypes, os, struct, sys
+for pid in range(20000, 30000):
+    pids = (ctypes.c_int * 2)(pid, pid)
+    words = (0, 0, 0, 0, 17, 0, 0, 0, ctypes.addressof(pids), 2, 0)
+    made = ctypes.CDLL(None).syscall(435, struct.pack("11Q", *words), 88)
+    if made == 0:
+        os.execv(sys.argv[1], sys.argv[1:])
+    if made > 0:
+        os.waitpid(made, 0)
+"""
+
+
+@pytest.fixture
+def public(program: Path) -> Iterator[World]:
+    """A world that other users may look into."""
+    need_root()
+    with public_world(program) as world:
+        yield world
+
+
+def watched(world: World, facts: str = "", length: int = 0) -> str:
+    """Watch a daemon of a fresh name, which is not up; return the name."""
+    name = fresh(length)
+    world.watch(name, facts)
+    return name
+
+
+def assert_up(seen: Look, *pids: int) -> None:
+    assert (seen.word, sorted(seen.pids)) == ("up", sorted(pids)), seen
+
+
+def assert_down(seen: Look, reason: str = "") -> None:
+    assert seen.word == "down" and reason in seen.reason, seen
+
+
+def assert_unknown(seen: Look, *reasons: str) -> None:
+    assert seen.word == "unknown" and seen.code == 1, seen
+    for reason in reasons:
+        assert reason in seen.reason, seen
+
+
+# What counts, and what never does
+
+
+def test_the_exact_name_counts_and_no_text_that_holds_it(world: World) -> None:
+    name = watched(world)
+    for other in (f"{name}d", f"x{name}", name[:-1], name.upper()):
+        world.up(other)
+    log = world.place / f"{name}.log"
+    log.touch()
+    world.spawn(["tail", "-f", str(log)])
+    world.spawn(["sh", "-c", f"tail -f /dev/null | tee {log}"])
+    world.spawn(["sleep", "1000"], executable=str(world.daemon("x" + fresh())))
+    assert_down(look(world, name), f'no process named "{name}"')
+    child = world.up(name)
+    assert_up(look(world, name), child.pid)
+
+
+def test_a_zombie_is_dead(world: World) -> None:
+    name = watched(world)
+    child = world.up(name)
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: not alive(child.pid))
+    assert_down(look(world, name), f"pid {child.pid}: a zombie")
+    assert comm(child.pid) == name
+
+
+@pytest.mark.parametrize("length", [0, 15, 24])
+def test_a_dead_first_thread_is_no_zombie(world: World, length: int) -> None:
+    name = fresh(length)
+    program = python_program(world.bin / name, HEADLESS.format(60))
+    world.hook(name, "true")
+    world.facts(
+        name,
+        f'command = "{program}$"\nexecutable = "{os.path.realpath(_runs(program))}"',
+    )
+    child = world.spawn([str(program)])
+    until(lambda: not alive(child.pid))
+    assert len(os.listdir(f"/proc/{child.pid}/task")) == 2
+    assert_up(look(world, name), child.pid)
+
+
+def _runs(script: Path) -> str:
+    return script.read_text().splitlines()[0].removeprefix("#!")
+
+
+def test_this_run_itself_is_no_daemon(world: World) -> None:
+    name = watched(world)
+    process = os.path.basename(sys.executable)
+    world.facts(name, f'process = "{process}"\ncommand = "{world.home}.*{name}"')
+    assert_down(look(world, name))
+
+
+def test_another_run_is_no_daemon(world: World) -> None:
+    name, other = watched(world), fresh()
+    world.hook(other, f"touch {world.place}/begun; exec sleep 1000 # {world.place}")
+    process = os.path.basename(sys.executable)
+    world.facts(name, f'process = "{process}"\ncommand = " run {other}$"')
+    world.facts(other, 'start_timeout = "60s"')
+    sister = world.spawn(world.command("run", other))
+    until((world.place / "begun").exists)
+    assert_down(look(world, name))
+    told = world.run("explain", name).out
+    assert f"pid {sister.pid}, not counted: another run of viagra.py" in told
+
+
+def test_an_ancestor_of_the_run_counts(world: World) -> None:
+    name = watched(world)
+    ancestor = world.bin / name
+    # The comment keeps the shell from becoming its last command.
+    world.write(ancestor, '#!/bin/sh\necho $$ >"$0.pid"\n"$@"\nexit # last', 0o755)
+    seen = look(world, name, str(ancestor))
+    assert_up(seen, int(Path(f"{ancestor}.pid").read_text()))
+
+
+# The hook at work
+
+
+LOOP = "while :; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        ["{hook}"],
+        ["sh", "{hook}"],
+        ["sh", "-e", "-u", "{hook}"],
+        ["bash", "-o", "errexit", "{hook}"],
+        ["busybox", "sh", "{hook}"],
+        ["sh", "start.d/{name}"],
+    ],
+)
+def test_a_hook_at_work_is_not_its_daemon(world: World, start: list[str]) -> None:
+    program = need(start[0]) if start[0] != "{hook}" else ""
+    name = fresh()
+    hook = world.hook(name, LOOP)
+    argv = [word.format(hook=hook, name=name) for word in start]
+    child = world.spawn(argv, cwd=world.home, executable=program or None)
+    until(lambda: comm(child.pid) in {name, start[0]})
+    seen = look(world, name)
+    assert_down(seen)
+    assert seen.standing == f"not now: being started by pid {child.pid}", seen
+    assert seen.code == 0
+
+
+@pytest.mark.parametrize(
+    "first_line",
+    ["#!/bin/sh -e", "#!/bin/busybox sh", "#!/usr/bin/env -S sh -e", "#!{nested}"],
+)
+def test_the_script_that_a_hook_links_to_is_a_hook(
+    world: World, first_line: str
+) -> None:
+    need("busybox")
+    name = fresh()
+    nested = world.bin / "interpreter"
+    world.write(nested, "#!/bin/sh\nwhile :; do sleep 0.1; done\n", 0o755)
+    script = world.place / "init.d" / name
+    script.parent.mkdir()
+    world.write(script, f"{first_line.format(nested=nested)}\n{LOOP}\n", 0o755)
+    (world.home / "start.d" / name).symlink_to(f"../../init.d/{name}")
+    child = world.spawn([str(script), "start"])
+    until(lambda: comm(child.pid) in {name, "sh"})
+    seen = look(world, name)
+    assert_down(seen)
+    assert str(child.pid) in seen.standing, seen
+
+
+@pytest.mark.parametrize("kind", ["start.d", "stop.d", "check.d", "fail.d", "step"])
+def test_every_kind_of_hook_and_each_step_is_a_hook(world: World, kind: str) -> None:
+    name = fresh()
+    if kind == "step":
+        path = world.hook(f"{name}/{name}", LOOP)
+    else:
+        world.hook(name, "true")
+        path = world.hook(name, LOOP, kind)
+    child = world.spawn([str(path)])
+    until(lambda: comm(child.pid) == name)
+    assert_down(look(world, name), f"pid {child.pid}: still works as a hook's script")
+
+
+def test_who_shows_or_edits_a_hook_is_not_the_hook_at_work(world: World) -> None:
+    name = watched(world)
+    hook = world.home / "start.d" / name
+    world.spawn(["tail", "-f", str(hook)])
+    pager = world.bin / "pager"
+    world.write(pager, f"#!/bin/sh\n{LOOP}\n", 0o755)
+    world.spawn([str(pager), str(hook)])
+    seen = look(world, name)
+    assert_down(seen)
+    assert (seen.standing, seen.code) == ("", 1), seen
+
+
+def test_a_daemon_that_was_told_its_hook_is_the_daemon(world: World) -> None:
+    name = watched(world)
+    shutil.copy(need("tail"), world.bin / name)
+    child = world.spawn([str(world.bin / name), "-f", f"{world.home}/start.d/{name}"])
+    until(lambda: comm(child.pid) == name)
+    assert_up(look(world, name), child.pid)
+
+
+def test_an_ordinary_user_cannot_keep_a_daemon_from_being_started(
+    public: World,
+) -> None:
+    name = fresh()
+    hook = public.hook(name, LOOP)
+    child = public.spawn(["sh", str(hook)], user=ORDINARY, group=ORDINARY)
+    until(lambda: comm(child.pid) == "sh")
+    seen = look(public, name)
+    assert_down(seen)
+    assert (seen.standing, seen.code) == ("", 1), seen
+
+
+# Containers
+
+
+def test_a_process_of_another_pid_namespace_does_not_count(world: World) -> None:
+    need_root()
+    name = watched(world)
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    world.spawn([*argv, str(world.daemon(name)), "1000"])
+    until(lambda: world.pids(name))
+    assert_down(look(world, name), "containers = true")
+    world.facts(name, "containers = true")
+    assert_up(look(world, name), *world.pids(name))
+
+
+def test_not_even_when_its_pid_is_the_same_in_there(world: World) -> None:
+    need_root()
+    name = watched(world)
+    argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c"]
+    world.spawn([*argv, SAME_PID, str(world.daemon(name)), "1000"])
+    until(lambda: world.pids(name))
+    status = Path(f"/proc/{world.pids(name)[0]}/status").read_text()
+    assert [line.split()[1:] for line in status.splitlines() if "NSpid" in line] == [
+        [str(world.pids(name)[0])] * 2
+    ]
+    assert_down(look(world, name), "in another pid namespace")
+
+
+# Names
+
+
+@pytest.mark.parametrize("length", [14, 15, 16, 40])
+def test_a_name_of_any_length(world: World, length: int) -> None:
+    name = watched(world, length=length)
+    assert_down(look(world, name))
+    child = world.up(name)
+    assert comm(child.pid) == name[:15]
+    assert_up(look(world, name), child.pid)
+
+
+@pytest.mark.parametrize("length", [15, 16, 40])
+def test_names_that_begin_alike_are_not_the_same(world: World, length: int) -> None:
+    name = watched(world, length=length)
+    other = name[:15] + "a" * length
+    child = world.up(other)
+    assert_down(look(world, name), f"pid {child.pid}: another name: {other}")
+
+
+def test_a_name_of_16_bytes_that_nothing_of_the_process_tells(world: World) -> None:
+    name = watched(world, length=16)
+    python = [sys.executable, "-c", RENAMED.format(WAIT), name[:15]]
+    child = world.spawn(python)
+    until(lambda: comm(child.pid) == name[:15])
+    world.facts(name, f'command = "{name[:15]}"')
+    assert_down(look(world, name), "another name")
+
+
+def test_a_name_of_15_bytes_that_the_process_gave_itself(world: World) -> None:
+    name = watched(world, length=15)
+    child = world.spawn([sys.executable, "-c", RENAMED.format(WAIT), name])
+    until(lambda: comm(child.pid) == name)
+    world.hook(name, "true")
+    world.facts(name, f'command = " {name}$"')
+    assert_up(look(world, name), child.pid)
+
+
+@pytest.mark.parametrize("title", ["{}", "/usr/sbin/{} -d", "{}: writer process"])
+def test_a_long_name_in_the_text_that_the_process_shows(
+    world: World, title: str
+) -> None:
+    name = watched(world, length=24)
+    text = RENAMED.format(WAIT)
+    argv = [title.format(name), "-c", text, name[:15]]
+    child = world.spawn(argv, executable=_real_python())
+    until(lambda: comm(child.pid) == name[:15])
+    assert_up(look(world, name), child.pid)
+
+
+def _real_python() -> str:
+    return os.path.realpath(sys.executable)
+
+
+def test_a_long_name_that_only_the_executable_tells(world: World) -> None:
+    name = watched(world, length=24)
+    child = world.spawn(["other", "1000"], executable=str(world.daemon(name)))
+    until(lambda: comm(child.pid) == name[:15])
+    assert_up(look(world, name), child.pid)
+
+
+@pytest.mark.parametrize("line", ["#!/bin/sh", "#!/bin/sh -e", "#!/bin/busybox sh"])
+def test_a_daemon_that_is_a_script(world: World, line: str) -> None:
+    need("busybox")
+    name = watched(world, length=24)
+    script = world.bin / "scripts" / name
+    script.parent.mkdir()
+    world.write(script, f"{line}\n{LOOP}\n", 0o755)
+    child = world.spawn([str(script), "-d"])
+    until(lambda: comm(child.pid) == name[:15])
+    assert_up(look(world, name), child.pid)
+
+
+@pytest.mark.parametrize(
+    "text", [" two words", ") S 1 (", "]%d{}'", "é", "ééééééééééé", "\\\\"]
+)
+def test_a_name_of_unusual_characters(world: World, text: str) -> None:
+    name = fresh(text=text)
+    world.hook(name, "true")
+    child = world.spawn([str(world.daemon(name)), "1000"])
+    until(lambda: world.pids(name))
+    assert_up(look(world, name), child.pid)
+    world.kill(child.pid)
+    assert_down(look(world, name))
+
+
+def test_a_name_with_a_newline_set_by_a_fact(world: World) -> None:
+    name, process = watched(world), fresh(text="\n) Z 1")
+    world.facts(name, f'process = "{process}"'.replace("\n", "\\n"))
+    child = world.spawn([str(world.daemon(process)), "1000"])
+    until(lambda: world.pids(process))
+    assert_up(look(world, name), child.pid)
+    world.kill(child.pid)
+    seen = world.run("check", name)
+    assert seen.out.count("\n") == 1 and "\\x0a" in seen.out, seen
+
+
+def test_bytes_that_are_no_text_are_shown_as_such(world: World) -> None:
+    name = watched(world)
+    other = os.fsdecode(os.fsencode(name) + b"\xff\x1b[2J")
+    world.spawn([str(world.daemon(other)), "1000"])
+    until(lambda: world.pids(other))
+    seen = world.run("explain", name)
+    assert f"{name}\\xff\\x1b[2J" in seen.out, seen
+    assert "\x1b" not in seen.out
+
+
+# Facts
+
+
+def test_an_upgrade_replaces_the_program_of_a_running_daemon(world: World) -> None:
+    name = fresh()
+    world.hook(name, "true")
+    child = world.up(name)
+    alias = world.place / "alias"
+    alias.symlink_to(world.bin)
+    world.facts(name, f'executable = "{alias}/{name}"')
+    assert_up(look(world, name), child.pid)
+    fresh_copy = world.bin / "new"
+    shutil.copy(world.bin / name, fresh_copy)
+    fresh_copy.rename(world.bin / name)
+    assert os.readlink(f"/proc/{child.pid}/exe").endswith(" (deleted)")
+    assert_up(look(world, name), child.pid)
+    world.facts(name, "")
+    assert_up(look(world, name), child.pid)
+
+
+def test_the_same_name_of_another_executable(world: World) -> None:
+    name = watched(world, 'executable = "/usr/sbin/food"')
+    child = world.up(name)
+    assert_down(
+        look(world, name), f"pid {child.pid}: its executable is {world.daemon(name)}"
+    )
+
+
+def test_the_same_name_without_the_command_is_a_leftover(world: World) -> None:
+    name = watched(world, 'command = " 10+$"')
+    worker = world.spawn([str(world.daemon(name)), "2000"])
+    until(lambda: comm(worker.pid) == name)
+    assert_down(look(world, name), "with its command, but 1 leftover")
+    told = world.run("explain", name).out
+    assert f"pid {worker.pid}, leftover: " in told
+    child = world.up(name)
+    assert_up(look(world, name), child.pid)
+
+
+@pytest.mark.parametrize(
+    ("fact", "fits"),
+    [
+        ('"root"', True),
+        ('"0"', True),
+        ("0", True),
+        ('["daemon", "root"]', True),
+        ('"daemon"', False),
+        ("[1, 2]", False),
+    ],
+)
+def test_the_fact_user(world: World, fact: str, fits: bool) -> None:
+    need_root()
+    name = watched(world, f"user = {fact}")
+    child = world.up(name)
+    seen = look(world, name)
+    if fits:
+        assert_up(seen, child.pid)
+    else:
+        assert_down(seen, f"pid {child.pid}: of user root, not ")
+
+
+def test_a_system_users_process_counts(public: World) -> None:
+    name = watched(public)
+    pid = up_as(public, name, SYSTEM)
+    assert_up(look(public, name), pid)
+
+
+# Other users
+
+
+def test_an_ordinary_users_process_leaves_root_in_doubt(public: World) -> None:
+    name = watched(public)
+    pid = up_as(public, name, ORDINARY)
+    assert_unknown(look(public, name), f"pid {pid}: ", f'user = "{ORDINARY}"')
+    # Not even when it executes the daemon's own program: everybody may.
+    public.facts(name, f'executable = "{public.daemon(name)}"')
+    assert_unknown(look(public, name), f'user = "{ORDINARY}"')
+    public.facts(name, f'user = "{ORDINARY}"')
+    assert_up(look(public, name), pid)
+    public.facts(name, 'user = "root"')
+    assert_down(look(public, name), f"of user {ORDINARY}, not root")
+
+
+def test_nothing_is_started_while_in_doubt(public: World) -> None:
+    name = watched(public)
+    up_as(public, name, ORDINARY)
+    first, second = public.run(), public.run()
+    assert first.code == second.code == 1
+    assert first.out.startswith(f"{name} is unknown: pid "), first
+    assert second.out == ""
+    assert public.starts(name) == 0
+
+
+def test_roots_process_beside_an_ordinary_users_is_enough(public: World) -> None:
+    name = watched(public)
+    up_as(public, name, ORDINARY)
+    child = public.up(name)
+    assert_up(look(public, name), child.pid)
+
+
+@pytest.mark.parametrize("starter", [SYSTEM, ORDINARY])
+def test_a_set_user_id_program_under_the_daemons_name(
+    public: World, starter: int
+) -> None:
+    if os.statvfs(public.place).f_flag & os.ST_NOSUID:
+        pytest.skip("needs a /tmp without nosuid")
+    name = fresh()
+    public.hook(name, "true")
+    public.facts(name, 'user = "root"')
+    program = public.daemon(name)
+    program.chmod(0o4755)
+    pid = up_as(public, name, starter)
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert f"Uid:\t{starter}\t0\t0\t0" in status
+    assert_unknown(look(public, name), f"pid {pid}: ", f'executable = "{program}"')
+    public.facts(name, f'user = "root"\nexecutable = "{program}"')
+    assert_up(look(public, name), pid)
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"),
+    [
+        ("UID_MIN 1000\nUID_MAX 60000", "unknown"),
+        (f"UID_MIN {ORDINARY}\nUID_MAX {ORDINARY}", "unknown"),
+        (f"UID_MIN {ORDINARY + 1}", "up"),
+        (f"UID_MAX {ORDINARY - 1}", "up"),
+        (f"#UID_MIN {ORDINARY + 1}\nUID_MIN\nUID_MIN many\n\nUMASK 022", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_bounds_of_ordinary_users(
+    public: World, limits: str | None, word: str
+) -> None:
+    if not os.path.exists("/etc/login.defs"):
+        pytest.skip("needs /etc/login.defs")
+    name = watched(public)
+    up_as(public, name, ORDINARY)
+    limits_file = public.place / "login.defs"
+    if limits is not None:
+        public.write(limits_file, limits + "\n")
+    else:
+        limits_file.mkdir()  # in the way: login.defs is not there to be read
+        limits_file = Path("/dev/null")
+    wrapper = with_mounts(f"mount --bind {limits_file} /etc/login.defs")
+    assert look(public, name, *wrapper).word == word
+
+
+def test_a_users_own_run_counts_that_users_processes_only(public: World) -> None:
+    name = watched(public)
+    give(public, ORDINARY)
+    root = public.up(name)
+    assert_down(
+        look(public, name, user=ORDINARY), f"pid {root.pid}: of another user (root)"
+    )
+    own = up_as(public, name, ORDINARY)
+    assert_up(look(public, name, user=ORDINARY), own)
+    public.kill(own)
+    assert_down(look(public, name, user=ORDINARY))
+
+
+def test_what_a_user_cannot_read_of_others_leaves_no_doubt(public: World) -> None:
+    name = watched(public, length=16)
+    give(public, ORDINARY)
+    other = _silent(public, name)
+    assert_down(look(public, name, user=ORDINARY), "of another user (root)")
+    assert f"pid {other}: " in look(public, name, user=ORDINARY).reason
+
+
+def _silent(world: World, name: str, **identity: int) -> int:
+    """Start a process of this name that shows no arguments; return its pid."""
+    path = world.bin / "silent" / name
+    path.parent.mkdir()
+    shutil.copy(need("cat"), path)
+    never = world.place / "never"
+    os.mkfifo(never)
+    never.chmod(0o666)
+    silently = 'exec -a "" "$1" 0<>"$2"'
+    child = world.spawn(
+        [need("bash"), "-c", silently, "bash", str(path), str(never)], **identity
+    )
+    until(lambda: comm(child.pid) == name[:15])
+    return child.pid
+
+
+# The pidfile
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("{pid}\n", "up"),
+        ("  {pid} \nmore\n", "up"),
+        ("{other}\n", "unknown"),
+        ("4194304999\n", "unknown"),
+        ("0\n", "unknown"),
+        ("-{pid}\n", "unknown"),
+        ("garbage {pid}\n", "unknown"),
+        ("", "unknown"),
+        ("\0\xff\xff", "unknown"),
+        ("9" * 3_000_000, "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_pidfile_while_a_process_fits(
+    world: World, content: str | None, word: str
+) -> None:
+    pidfile = world.place / "pidfile"
+    name = watched(world, f'pidfile = "{pidfile}"')
+    child, other = world.up(name), world.up(fresh())
+    if content is not None:
+        pidfile.write_text(content.format(pid=child.pid, other=other.pid))
+    seen = look(world, name)
+    assert seen.word == word, seen
+    if word == "unknown":
+        assert f"pid {child.pid}: {pidfile} names " in seen.reason
+
+
+@pytest.mark.parametrize("content", ["{gone}", "{other}", "", None])
+def test_a_pidfile_while_no_process_fits(world: World, content: str | None) -> None:
+    pidfile = world.place / "pidfile"
+    name = watched(world, f'pidfile = "{pidfile}"')
+    other, gone = world.up(fresh()), world.up(fresh())
+    world.kill(gone.pid)
+    if content is not None:
+        pidfile.write_text(content.format(gone=gone.pid, other=other.pid))
+    assert_down(look(world, name))
+
+
+def test_the_process_of_the_pidfile_must_fit_the_other_facts(world: World) -> None:
+    pidfile = world.place / "pidfile"
+    name = watched(world, f'pidfile = "{pidfile}"\ncommand = " 1000$"')
+    worker = world.spawn([str(world.daemon(name)), "2000"])
+    until(lambda: comm(worker.pid) == name)
+    pidfile.write_text(str(worker.pid))
+    assert_down(look(world, name), "1 leftover")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "written fifo", "directory", "device"])
+def test_something_else_in_place_of_the_pidfile(world: World, kind: str) -> None:
+    pidfile = world.place / "pidfile"
+    name = watched(world, f'pidfile = "{pidfile}"')
+    world.up(name)
+    if kind == "directory":
+        pidfile.mkdir()
+    elif kind == "device":
+        pidfile.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(pidfile)
+    writer = os.open(pidfile, os.O_RDWR) if kind == "written fifo" else None
+    assert_unknown(look(world, name), "names no process")
+    if writer is not None:
+        os.close(writer)
+
+
+# How many
+
+
+def test_too_few_are_sick_and_too_many_are_reported(world: World) -> None:
+    name = watched(world, "count = [2, 3]")
+    assert_down(look(world, name))
+    pids = [world.up(name).pid]
+    seen = look(world, name)
+    assert (seen.word, seen.reason) == ("sick", "1 of at least 2 processes")
+    pids += [world.up(name).pid, world.up(name).pid]
+    seen = look(world, name)
+    assert_up(seen, *pids)
+    assert seen.reason == ""
+    pids.append(world.up(name).pid)
+    seen = look(world, name)
+    assert_up(seen, *pids)
+    assert seen.reason == "4 processes, more than 3"
+
+
+def test_one_that_may_be_the_second_is_no_reason_to_stop_the_first(
+    public: World,
+) -> None:
+    name = watched(public, "count = [2, 9]")
+    public.up(name)
+    pid = up_as(public, name, ORDINARY)
+    assert_unknown(look(public, name), f"pid {pid}: of the ordinary user")
+
+
+# What cannot be seen
+
+UNPRIVILEGED = [
+    *("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"),
+    *("--regid", "1", "--clear-groups"),
+]
+
+
+def hiding(options: str) -> list[str]:
+    return with_mounts(f"mount -t proc -o {options} proc /proc")
+
+
+@pytest.mark.parametrize("options", ["hidepid=1", "hidepid=2", "hidepid=4"])
+@pytest.mark.parametrize("runs_as", [0, SYSTEM])
+def test_root_without_the_right_to_look_never_says_down(
+    public: World, options: str, runs_as: int
+) -> None:
+    name = watched(public)
+    unprivileged = [*hiding(options), *UNPRIVILEGED]
+    assert_unknown(look(public, name, *unprivileged), "hidden from us", "hidepid")
+    pid = up_as(public, name, runs_as) if runs_as else public.up(name).pid
+    seen = look(public, name, *unprivileged)
+    assert seen.word == "unknown" or seen.pids == [pid], seen
+    assert_up(look(public, name, *hiding(options)), pid)
+
+
+@pytest.mark.parametrize("group", ["gid=7", "gid=1"])
+def test_the_group_that_sees_all_may_say_down(world: World, group: str) -> None:
+    need_root()
+    name = watched(world)
+    seen = look(world, name, *hiding(f"hidepid=2,{group}"), *UNPRIVILEGED)
+    assert seen.word == ("down" if group == "gid=1" else "unknown"), seen
+
+
+@pytest.mark.parametrize("options", ["hidepid=0", "hidepid=1", "hidepid=2"])
+def test_root_itself_sees_all(world: World, options: str) -> None:
+    need_root()
+    name = watched(world)
+    assert_down(look(world, name, *hiding(options)))
+
+
+@pytest.mark.parametrize("options", ["hidepid=0", "hidepid=1", "hidepid=2"])
+def test_a_user_sees_own_processes_and_never_says_anothers_is_down(
+    public: World, options: str
+) -> None:
+    give(public, ORDINARY)
+    own, roots = watched(public), watched(public, 'user = "root"')
+    user = ["setpriv", "--reuid", str(ORDINARY), "--regid", str(ORDINARY)]
+    wrapper = [*hiding(options), *user, "--clear-groups", "env", "--"]
+    assert _look_as_user(public, own, wrapper).word == "down"
+    pid = up_as(public, own, ORDINARY)
+    assert_up(_look_as_user(public, own, wrapper), pid)
+    public.up(roots)
+    seen = _look_as_user(public, roots, wrapper)
+    assert seen.word == ("down" if options == "hidepid=0" else "unknown"), seen
+
+
+def _look_as_user(world: World, name: str, wrapper: list[str]) -> Look:
+    from looking import users_python
+
+    command = world.command("check", "--json", name)
+    command[0] = users_python()
+    return Look(name, run_as([*wrapper, *command]))
+
+
+@pytest.mark.parametrize("user", [0, ORDINARY])
+@pytest.mark.parametrize("how", ["umount -l /proc", "mount -t tmpfs none /proc"])
+def test_without_proc_nothing_is_known(public: World, user: int, how: str) -> None:
+    name = watched(public)
+    wrapper = with_mounts(how)
+    if user:
+        give(public, user)
+        wrapper += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    assert_unknown(_look_as_user(public, name, wrapper), "is /proc mounted?")
+
+
+def test_a_long_name_of_which_nothing_can_be_read(public: World) -> None:
+    name = watched(public, length=16)
+    pid = _silent(public, name, user=SYSTEM, group=SYSTEM)
+    seen = look(public, name, *UNPRIVILEGED)
+    assert_unknown(seen, f"pid {pid}: could not read its executable: Permission denied")
+    assert_up(look(public, name), pid)
+
+
+# Races
+
+
+def test_processes_that_come_and_go_are_no_error(world: World) -> None:
+    name = watched(world, 'command = "1000"', length=16)
+    program = world.daemon(name)
+    churn = f"while :; do {program} 0.001 & {program} 0.002 & wait; done"
+    world.spawn(["sh", "-c", churn])
+    for _ in range(10):
+        seen = world.run("check", name)
+        assert seen.code == 1 and seen.err == "", seen
+        assert seen.out.startswith(f"{name} is down: "), seen
