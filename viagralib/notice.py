@@ -20,7 +20,8 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     """Return the notice of a recovery that has ended."""
     name = safe(recovery.daemon.name)
     begun = any(one.what.startswith("start.d/") for one in recovery.outcomes)
-    first = f"Restarting {name}" if begun else f"{name} is {recovery.why}, not started"
+    done = "stopped" if recovery.result == QUIT else "not started"
+    first = f"Restarting {name}" if begun else f"{name} is {recovery.why}, {done}"
     facts = [
         ("why", recovery.incident.record.get("reason")),
         ("cause", recovery.cause),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from logging.handlers import SysLogHandler
+import socket
+import syslog
 
 from viagralib.messages import safe
 from viagralib.recovery import BACK, CAME_BACK, Recovery
@@ -13,23 +13,22 @@ _SOCKETS = ("/dev/log", "/var/run/log", "/var/run/syslog")
 
 
 def log(recovery: Recovery) -> None:
-    """Log how a recovery ended, if somebody listens; never waits."""
-    place = next((path for path in _SOCKETS if os.path.exists(path)), "")
+    """Log how a recovery ended, if somebody listens; never waits.
+
+    syslog(3), and logging's handler when it connects again, wait for a log daemon
+    that hangs: so the line is sent here, and lost if it is not taken at once.
+    """
+    well = recovery.result in (BACK, CAME_BACK)
+    priority = syslog.LOG_DAEMON | (syslog.LOG_INFO if well else syslog.LOG_ERR)
+    line = f"<{priority}>{_line(recovery)}".encode(errors="backslashreplace")
+    place = next((path for path in _SOCKETS if os.path.exists(path)), _SOCKETS[0])
     try:
-        _send(place, recovery)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            sender.connect(place)
+            sender.send(line)
     except OSError:
-        pass  # nobody listens: the incident and the notice say the same
-
-
-def _send(place: str, recovery: Recovery) -> None:
-    handler = SysLogHandler(place, SysLogHandler.LOG_DAEMON)
-    # A log daemon that hangs must not hold up the run: what it does not take is lost.
-    getattr(handler, "socket").setblocking(False)  # noqa: B009  # typeshed lacks it
-    logging.raiseExceptions = False
-    level = logging.INFO if recovery.result in (BACK, CAME_BACK) else logging.ERROR
-    record = logging.LogRecord("viagra.py", level, "", 0, _line(recovery), None, None)
-    handler.handle(record)
-    handler.close()
+        return  # nobody listens: the incident and the notice say the same
 
 
 def _line(recovery: Recovery) -> str:

@@ -1,0 +1,290 @@
+"""The limit, pauses, and what the machine itself is busy with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from world import World, need, need_root, unique, until
+
+LIMIT = 'limit = { restarts = 2, within = "1h" }\n'
+
+
+def age_counts(world: World, name: str, seconds: float) -> None:
+    """Let the tries of a daemon be older by that much."""
+    path = world.state / "counts" / name
+    text = path.read_text()
+    at = float(text.partition('"tried_at": ')[2].split(",")[0].split("\n")[0])
+    path.write_text(
+        text.replace(f'"tried_at": {at!r}', f'"tried_at": {at - seconds!r}')
+    )
+
+
+def die(world: World, name: str) -> None:
+    for pid in world.pids(name):
+        world.kill(pid)
+
+
+def test_held_after_its_tries_then_one_try_each_within(world: World) -> None:
+    name = unique("held")
+    world.watch(name, LIMIT)
+    world.hook(name, f"touch {world.place}/told", kind="fail.d")
+    for tries in (1, 2):
+        result = world.run()
+        assert result.code == 0 and world.starts(name) == tries
+        die(world, name)
+    assert not (world.place / "told").exists()
+    first = world.run()
+    assert first.code == 1 and f"{name} is held: tried 2 times" in first.out
+    assert f"viagra.py restart {name}" in first.out
+    assert (world.place / "told").exists()
+    (world.place / "told").unlink()
+    for _ in range(2):
+        again = world.run()
+        assert (again.code, again.out, again.err) == (1, "", "")
+    assert world.starts(name) == 2
+    assert not (world.place / "told").exists()
+    assert "held" in world.run("status").out
+    age_counts(world, name, 3700)
+    assert world.run().code == 0 and world.starts(name) == 3
+    die(world, name)
+    assert world.run().code == 1 and world.starts(name) == 3
+    age_counts(world, name, 2 * 3600)  # a quiet time: all is forgotten
+    for tries in (4, 5):
+        assert world.run().code == 0 and world.starts(name) == tries
+        die(world, name)
+    assert world.run().code == 1
+
+
+def test_the_state_may_be_deleted(world: World) -> None:
+    name = unique("forget")
+    world.watch(name, 'limit = { restarts = 1, within = "1h" }\n')
+    world.run()
+    die(world, name)
+    assert world.run().code == 1
+    subprocess.run(["rm", "-rf", str(world.state)], check=True)
+    assert world.run().code == 0 and world.starts(name) == 2
+
+
+def test_restart_by_hand_does_not_count_and_is_not_held(world: World) -> None:
+    name = unique("manual")
+    world.watch(name, 'limit = { restarts = 1, within = "1h" }\n')
+    world.run()
+    pid = world.pids(name)[0]
+    for starts in (2, 3):
+        result = world.run("restart", name)
+        assert result.code == 0, result
+        assert result.out.startswith(f"Restarting {name}\n")
+        assert world.starts(name) == starts and len(world.pids(name)) == 1
+    assert world.pids(name) != [pid]
+
+
+def test_a_clock_set_back_holds_nobody(world: World) -> None:
+    name = unique("clock")
+    world.watch(name, 'limit = { restarts = 1, within = "1h" }\n')
+    world.run()
+    die(world, name)
+    age_counts(world, name, -86400)
+    assert world.run().code == 0 and world.starts(name) == 2
+
+
+# Pauses
+
+
+def test_paused_is_left_alone_until_resumed(world: World) -> None:
+    name = unique("pause")
+    world.watch(name)
+    result = world.run("pause", name, "--reason", "new disk")
+    assert result.code == 0 and f"{name} is paused until viagra.py resume" in result.out
+    quiet = world.run()
+    assert (quiet.code, quiet.out) == (0, "") and world.starts(name) == 0
+    assert "paused until resumed: new disk" in world.run("status").out
+    assert "paused" in world.run("check", name).out
+    assert world.run("resume", name).code == 0
+    assert world.run().code == 0 and world.starts(name) == 1
+
+
+def test_a_pause_ends_by_itself(world: World) -> None:
+    name = unique("pause")
+    world.watch(name)
+    world.run("pause", name, "--for", "700ms")
+    assert world.run().out == ""
+    until(lambda: world.run().out != "")
+    assert world.starts(name) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--for", "0s"], "is past"),
+        (["--until", "2001-01-01"], "is past"),
+        (["--until", "soon"], "is no time"),
+        (["--for", "2"], "needs a unit"),
+        (["--for", "1h", "--until", "18:00"], "give one of them"),
+    ],
+)
+def test_a_pause_that_makes_no_sense(
+    world: World, arguments: list[str], text: str
+) -> None:
+    name = unique("pause")
+    world.watch(name)
+    result = world.run("pause", name, *arguments)
+    assert result.code == 2 and text in result.err and result.err.count("\n") == 1
+    assert world.run("status").out.count("paused") == 0
+
+
+def test_a_pause_of_nobody_is_an_error(world: World) -> None:
+    result = world.run("pause", "nobody")
+    assert result.code == 2 and "no such hook" in result.err
+
+
+# Not now
+
+
+def test_nothing_is_started_while_the_machine_boots(world: World) -> None:
+    name = unique("boot")
+    world.watch(name)
+    world.settings('[run]\nboot = "50w"\n[defaults]\npatience = "0.1s"\n')
+    result = world.run()
+    assert (result.code, result.out) == (0, "") and world.starts(name) == 0
+    said = world.run("--verbose")
+    assert "not now: the machine is up for" in said.out, said
+    assert "not now" in world.run("explain", name).out
+
+
+HOLD = """
+import fcntl, os, struct, subprocess, sys
+# As dpkg and apt lock it: fcntl(2), the whole file, for writing.
+with open("/var/lib/dpkg/lock-frontend", "wb") as file:
+    request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    fcntl.fcntl(file, fcntl.F_SETLKW, request)
+    print(os.getpid(), flush=True)
+    sys.exit(subprocess.run(sys.argv[1:]).returncode)
+"""
+
+
+def test_nothing_is_started_during_a_package_transaction(world: World) -> None:
+    """In a mount namespace: the real lock would put off other tests' daemons, too."""
+    need_root()
+    name = unique("apt")
+    world.watch(name)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        shell = 'mount -t tmpfs tmpfs /var/lib/dpkg && exec "$@"'
+        holder = [sys.executable, "-c", HOLD, *world.command(*arguments)]
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-c", shell, "sh", *holder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    quiet = run()
+    assert quiet.returncode == 0 and quiet.stdout.split() == [quiet.stdout.strip()]
+    said = run("--verbose")
+    holder = said.stdout.split("\n")[0]
+    assert f"not now: packages are being installed (pid {holder}" in said.stdout, said
+    assert world.starts(name) == 0
+    assert world.run().code == 0 and world.starts(name) == 1
+
+
+def test_the_real_dpkg_is_seen_at_work(world: World, tmp_path: Path) -> None:
+    """dpkg itself, in a root directory of its own, installing a package that waits."""
+    need_root()
+    dpkg_deb = need("dpkg-deb")
+    name = unique("dpkg")
+    world.watch(name)
+    package, root = tmp_path / "package", tmp_path / "root"
+    (package / "DEBIAN").mkdir(parents=True, mode=0o755)
+    (root / "info").mkdir(parents=True)
+    (root / "updates").mkdir()
+    world.write(root / "status", "")
+    control = "Package: waits\nVersion: 1\nArchitecture: all\nMaintainer: nobody\n"
+    world.write(package / "DEBIAN/control", control + "Description: waits\n")
+    begun = tmp_path / "in"
+    script = f"#!/bin/sh\ntouch {begun}\nwhile [ -e {begun} ]; do sleep .1; done\n"
+    world.write(package / "DEBIAN/preinst", script, 0o755)
+    subprocess.run([dpkg_deb, "--build", str(package)], check=True, capture_output=True)
+    shell = (
+        f"mount --bind {root} /var/lib/dpkg && "
+        f"dpkg --force-depends --log=/dev/null -i {package}.deb & "
+        f"while ! [ -e {tmp_path}/in ]; do sleep 0.1; done; "
+        '"$@"; code=$?; rm '
+        f"{tmp_path}/in; wait; exit $code"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command("--verbose")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # The shell's background list mounts for itself; the program sees the same mount.
+    assert "packages are being installed" in done.stdout, done
+    assert done.returncode == 0 and world.starts(name) == 0
+
+
+def test_a_shutdown_is_not_disturbed(world: World, tmp_path: Path) -> None:
+    """In a mount namespace where systemd is there, and says that it is stopping."""
+    need_root()
+    name = unique("halt")
+    world.watch(name)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    world.write(tools / "systemctl", "#!/bin/sh\necho stopping\nexit 1\n", 0o755)
+    script = (
+        "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && "
+        f'mount --bind {tools} /usr/local/sbin && exec "$@"'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *world.command("--verbose")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "the machine is shutting down" in done.stdout, done
+    assert world.starts(name) == 0
+
+
+# What depends on what
+
+
+def test_resets_go_over_several_levels_and_skip_who_is_not_up(world: World) -> None:
+    base, network, inetd, off, gone = (unique(f"r{i}") for i in range(5))
+    world.watch(base, f'resets = ["{network}", "{off}", "{gone}"]\n')
+    world.watch(network, f'resets = ["{inetd}"]\n')
+    world.watch(inetd)
+    world.watch(gone, 'recovery = "report"\n')
+    world.hook(off, "exit 1", mode=0o644)
+    before = world.up(network).pid, world.up(inetd).pid
+    result = world.run()
+    assert world.starts(base) == world.starts(network) == world.starts(inetd) == 1
+    assert result.out.count("Restarting ") == 3
+    assert (
+        f"resets    {network}, {off} skipped (off), {gone} skipped (down)" in result.out
+    )
+    assert f"why       {base} was restarted" in result.out
+    assert world.pids(network) != [before[0]] and len(world.pids(network)) == 1
+    assert world.pids(inetd) != [before[1]] and len(world.pids(inetd)) == 1
+    assert world.run().out == ""
+
+
+def test_a_reset_reaches_beyond_the_names(world: World) -> None:
+    base, other, third = (unique(f"b{i}") for i in range(3))
+    world.watch(base, f'resets = ["{other}"]\n')
+    world.watch(other)
+    world.watch(third)
+    world.up(other)
+    assert world.run(base).code == 0
+    assert (world.starts(base), world.starts(other), world.starts(third)) == (1, 1, 0)
+
+
+def test_circles_are_faults_that_name_them(world: World) -> None:
+    a, b = unique("circle"), unique("circle")
+    world.watch(a, f'resets = ["{b}"]\n')
+    world.watch(b, f'resets = ["{a}"]\n')
+    result = world.run()
+    assert result.code == 2
+    assert f"resets goes in a circle: {a} resets {b} resets {a}" in result.err
