@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from looking import (
+    HEADLESS,
     ORDINARY,
     SYSTEM,
     Look,
@@ -28,12 +29,6 @@ from world import World, alive, comm, need, need_root, until
 # A process that gives itself the name in its first argument, and keeps it.
 RENAMED = "import sys, time; open('/proc/self/comm', 'w').write(sys.argv[1]); {}"
 WAIT = "time.sleep(1000)"
-# A first thread that ends, as exit(2) lets it, while another one lives on.
-HEADLESS = """\
-import ctypes, os, threading, time
-threading.Thread(target=time.sleep, args=(1000,)).start()
-ctypes.CDLL(None).syscall({}, 0)
-"""
 # A process whose pid is the same in its own namespace as outside: clone3(2).
 SAME_PID = """\
 import ctypes, os, struct, sys
@@ -106,7 +101,7 @@ def test_a_zombie_is_dead(world: World) -> None:
 @pytest.mark.parametrize("length", [0, 15, 24])
 def test_a_dead_first_thread_is_no_zombie(world: World, length: int) -> None:
     name = fresh(length)
-    program = python_program(world.bin / name, HEADLESS.format(60))
+    program = python_program(world.bin / name, HEADLESS)
     world.hook(name, "true")
     world.facts(
         name,

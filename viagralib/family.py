@@ -13,6 +13,29 @@ from viagralib.procfs import Process, Unreadable, Vanished
 AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state D)
 # A full look may be dear: no more than one part in ten of the time goes into it.
 _SHARE = 10
+_Table = dict[int, Process]  # by pid
+
+
+class _Looks:
+    """Full looks at the table, which all families share."""
+
+    def __init__(self) -> None:
+        self.newest: _Table = {}  # without zombies
+        self._next = 0.0
+
+    def fresh(self) -> _Table:
+        """Look now; return the processes that are no zombies."""
+        began = time.monotonic()
+        self.newest = {one.pid: one for one in table.look() if not one.zombie}
+        self._next = time.monotonic() * (1 + _SHARE) - began * _SHARE
+        return self.newest
+
+    def recent(self) -> _Table:
+        """Return the newest look, or a fresh one if it is time for that."""
+        return self.fresh() if time.monotonic() >= self._next else self.newest
+
+
+_LOOKS = _Looks()
 
 
 class Family:
@@ -32,18 +55,21 @@ class Family:
         self._unmarked: set[tuple[int, float]] = set()
         self._sessions = {pid for pid, _ in self._members}
         self._spared = spared  # pids that are no members, whoever their parents are
-        self._next_look = 0.0
+        # Where its members were looked for last. What is older does not have them yet.
+        self._seen = _LOOKS.newest
 
     def watch(self) -> None:
         """Look for new members, if it is time for another full look."""
-        began = time.monotonic()
-        if began >= self._next_look:
-            self.living()
-            self._next_look = time.monotonic() * (1 + _SHARE) - began * _SHARE
+        there = _LOOKS.recent()
+        if there is not self._seen:
+            self._find_members(there)
 
     def living(self) -> list[Process]:
         """Look at the whole table; return the members that live."""
-        there = {one.pid: one for one in table.look() if not one.zombie}
+        return self._find_members(_LOOKS.fresh())
+
+    def _find_members(self, there: _Table) -> list[Process]:
+        self._seen = there
         members = {
             one.identity: one
             for one in there.values()
@@ -62,7 +88,7 @@ class Family:
         self,
         one: Process,
         members: dict[tuple[int, float], Process],
-        there: dict[int, Process],
+        there: _Table,
     ) -> bool:
         if one.identity in members or one.pid in self._spared:
             return False

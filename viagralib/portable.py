@@ -32,7 +32,7 @@ class Process(procfs.Process):
     def runs_set_user_id(self) -> bool:
         try:
             return bool(os.stat(self.executable()).st_mode & 0o4000)
-        except (OSError, Unreadable):
+        except (OSError, Unreadable, Vanished):
             return False
 
     def users(self) -> tuple[int, ...]:

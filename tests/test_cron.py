@@ -1,0 +1,164 @@
+"""The whole way with Debian's own parts: cron, mail, and the init.d scripts of inetd
+and apache2, in a private machine. Their packages are in packages-cron.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ready_machine import Machine, wait_until
+from world import absent, need, need_root
+
+MAILBOX = "/var/mail/root"
+SETTINGS = """\
+[defaults]
+patience = "0.5s"
+[run]
+every = "1m"
+boot = "0s"
+"""
+# Cron waits for the full minute. Its clock alone is set forward so far that this is
+# soon enough to wait for, and late enough to kill the daemon before it.
+AHEAD = 12.0  # seconds
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    need_root()
+    for program in ("unshare", "nsenter", "ip"):
+        need(program)
+    try:
+        machine = Machine(tmp_path / "machine")
+    except OSError as error:
+        absent(str(error))
+    machine.shell("rm -rf /etc/viagra /var/lib/viagra && mkdir -p /etc/viagra/start.d")
+    write(machine, "/etc/viagra/viagra.toml", SETTINGS)
+    yield machine
+    machine.end()
+
+
+def write(machine: Machine, path: str, text: str, mode: str = "644") -> None:
+    """Write a file that only the machine sees."""
+    machine.run(
+        "sh", "-c", 'printf %s "$2" >"$1" && chmod "$3" "$1"', "sh", path, text, mode
+    )
+
+
+def mail(machine: Machine) -> list[str]:
+    """Return the mails in root's mailbox, oldest first."""
+    text = machine.shell(f"cat {MAILBOX} 2>/dev/null || :")
+    return [part for part in re.split(r"^From .*$", text, flags=re.M) if part.strip()]
+
+
+def body(message: str) -> str:
+    return message.partition("\n\n")[2]
+
+
+def start_cron(machine: Machine) -> float:
+    """Start cron, the real one; return in how many seconds its next minute begins."""
+    left = 60 - time.time() % 60
+    faketime = shutil.which("faketime")
+    if faketime is None:  # then it is that of the real clock
+        time.sleep(max(0.0, left - AHEAD))
+        machine.start("exec /usr/sbin/cron -f")
+        return 60 - time.time() % 60
+    ahead = left - AHEAD
+    machine.start(f"exec {faketime} -f {ahead:+.3f}s /usr/sbin/cron -f")
+    return AHEAD
+
+
+@pytest.mark.xdist_group("cron")
+def test_mail_of_a_restart_comes_while_the_daemon_holds_its_output_open(
+    machine: Machine, program: Path
+) -> None:
+    for package in ("cron", "postfix"):
+        need(package)
+    # A daemon that counts its lives, and keeps what it was given as its output.
+    machine.shell("mkdir -p /var/food && cp /bin/sleep /var/food/food")
+    write(
+        machine,
+        "/etc/viagra/start.d/food",
+        "#!/bin/sh\necho life >>/var/food/lives\n/var/food/food 1000 &\n",
+        "755",
+    )
+    write(
+        machine,
+        "/etc/cron.d/viagra",
+        "MAILTO=root\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+        f"* * * * * root {program}; echo run >>/var/food/runs\n",
+    )
+    machine.shell("rm -f /etc/cron.d/e2scrub_all /etc/cron.d/php")
+    machine.shell(f": >{MAILBOX}; exec postfix start", check=False)
+    machine.start("exec /var/food/food 1000")
+    assert wait_until(lambda: machine.holds("pgrep -x food"))
+    old = machine.shell("pgrep -x food").split()
+    minute = start_cron(machine)
+    began = time.monotonic()
+    assert wait_until(lambda: machine.holds("pgrep -x cron"))
+    machine.shell(f"kill -KILL {old[0]}")
+
+    assert wait_until(lambda: mail(machine), 75), machine.shell("mailq; ps -ef")
+    assert time.monotonic() - began < minute + 75
+    [message] = mail(machine)
+    assert re.search(r"^Subject: Cron <root@", message, re.MULTILINE)
+    first, second, *facts = body(message).splitlines()
+    assert first == "Restarting food"
+    assert re.fullmatch(r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}", second)
+    [new] = machine.shell("pgrep -x food").split()
+    assert any(fact.startswith(f"  now       up, pid {new}, after ") for fact in facts)
+    incident = re.findall(r"^  evidence  (.*)$", message, re.MULTILINE)[0]
+    open_files = machine.shell(f"readlink /proc/{new}/fd/1 /proc/{new}/fd/2").split()
+    assert open_files == [f"{incident}/hook.log"] * 2
+
+    # The next minute's run finds nothing to do, nothing locked, and says nothing.
+    runs = "wc -l </var/food/runs"
+    assert wait_until(lambda: int(machine.shell(runs)) >= 2, 75)
+    time.sleep(1.0)  # for a mail that must not come
+    assert len(mail(machine)) == 1
+    assert machine.shell("cat /var/food/lives").split() == ["life"]
+    assert machine.shell("pgrep -x food").split() == [new]
+    done = machine.run(str(program), "--verbose", check=False)
+    assert (done.returncode, done.stdout) == (0, f"food is up: pid {new}\n")
+
+
+def test_the_articles_own_pair_by_debians_init_scripts(
+    machine: Machine, program: Path
+) -> None:
+    for script in ("openbsd-inetd", "apache2"):
+        if not os.access(f"/etc/init.d/{script}", os.X_OK):
+            absent(f"needs Debian's package {script}")
+    machine.shell(
+        "ln -s /etc/init.d/openbsd-inetd /etc/viagra/start.d/inetd;"
+        "ln -s /etc/init.d/apache2 /etc/viagra/start.d/apache;"
+        "echo 'daytime stream tcp nowait root internal' >>/etc/inetd.conf"
+    )
+    start = 'arguments = ["start"]\nuser = "root"\n'
+    write(machine, "/etc/viagra/start.d/inetd.toml", start)
+    write(machine, "/etc/viagra/start.d/apache.toml", start + 'process = "apache2"\n')
+    for script in ("openbsd-inetd", "apache2"):
+        machine.shell(f"exec /etc/init.d/{script} start", check=False)
+    for name in ("inetd", "apache2"):
+        assert wait_until(lambda name=name: machine.holds(f"pgrep -x {name}"), 30)
+    quiet = machine.run(str(program), check=False)
+    assert (quiet.returncode, quiet.stdout) == (0, "")
+
+    old = machine.shell("pgrep -x 'inetd|apache2'").split()
+    machine.shell(f"kill -KILL {' '.join(old)}")
+    assert wait_until(lambda: not machine.holds("pgrep -x 'inetd|apache2'"))
+    done = machine.run(str(program), check=False)
+    assert done.returncode == 0, done.stdout
+    for name, script in (("inetd", "inetd"), ("apache", "apache")):
+        assert f"Restarting {name}\n" in done.stdout
+        assert f"  hook      start.d/{script} start: exit 0 after" in done.stdout
+    assert done.stdout.count("  now       up, pid ") == 2
+    serves = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {}))'"
+    assert wait_until(lambda: machine.holds(serves.format(13)))
+    assert wait_until(lambda: machine.holds(serves.format(80)))
+    again = machine.run(str(program), check=False)
+    assert (again.returncode, again.stdout) == (0, "")

@@ -1,0 +1,302 @@
+"""Incidents: what is in them, when, for how long; and what a damaged one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from world import SLEEP, World, unique, until
+
+FILES = {"incident.json", "notice.txt", "hook.log", "ps.txt"}
+SETTINGS = """\
+[defaults]
+patience = "0.1s"
+start_timeout = "5s"
+[evidence]
+commands = ["ps auxww"]
+"""
+
+
+def bring_back(world: World, name: str) -> Path:
+    """Run once for a daemon that is down; return the incident."""
+    result = world.run(name)
+    assert result.code == 0, result
+    return world.incidents(name)[-1]
+
+
+def test_incident_of_a_restart(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    incident = bring_back(world, name)
+    assert re.fullmatch(rf"\d{{8}}T\d{{6}}Z-{name}", incident.name)
+    assert {entry.name for entry in incident.iterdir()} >= FILES
+    record = world.record(incident)
+    assert record["version"] == 1
+    assert (record["daemon"], record["id"]) == (name, incident.name)
+    assert (record["status"], record["result"]) == ("closed", "brought back")
+    assert record["verdict"] == "down"
+    assert record["reason"] == f'no process named "{name}"'
+    assert record["cause"] == "unknown"
+    assert record["pids"] == world.pids(name)
+    assert record["hooks"] == [
+        line.removeprefix("  hook      ")
+        for line in (incident / "notice.txt").read_text().splitlines()
+        if line.startswith("  hook      ")
+    ]
+
+
+def test_only_its_owner_may_read_it(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    world.state.mkdir(mode=0o755)
+    world.state.chmod(0o755)
+    bring_back(world, name)
+    for path in [world.state, *world.state.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_notice_is_kept_as_it_was_printed(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    result = world.run()
+    [incident] = world.incidents(name)
+    assert (incident / "notice.txt").read_text() == result.out
+
+
+def test_all_evidence_is_there_before_any_hook_runs(world: World) -> None:
+    names = [unique("food") for _ in range(3)]
+    for name in names:
+        world.hook(
+            name,
+            'cd "$VIAGRA_INCIDENT"\n'
+            f"wc -c ps.txt disks.txt kernel.txt >{world.place}/{name}.saw\n"
+            f"{world.daemon(name)} {SLEEP} &",
+        )
+    assert world.run().code == 0
+    for name in names:
+        saw = (world.place / f"{name}.saw").read_text()
+        sizes = {line.split()[1]: int(line.split()[0]) for line in saw.splitlines()}
+        now = world.incidents(name)[0]
+        assert sizes["ps.txt"] == (now / "ps.txt").stat().st_size > 500
+        assert sizes["disks.txt"] == (now / "disks.txt").stat().st_size > 50
+
+
+def test_evidence_is_shared_by_the_incidents_of_a_run(world: World) -> None:
+    names = [unique("food") for _ in range(3)]
+    for name in names:
+        world.watch(name)
+    assert world.run().code == 0
+    files = [world.incidents(name)[0] / "ps.txt" for name in names]
+    assert len({file.stat().st_ino for file in files}) == 1
+    assert files[0].stat().st_nlink == 3
+    logs = [world.incidents(name)[0] / "hook.log" for name in names]
+    assert len({file.stat().st_ino for file in logs}) == 3
+
+
+def test_up_again_is_said_once(world: World) -> None:
+    name = unique("food")
+    world.hook(name, "exit 1")
+    assert world.run().code == 1
+    [incident] = world.incidents(name)
+    assert world.record(incident)["status"] == "open"
+    world.up(name)
+    result = world.run()
+    assert result.code == 0
+    first, second = result.out.splitlines()
+    assert re.fullmatch(
+        rf"{name} is up again, down since \w+ \w+ [ \d]\d [\d:]+ \S+ \d+", first
+    )
+    assert second == f"  evidence  {incident}"
+    assert world.record(incident)["status"] == "closed"
+    assert world.run().out == ""
+
+
+def test_next_notice_says_what_was_before(world: World) -> None:
+    name = unique("food")
+    world.hook(name, "exit 1")
+    world.run()
+    result = world.run()
+    first, second = world.incidents(name)
+    [before] = re.findall(r"^  before    (.*)$", result.out, re.MULTILINE)
+    assert before.startswith("not brought back at ")
+    assert before.endswith(f": {first}")
+    assert world.record(first)["status"] == "closed"
+    assert world.record(second)["status"] == "open"
+
+
+# How many are kept
+
+
+def keeping(world: World, keep: str) -> None:
+    world.settings(SETTINGS + keep + "\n")
+
+
+def test_oldest_are_pruned_by_number(world: World) -> None:
+    name, other = unique("food"), unique("food")
+    keeping(world, "keep = 3")
+    world.watch(other)
+    only = bring_back(world, other)
+    world.watch(name)
+    made = []
+    for _ in range(4):
+        made.append(bring_back(world, name))
+        world.kill(world.pids(name)[0])
+    # The newest of each daemon stays, however old it is.
+    assert world.incidents(other) == [only]
+    assert world.incidents(name) == made[-2:]
+
+
+def test_open_incidents_are_not_pruned(world: World) -> None:
+    name = unique("food")
+    keeping(world, "keep = 1")
+    world.watch(name)
+    first = bring_back(world, name)
+    record = world.record(first)
+    world.write(first / "incident.json", json.dumps({**record, "status": "open"}))
+    world.kill(world.pids(name)[0])
+    second = bring_back(world, name)
+    world.kill(world.pids(name)[0])
+    third = bring_back(world, name)
+    assert world.incidents(name) == [first, third]
+    assert not second.exists()
+
+
+def test_oldest_are_pruned_by_size(world: World) -> None:
+    name = unique("food")
+    keeping(world, 'keep_bytes = "1MB"')
+    world.watch(name)
+    first = bring_back(world, name)
+    (first / "ps.txt").write_bytes(b"x" * 900_000)
+    world.kill(world.pids(name)[0])
+    second = bring_back(world, name)
+    assert world.incidents(name) == [first, second]
+    (second / "ps.txt").write_bytes(b"x" * 900_000)
+    world.kill(world.pids(name)[0])
+    third = bring_back(world, name)
+    assert world.incidents(name) == [second, third]
+
+
+def test_what_is_shared_counts_once(world: World) -> None:
+    names = [unique("food") for _ in range(3)]
+    keeping(world, 'keep_bytes = "1MB"')
+    for name in names:
+        world.watch(name)
+    assert world.run().code == 0
+    shared = world.incidents(names[0])[0] / "ps.txt"
+    shared.write_bytes(b"x" * 600_000)
+    for name in names:
+        world.kill(world.pids(name)[0])
+    assert world.run().code == 0
+    assert [len(world.incidents(name)) for name in names] == [2, 2, 2]
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"daemon": ', "\udcff\udcdc", "[" * 100_000, "{}"],
+    ids=["empty", "cut", "list", "null", "half", "bytes", "deep", "no keys"],
+)
+def test_damaged_incident_is_ignored_and_named(world: World, text: str) -> None:
+    name = unique("food")
+    world.hook(name, "exit 1")
+    world.run()
+    [incident] = world.incidents(name)
+    (incident / "incident.json").write_bytes(text.encode(errors="surrogateescape"))
+    tested = world.run("test")
+    assert tested.code == 2
+    assert f"incident {incident.name}: damaged" in tested.out
+    world.watch(name)
+    result = world.run()
+    assert (result.code, result.err) == (0, ""), result
+    assert result.out.startswith(f"Restarting {name}\n")
+
+
+@pytest.mark.parametrize("kind", ["open", "counts"])
+def test_damaged_record_reads_as_empty(world: World, kind: str) -> None:
+    name = unique("food")
+    world.hook(name, "exit 1")
+    world.run()
+    (world.state / kind).mkdir(exist_ok=True)
+    (world.state / kind / name).write_bytes(b'{"since": \xff')
+    world.watch(name)
+    result = world.run()
+    assert (result.code, result.err) == (0, ""), result
+    assert world.starts(name) == 1
+
+
+def test_odd_types_in_records_do_no_harm(world: World) -> None:
+    name = unique("food")
+    world.hook(name, "exit 1")
+    world.run()
+    [incident] = world.incidents(name)
+    record = world.record(incident)
+    odd = {"hook": [1], "began": "yesterday", "result": {"a": 1}, "status": "open"}
+    world.write(incident / "incident.json", json.dumps({**record, **odd}))
+    note = {"since": "long", "incident": incident.name, "said_at": [], "word": 7}
+    world.write(world.state / "open" / name, json.dumps(note), 0o600)
+    world.watch(name)
+    result = world.run()
+    assert (result.code, result.err) == (0, ""), result
+
+
+def test_an_incident_that_is_a_link_elsewhere_is_not_followed(world: World) -> None:
+    name = unique("food")
+    precious = world.place / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    keeping(world, "keep = 1")
+    world.watch(name)
+    bring_back(world, name)
+    link = world.state / "incidents" / f"20200101T000000Z-{name}"
+    link.symlink_to(precious)
+    world.kill(world.pids(name)[0])
+    bring_back(world, name)
+    assert (precious / "file").read_text() == "mine"
+
+
+def test_run_that_is_killed_leaves_its_evidence(world: World) -> None:
+    name = unique("food")
+    world.hook(name, f"touch {world.place}/begun\nexec {world.daemon(unique('nap'))} 9")
+    run = world.spawn(world.command())
+    until((world.place / "begun").exists)
+    world.kill(run.pid)
+    [incident] = world.incidents(name)
+    assert world.record(incident)["status"] == "open"
+    assert "PID" in (incident / "ps.txt").read_text()
+    assert (incident / "kernel.txt").exists()
+    leftovers = [path.name for path in incident.iterdir() if path.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_fifty_daemons_dead_at_once(world: World) -> None:
+    names = [unique("food") for _ in range(50)]
+    for name in names:
+        world.watch(name, 'start_timeout = "60s"')  # on a busy machine, too
+    result = world.run(timeout=120)
+    assert result.code == 0, result
+    assert (result.out.count("Restarting "), result.err) == (50, "")
+    assert [world.starts(name) for name in names] == [1] * 50
+    assert [len(world.pids(name)) for name in names] == [1] * 50
+    taken = {(world.incidents(name)[0] / "ps.txt").stat().st_ino for name in names}
+    assert len(taken) == 1
+    assert world.run().out == ""
+
+
+def test_state_is_made_for_its_owner_alone_whatever_the_umask(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'umask 0; exec "$@"', "sh", *world.command()],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    for path in [world.state, *world.state.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert os.stat(world.place / f"{name}.starts").st_mode & 0o777 == 0o644
