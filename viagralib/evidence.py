@@ -53,7 +53,12 @@ class Evidence:
     def begin(self) -> None:
         """Start every command, and read the kernel's log meanwhile."""
         for command in self._commands:
-            self._start(_file_name(command, self.pieces), (command,))
+            try:
+                stem = os.path.basename(shlex.split(command)[0])
+            except (ValueError, IndexError):
+                self.problems.append(f"no command: {command!r}")
+                continue
+            self._start(_file_name(stem, self.pieces), (command,))
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)
         if sys.platform.startswith("linux"):
@@ -146,10 +151,8 @@ class Evidence:
             self.problems.append(f"kernel.txt: {reason(error)}")
 
 
-def _file_name(command: str, taken: Container[str]) -> str:
+def _file_name(stem: str, taken: Container[str]) -> str:
     """Return the file of a command's output: ps.txt for `ps auxww`; a second: ps-2."""
-    words = shlex.split(command)
-    stem = os.path.basename(words[0]) if words else "empty"
     name, number = f"{stem}.txt", 1
     while name in taken:
         number += 1
@@ -160,8 +163,11 @@ def _file_name(command: str, taken: Container[str]) -> str:
 def _how_it_failed(child: children.Child) -> str:
     if child.failure:
         return child.failure
-    if child.status == -signal.SIGXFSZ:
+    status = child.status or 0
+    if status == -signal.SIGXFSZ:
         return f"cut at {LARGEST} bytes"
-    if child.status == -signal.SIGKILL:
+    if status == -signal.SIGKILL:
         return f"out of time after {durations.spell(child.seconds())}"
-    return f"exit {child.status}" if child.status else ""
+    if status < 0:
+        return f"killed by signal {-status}"
+    return f"exit {status}" if status else ""
