@@ -28,8 +28,13 @@ check_trust_in_python() {
 		import os, sys
 		sys.path.insert(0, sys.argv[1])
 		from viagralib.trust import Trust
-		why = Trust(os.geteuid()).why_not(os.path.realpath(sys.executable))
-		sys.exit(f"install: not with this Python: {why}" if why else 0)
+		python = place = os.path.realpath(sys.executable)
+		if why := Trust(os.geteuid()).why_not(python):
+		    sys.exit(f"install: not with this Python: {why}")
+		while os.geteuid() == 0 and place != "/":
+		    place = os.path.dirname(place)
+		    if not os.stat(place).st_mode & 0o001:
+		        print(f"install: only root will be able to run it: {python} is in {place}")
 	END
 }
 
