@@ -45,11 +45,13 @@ def parse(arguments: list[str]) -> Options:
             words += rest
         elif name in _WITH_VALUE:
             value = value if equals else next(rest, "")
-            if not value:
+            if not value or (not equals and value.startswith("-")):
                 raise Fault("", f"{name} needs a value: {name} /some/directory")
             setattr(options, "home" if name == "--dir" else "state", value)
         elif argument in _FLAGS:
             setattr(options, argument[2:], True)
+        elif argument == "-h":
+            options.help = True
         elif argument.startswith("-"):
             raise Fault("", f"no such option: {safe(argument)}; see viagra.py --help")
         else:
