@@ -121,7 +121,7 @@ make_environment() {
 	if add_psutil >"$new/log" 2>&1; then
 		rm "$new/log"
 	elif [ "$(uname -s)" = Linux ]; then
-		tail -n 3 "$new/log" >&2
+		tail -n 1 "$new/log" >&2
 		rm "$new/log"
 		echo "install: no psutil. viagra.py does without it on Linux; when it can be" \
 			"fetched, make install again" >&2
@@ -141,14 +141,19 @@ is_reusable() {
 # Through the pip that PYTHON has, if that is of 22.3 or later, or else through one
 # that is in the new environment only for that.
 add_psutil() {
-	options="--quiet --no-cache-dir --disable-pip-version-check --no-input"
+	options="--quiet --no-compile --no-cache-dir --disable-pip-version-check --no-input"
+	environment=$new/venv/bin/python
+	if "$PYTHON" -I -m pip --python "$environment" --version; then
+		# shellcheck disable=SC2086
+		"$PYTHON" -I -m pip --python "$environment" install $options "psutil>=5.9"
+		return
+	fi
+	"$environment" -I -m ensurepip --default-pip || return
+	result=0
 	# shellcheck disable=SC2086
-	"$PYTHON" -I -m pip --python "$new/venv/bin/python" install \
-		$options --no-compile "psutil>=5.9" && return
-	"$new/venv/bin/python" -I -m ensurepip --default-pip || return
-	# shellcheck disable=SC2086
-	"$new/venv/bin/python" -I -m pip install $options --no-compile "psutil>=5.9" || return
-	"$new/venv/bin/python" -I -m pip --quiet uninstall --yes setuptools pip
+	"$environment" -I -m pip install $options "psutil>=5.9" || result=$?
+	"$environment" -I -m pip --quiet uninstall --yes setuptools pip
+	return $result
 }
 
 install_commands() {
