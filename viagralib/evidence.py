@@ -12,8 +12,8 @@ from collections.abc import Container
 
 from viagralib import children, durations, kernellog
 from viagralib.family import AFTER_KILL
-from viagralib.incidents import create, memory
 from viagralib.messages import reason
+from viagralib.outputs import create, memory
 from viagralib.settings import Settings
 
 LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
