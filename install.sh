@@ -28,8 +28,13 @@ check_trust_in_python() {
 		import os, sys
 		sys.path.insert(0, sys.argv[1])
 		from viagralib.trust import Trust
-		why = Trust(os.geteuid()).why_not(os.path.realpath(sys.executable))
-		sys.exit(f"install: not with this Python: {why}" if why else 0)
+		python = place = os.path.realpath(sys.executable)
+		if why := Trust(os.geteuid()).why_not(python):
+		    sys.exit(f"install: not with this Python: {why}")
+		while os.geteuid() == 0 and place != "/":
+		    place = os.path.dirname(place)
+		    if not os.stat(place).st_mode & 0o001:
+		        print(f"install: only root will be able to run it: {python} is in {place}")
 	END
 }
 
@@ -116,7 +121,7 @@ make_environment() {
 	if add_psutil >"$new/log" 2>&1; then
 		rm "$new/log"
 	elif [ "$(uname -s)" = Linux ]; then
-		tail -n 3 "$new/log" >&2
+		tail -n 1 "$new/log" >&2
 		rm "$new/log"
 		echo "install: no psutil. viagra.py does without it on Linux; when it can be" \
 			"fetched, make install again" >&2
@@ -136,14 +141,19 @@ is_reusable() {
 # Through the pip that PYTHON has, if that is of 22.3 or later, or else through one
 # that is in the new environment only for that.
 add_psutil() {
-	options="--quiet --no-cache-dir --disable-pip-version-check --no-input"
+	options="--quiet --no-compile --no-cache-dir --disable-pip-version-check --no-input"
+	environment=$new/venv/bin/python
+	if "$PYTHON" -I -m pip --python "$environment" --version; then
+		# shellcheck disable=SC2086
+		"$PYTHON" -I -m pip --python "$environment" install $options "psutil>=5.9"
+		return
+	fi
+	"$environment" -I -m ensurepip --default-pip || return
+	result=0
 	# shellcheck disable=SC2086
-	"$PYTHON" -I -m pip --python "$new/venv/bin/python" install \
-		$options --no-compile "psutil>=5.9" && return
-	"$new/venv/bin/python" -I -m ensurepip --default-pip || return
-	# shellcheck disable=SC2086
-	"$new/venv/bin/python" -I -m pip install $options --no-compile "psutil>=5.9" || return
-	"$new/venv/bin/python" -I -m pip --quiet uninstall --yes setuptools pip
+	"$environment" -I -m pip install $options "psutil>=5.9" || result=$?
+	"$environment" -I -m pip --quiet uninstall --yes setuptools pip
+	return $result
 }
 
 install_commands() {

@@ -15,11 +15,12 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 from viagralib import VERSION
 from viagralib.commandline import HELP, Options, parse
+from viagralib.homes import find_home
 from viagralib.messages import FAULTY, WELL, Fault, exit_code
 from viagralib.printing import Printer
 from viagralib.processes import judge
 from viagralib.run import Run
-from viagralib.settings import find_home, load
+from viagralib.settings import load
 from viagralib.state import State, find_state
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -192,6 +193,28 @@ def test_what_is_shared_counts_once(world: World) -> None:
         world.kill(world.pids(name)[0])
     assert world.run().code == 0
     assert [len(world.incidents(name)) for name in names] == [2, 2, 2]
+
+
+def test_log_that_a_daemon_goes_on_writing_is_cut(world: World) -> None:
+    name, other = unique("food"), unique("food")
+    shell = world.bin / name
+    shutil.copy(shutil.which("dash") or "/bin/sh", shell)
+    more = world.place / "more"
+    world.hook(
+        name,
+        f"{shell} -c 'echo first; while ! [ -e {more} ]; do sleep 0.05; done; "
+        f"seq 1 600000; echo last; touch {more}.done; while :; do sleep 1; done' &",
+    )
+    incident = bring_back(world, name)
+    more.touch()
+    until((world.place / "more.done").exists)
+    assert (incident / "hook.log").stat().st_size > 3_000_000
+    world.watch(other)
+    bring_back(world, other)
+    text = (incident / "hook.log").read_text()
+    assert len(text) < 1_100_000
+    assert text.startswith("first\n1\n") and text.endswith("\n600000\nlast\n")
+    assert "bytes were here" in text
 
 
 # Damage

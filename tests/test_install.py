@@ -56,7 +56,11 @@ class Installation:
         return Path(f"{self.destdir or ''}{path}")
 
     def make(
-        self, target: str, expected: int = 0, python: str = sys.executable
+        self,
+        target: str,
+        expected: int = 0,
+        python: str = sys.executable,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run a target of the Makefile; what it prints comes back as `stdout`."""
         done = subprocess.run(
@@ -70,6 +74,7 @@ class Installation:
                 *([f"DESTDIR={self.destdir}"] if self.destdir else []),
             ],
             cwd=ROOT,
+            env={**os.environ, **environment},
             umask=self.umask,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -295,6 +300,16 @@ def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
     left = [path for path in installation.real(installation.prefix).rglob("*")]
     assert not [path for path in left if not path.is_dir()]
     assert installation.real(installation.home / "start.d" / "sshd").exists()
+
+
+def test_machine_without_a_network_is_no_hindrance(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    told = installation.make("install", **offline).stdout
+    assert "\ninstall: no psutil. viagra.py does without it on Linux" in told
+    assert installation.run().returncode == 0
+    venv = installation.prefix / "lib" / "viagra" / "venv"
+    assert {path.name[:6] for path in (venv / "bin").iterdir()} == {"python"}
 
 
 def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:

@@ -75,12 +75,14 @@ def parse(arguments: list[str]) -> Options:
             words += rest
         elif name in _VALUES:
             value = value if equals else next(rest, "")
-            if not value:
+            if not value or (not equals and value.startswith("-")):
                 raise Fault("", f"{name} needs a value; see viagra.py --help")
             given.append(name)
             setattr(options, _VALUES[name][0], value)
         elif argument in _FLAGS:
             setattr(options, argument[2:], True)
+        elif argument == "-h":
+            options.help = True
         elif argument.startswith("-"):
             raise Fault("", f"no such option: {safe(argument)}; see viagra.py --help")
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from viagralib.messages import shown
+
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 LONGEST = 100 * 365 * SECONDS["d"]
 
@@ -16,11 +18,11 @@ def parse(text: str) -> float:
     unit = text[len(number) :]
     whole, _, fraction = number.partition(".")
     if not (number.isascii() and whole.isdigit() and (fraction or "0").isdigit()):
-        raise ValueError(f"{text!r} is no duration: write it like 30s, 10m or 2h")
+        raise ValueError(f"{shown(text)} is no duration: write it like 30s, 10m or 2h")
     if number.endswith(".") or unit not in SECONDS:
-        raise ValueError(f"{text!r} needs a unit, one of {', '.join(SECONDS)}")
+        raise ValueError(f"{shown(text)} needs a unit, one of {', '.join(SECONDS)}")
     if len(number) > 18 or float(number) * SECONDS[unit] > LONGEST:
-        raise ValueError(f"{text!r} is longer than 100 years")
+        raise ValueError(f"{shown(text)} is longer than 100 years")
     return float(number) * SECONDS[unit]
 
 

@@ -12,8 +12,8 @@ from collections.abc import Container, Iterable
 
 from viagralib import children, durations, kernellog
 from viagralib.family import AFTER_KILL
-from viagralib.incidents import create, memory
 from viagralib.messages import reason
+from viagralib.outputs import create, memory
 from viagralib.settings import Settings
 
 LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
@@ -59,7 +59,12 @@ class Evidence:
         Of each of the service manager's `units`, how it ended and its journal.
         """
         for command in self._commands:
-            self._start(_file_name(command, self.pieces), (command,))
+            try:
+                stem = os.path.basename(shlex.split(command)[0])
+            except (ValueError, IndexError):
+                self.problems.append(f"no command: {command!r}")
+                continue
+            self._start(_file_name(stem, self.pieces), (command,))
         for unit in units if os.path.isdir(_SYSTEMD) else ():
             name = shlex.quote(unit)
             self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
@@ -167,10 +172,8 @@ def journal_file(unit: str) -> str:
     return f"journal-{os.path.basename(unit)}.txt"
 
 
-def _file_name(command: str, taken: Container[str]) -> str:
+def _file_name(stem: str, taken: Container[str]) -> str:
     """Return the file of a command's output: ps.txt for `ps auxww`; a second: ps-2."""
-    words = shlex.split(command)
-    stem = os.path.basename(words[0]) if words else "empty"
     name, number = f"{stem}.txt", 1
     while name in taken:
         number += 1
@@ -181,8 +184,11 @@ def _file_name(command: str, taken: Container[str]) -> str:
 def _how_it_failed(child: children.Child) -> str:
     if child.failure:
         return child.failure
-    if child.status == -signal.SIGXFSZ:
+    status = child.status or 0
+    if status == -signal.SIGXFSZ:
         return f"cut at {LARGEST} bytes"
-    if child.status == -signal.SIGKILL:
+    if status == -signal.SIGKILL:
         return f"out of time after {durations.spell(child.seconds())}"
-    return f"exit {child.status}" if child.status else ""
+    if status < 0:
+        return f"killed by signal {-status}"
+    return f"exit {status}" if status else ""

@@ -12,8 +12,8 @@ import time
 from viagralib import alarms, children
 from viagralib.durations import spell
 from viagralib.hooks import environment
-from viagralib.incidents import memory
 from viagralib.messages import reason, safe
+from viagralib.outputs import memory
 from viagralib.processes import SICK, UNKNOWN, UP, Verdict
 from viagralib.run import Run
 from viagralib.settings import Daemon

@@ -12,12 +12,6 @@ NOT_WELL = 1  # a daemon is down, sick or unknown
 FAULTY = 2  # usage, facts or an unsafe file; everything else is still served
 BUSY = 75  # all that is wrong is being worked on by another run (EX_TEMPFAIL)
 
-# What moves the cursor, starts a line or turns the direction of text may forge
-# a line of a notice: controls (Cc), line separators, bidirectional marks.
-_UNSAFE_MARKS = "\u2028\u2029\u200e\u200f\u061c\ufeff" + "".join(
-    map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-)
-
 
 class Fault(Exception):  # noqa: N818
     """Something that the user must mend: usage, facts, settings, an unsafe file.
@@ -49,20 +43,34 @@ def safe(text: str) -> str:
     return "".join(_safe_character(character) for character in text)
 
 
+def shown(text: str) -> str:
+    """Return a text of the user's in quotes, and no more of it than tells which."""
+    return repr(text) if len(text) < 80 else f"{text[:60]!r}..."
+
+
+def resembling(word: str, known: Iterable[str]) -> str:
+    """Return a question for who may have meant one of the known words, or ""."""
+    import difflib
+
+    close = difflib.get_close_matches(word[:80], known, 1)
+    return f" (is {close[0]!r} meant?)" if close else ""
+
+
 def safe_lines(text: str) -> list[str]:
     """Return the lines of `text`, each of them safe to print; tabs become blanks."""
     return [safe(line.expandtabs()) for line in text.split("\n")]
 
 
 def _safe_character(character: str) -> str:
+    # What is not printable moves the cursor, starts a line, turns the direction of
+    # text, takes no room, or is a character of nobody's: all can forge or hide text.
+    if character.isprintable():
+        return character
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x20 or 0x7F <= code <= 0x9F:
-        return f"\\x{code:02x}"
-    if character in _UNSAFE_MARKS or 0xD800 <= code <= 0xDFFF:
-        return f"\\u{code:04x}"
-    return character
+        code -= 0xDC00
+    width = 2 if code < 0x100 else 4 if code < 0x10000 else 8
+    return f"\\{'x' if width == 2 else 'u' if width == 4 else 'U'}{code:0{width}x}"
 
 
 def exit_code(codes: Iterable[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from viagralib.announcements import date
 from viagralib.durations import spell
@@ -100,7 +101,9 @@ def _who(w: list[str]) -> list[str]:
     column = next((line.find("WHAT") for line in w if "WHAT" in line), -1)
     if column < 0:
         return w
-    return [line[:column] + line[column:].split(" ", 1)[0] for line in w]
+    # Its values begin below their title, or a blank further to the right.
+    first_word = re.compile(rf".{{{column}}} *[^ ]*")
+    return [found[0] if (found := first_word.match(line)) else line for line in w]
 
 
 def _busiest(ps: str) -> list[str]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from viagralib import facts as facts_of
-from viagralib import listing
+from viagralib import listing, tomlfile, values
 from viagralib.accounts import user_id
 from viagralib.facts import Facts
-from viagralib.messages import Fault, reason, safe
+from viagralib.messages import Fault, reason, resembling, safe, shown
+from viagralib.order import way_back
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOMES = ("/etc/viagra", "/usr/local/etc/viagra")
 HOOK_KINDS = ("start.d", "stop.d", "check.d", "fail.d")
-LARGEST_FILE = 1_000_000  # bytes: facts are a page, not a book
 # What tells one daemon from another makes no sense as a default for all.
 _NO_DEFAULTS = [
     "process",
@@ -85,30 +83,6 @@ class Settings:
         self.boot = 120.0  # seconds
 
 
-def find_home(given: str | None, script: str) -> str:
-    """Return the home: what is `given`, or the first of the usual places.
-
-    Raises Fault when there is none.
-    """
-    if given is not None:
-        return _existing_home(os.path.abspath(given))
-    beside = os.path.dirname(os.path.realpath(script))
-    own = [os.path.expanduser("~/.config/viagra")] if os.geteuid() != 0 else []
-    for place in (beside, *own, *HOMES):
-        if os.path.isdir(f"{place}/start.d"):
-            return place
-    places = ", ".join((*own, *HOMES))
-    raise Fault("", f"no start.d found in {places}: make one, or name it with --dir")
-
-
-def _existing_home(place: str) -> str:
-    if not os.path.isdir(place):
-        raise Fault(safe(place), "no such directory (given with --dir)")
-    if not os.path.isdir(f"{place}/start.d"):
-        raise Fault(safe(place), "has no start.d: mkdir it and put a start hook in")
-    return place
-
-
 def load(home: str) -> Settings:
     """Return what the home holds. Faults are collected, not raised."""
     settings = Settings(home)
@@ -116,15 +90,38 @@ def load(home: str) -> Settings:
     _discover(settings)
     for name in settings.daemons:
         settings.faults += load_facts(settings, name)
-    for fact in ("after", "resets"):
-        if any(getattr(daemon.facts, fact) for daemon in settings.daemons.values()):
-            _check_order(settings, fact)
     for daemon in settings.daemons.values():
-        for other in (*daemon.facts.after, *daemon.facts.resets):
-            if other not in settings.daemons and other not in settings.set_aside:
-                text = f"start.d has no hook named {safe(other)!r} (after, resets)"
-                settings.faults.append(Fault(daemon.name, text))
+        settings.faults += _check_names(settings, daemon)
+    for fact in ("after", "resets"):
+        settings.faults += _check_order(settings, fact)
     return settings
+
+
+def _check_order(settings: Settings, fact: str) -> list[Fault]:
+    """Return a Fault for each daemon that `fact` leads back to, naming the circle."""
+    links = {name: getattr(one.facts, fact) for name, one in settings.daemons.items()}
+    circles = {name: way_back(links, name) for name in links if links[name]}
+    return [
+        Fault(name, f"{fact} goes in a circle: {f' {fact} '.join((name, *way))}")
+        for name, way in circles.items()
+        if way
+    ]
+
+
+def _check_names(settings: Settings, daemon: Daemon) -> list[Fault]:
+    """Return a Fault for each hook that its facts name and that is not there."""
+    faulty = [fault.subject for fault in settings.faults]
+    known = [*settings.daemons, *settings.set_aside, *faulty]
+    return [
+        Fault(
+            daemon.name,
+            f"{safe(daemon.name)}.toml: {key}: start.d has no hook named "
+            f"{shown(other)}{resembling(other, known)}",
+        )
+        for key in ("after", "resets")
+        for other in getattr(daemon.facts, key)
+        if other not in known
+    ]
 
 
 def _discover(settings: Settings) -> None:
@@ -145,7 +142,7 @@ def _discover(settings: Settings) -> None:
             why_not = listing.why_off(directory, name)
         except Fault as fault:
             settings.faults.append(fault)
-            why_not = fault.text
+            continue
         if why_not:
             settings.set_aside[name] = why_not
         else:
@@ -156,55 +153,38 @@ def load_facts(settings: Settings, name: str) -> list[Fault]:
     """Return what is wrong with a hook's facts; if it is on, they become its own."""
     file = f"{name}.toml"
     try:
-        table = _read_toml(f"{settings.home}/start.d/{file}", name)
+        table = tomlfile.read(f"{settings.home}/start.d/{file}", name)
     except Fault as fault:
         return [fault]
     if not table:
         return []
     facts, complaints = facts_of.read(table, settings.defaults, file)
-    complaints += [
-        f"{file}: user: this machine has no user {user!r}"
-        for user in facts.user
-        if user_id(user) < 0
-    ]
+    complaints += _unknown_users(facts, file)
     if name in settings.daemons:
         settings.daemons[name].facts = facts
     return [Fault(name, safe(text)) for text in complaints]
 
 
-def _read_toml(path: str, subject: str) -> dict[str, object]:
-    """Return the parsed file, {} where there is none. Raises Fault."""
-    file = safe(os.path.basename(path))
-    try:
-        # A pipe put there in place of a file must not hang the run.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as opened:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
-                raise ValueError(f"no regular file of at most {LARGEST_FILE} bytes")
-            text = opened.read(LARGEST_FILE).decode()
-        import tomllib  # costs as much as Python's own start: only when it is needed
-
-        return tomllib.loads(text)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise Fault(subject, f"could not read {file}: {reason(error)}") from None
-    except ValueError as error:  # UTF-8's errors and TOML's are of this class
-        raise Fault(subject, f"{file}: {safe(str(error))}") from None
-    except RecursionError:
-        raise Fault(subject, f"{file}: nested too deeply") from None
+def _unknown_users(facts: Facts, where: str) -> list[str]:
+    return [
+        f"{where}: user: this machine has no user {shown(user)}"
+        for user in facts.user
+        if user_id(user) < 0
+    ]
 
 
 def _read_general(settings: Settings) -> None:
     try:
-        tables = _read_toml(f"{settings.home}/viagra.toml", "viagra.toml")
+        tables = tomlfile.read(f"{settings.home}/viagra.toml", "viagra.toml")
     except Fault as fault:
         settings.faults.append(fault)
         return
     for section, table in tables.items():
-        if section not in _SECTIONS or not isinstance(table, dict):
-            complaints = [f"[{section}] is none of [defaults], [evidence], [run]"]
+        if section not in _SECTIONS:
+            near = resembling(section, _SECTIONS)
+            complaints = [f"unknown section or key {shown(section)}{near}"]
+        elif not isinstance(table, dict):
+            complaints = [f"{section}: must be a section, [{section}]"]
         elif section == "defaults":
             complaints = _read_defaults(settings, table)
         else:
@@ -216,6 +196,10 @@ def _read_defaults(settings: Settings, table: dict[str, object]) -> list[str]:
     """Take over [defaults]; return what is wrong with it."""
     sensible = {key: value for key, value in table.items() if key not in _NO_DEFAULTS}
     settings.defaults, complaints = facts_of.read(sensible, Facts(), "[defaults]")
+    if unknown := _unknown_users(settings.defaults, "[defaults]"):
+        complaints += unknown
+        # Nobody's process would count, and every daemon would seem to be down.
+        settings.defaults.user = ()
     return complaints + [
         f"[defaults]: {key} tells one daemon from another: set it in NAME.toml"
         for key in table
@@ -229,7 +213,8 @@ def _read_section(
     complaints = []
     for key, value in table.items():
         if key not in _SECTIONS[section]:
-            complaints.append(f"[{section}]: unknown key {key!r}")
+            near = resembling(key, _SECTIONS[section])
+            complaints.append(f"[{section}]: unknown key {shown(key)}{near}")
             continue
         attribute, parser = _SECTIONS[section][key]
         try:
@@ -242,36 +227,13 @@ def _read_section(
 _SECTIONS: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
     "defaults": {},
     "evidence": {
-        "commands": ("commands", facts_of.texts),
-        "timeout": ("evidence_timeout", facts_of.duration),
-        "keep": ("keep", facts_of.positive_number),
-        "keep_bytes": ("keep_bytes", facts_of.size),
+        "commands": ("commands", values.commands),
+        "timeout": ("evidence_timeout", values.some_time),
+        "keep": ("keep", values.positive_number),
+        "keep_bytes": ("keep_bytes", values.size),
     },
     "run": {
-        "every": ("every", facts_of.duration),
-        "boot": ("boot", facts_of.duration),
+        "every": ("every", values.some_time),
+        "boot": ("boot", values.duration),
     },
 }
-
-
-def _check_order(settings: Settings, fact: str) -> None:
-    """Add a Fault for each daemon that `fact` leads back to, naming the cycle."""
-    for name in settings.daemons:
-        way = _way_back(settings, fact, name, name, set())
-        if way:
-            cycle = f" {fact} ".join(safe(step) for step in (name, *way))
-            settings.faults.append(Fault(name, f"{fact} goes in a circle: {cycle}"))
-
-
-def _way_back(
-    settings: Settings, fact: str, goal: str, name: str, tried: set[str]
-) -> list[str]:
-    """Return the names by which `fact` leads from `name` to `goal`, or []."""
-    for other in getattr(settings.daemons[name].facts, fact):
-        if other == goal:
-            return [other]
-        if other in settings.daemons and other not in tried:
-            tried.add(other)
-            if way := _way_back(settings, fact, goal, other, tried):
-                return [other, *way]
-    return []

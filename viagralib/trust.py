@@ -169,7 +169,8 @@ class Trust:
                 for program in daemon.programs(kind):
                     place = os.path.dirname(os.path.realpath(program))
                     whys.append(self.why_not_program(program))
-                    whys.append(self.why_not(f"{place}/{FRAGMENT}"))
+                    if os.path.lexists(f"{place}/{FRAGMENT}"):
+                        whys.append(self.why_not(f"{place}/{FRAGMENT}"))
         return [
             Fault(daemon.name, f"refused: {why}") for why in dict.fromkeys(whys) if why
         ]
@@ -179,15 +180,16 @@ def _why_no_program(path: str) -> str:
     """Return what `path` is, if it cannot interpret a script, or ""."""
     if not path:
         return "no program: make it #!/bin/sh"
+    why = ""
     if "/" not in path:
-        return f"{safe(path)!r}, which is not installed where hooks look for programs"
-    if not os.path.isabs(path):
-        return f"{safe(path)!r}, which is no absolute path"
-    if not os.path.exists(path):
-        return f"{safe(path)!r}, which does not exist"
-    if not os.path.isfile(path) or not os.access(path, os.X_OK):
-        return f"{safe(path)!r}, which is no program"
-    return ""
+        why = "is not installed where hooks look for programs"
+    elif not os.path.isabs(path):
+        why = "is no absolute path"
+    elif not os.path.exists(path):
+        why = "does not exist"
+    elif not os.path.isfile(path) or not os.access(path, os.X_OK):
+        why = "is no program"
+    return f"'{safe(path)}', which {why}" if why else ""
 
 
 def _word(path: str) -> str:

@@ -1,0 +1,109 @@
+"""Outputs: the files that what we start prints into, and how they are kept small."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from viagralib.messages import reason
+
+HOOK_LOG_CAP = 1_000_000  # bytes kept of a hook's output: half its start, half its end
+
+
+def create(path: str, flags: int = os.O_WRONLY) -> int:
+    """Open a file of ours for writing, made if it is not there. Raises OSError."""
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def memory(name: str) -> int:
+    """Return a descriptor of a file without a place on any disk."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+class HookLog:
+    """An incident's hook.log: what its hooks append to, and how it is kept small.
+
+    Its first and its last HOOK_LOG_CAP / 2 bytes are kept; what was between them is
+    counted, but for what is printed in the very instant of a cut.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.problem = ""  # why there is no such file
+        self._path = path
+        self._descriptor = -1
+        self._end = b""  # what was last in the file when it was cut
+        self._cut = 0  # bytes taken out of the file
+
+    def open(self) -> int:
+        """Return the descriptor for all hooks of the incident; not to be closed.
+
+        It is of memory where the disk takes nothing: a hook that cannot print fails
+        (`set -e`), and nobody sees why.
+        """
+        if self._descriptor < 0:
+            try:
+                self._descriptor = self._on_disk()
+            except OSError as error:
+                self.problem = reason(error)
+                self._descriptor = memory("hook.log")
+                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
+        return self._descriptor
+
+    def reopen(self) -> None:
+        """Take on the file as it is. Raises OSError."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags)
+
+    def watch(self) -> None:
+        """Cut it when it has outgrown twice HOOK_LOG_CAP; its end is put by."""
+        if self._size() > 2 * HOOK_LOG_CAP:
+            self._take_out()
+
+    def complete(self) -> None:
+        """Put the end back. What still appends to it goes on behind that."""
+        if self._end or self._size() > 2 * HOOK_LOG_CAP:
+            self._take_out()
+            self._cut -= len(self._end)
+            mark = b"\n[... about %d bytes were here ...]\n" % self._cut
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, mark + self._end)
+            self._end = b""
+
+    def last(self, number: int) -> bytes:
+        """Return its last bytes, at most this number of them."""
+        if self._descriptor < 0:
+            return b""
+        return os.pread(self._descriptor, number, max(0, self._size() - number))
+
+    def _on_disk(self) -> int:
+        descriptor = create(self._path, os.O_RDWR | os.O_APPEND)
+        try:
+            os.write(descriptor, b"?" * 4096)  # that it can be made says too little
+            os.ftruncate(descriptor, 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
+
+    def _take_out(self) -> None:
+        half = HOOK_LOG_CAP // 2
+        added = os.pread(self._descriptor, half, max(half, self._size() - half))
+        self._end = (self._end + added)[-half:]
+        self._cut += self._size() - half
+        os.ftruncate(self._descriptor, half)
+
+
+def cut_log(path: str) -> None:
+    """Cut a hook.log that has outgrown its cap, whoever still writes into it."""
+    with contextlib.suppress(OSError):
+        if os.lstat(path).st_size > 2 * HOOK_LOG_CAP:
+            log = HookLog(path)
+            log.reopen()
+            log.complete()
