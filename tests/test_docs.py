@@ -66,9 +66,46 @@ def test_each_verb_is_in_page_help_and_readme(verb: str) -> None:
     assert re.search(rf"^    viagra\.py \[?{verb}\b", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("option", re.findall(r"--(\w+)", commandline.HELP))
-def test_each_option_is_in_the_page(option: str) -> None:
-    assert re.search(rf"^\.It Fl .*-{option}\b", COMMANDS, re.MULTILINE)
+def part_of(page: str, section: str) -> str:
+    return page.partition(f".Sh {section}\n")[2].partition("\n.Sh ")[0]
+
+
+def marked(part: str, macro: str) -> set[str]:
+    """Return the words that are marked by Cm or Fl in a part of a page."""
+    lines = re.findall(r"^\.((?:Cm|Fl) .*)$", part, re.MULTILINE)
+    words = re.findall(rf"{macro} ([^A-Z]*)", "\n".join(lines))
+    return {word for text in words for word in re.findall(r"[\w-]+", text)}
+
+
+def test_each_verb_of_the_page_is_one_or_is_not_yet() -> None:
+    told = set(re.findall(r"^\.It Cm (\w+)", part_of(COMMANDS, "COMMANDS"), re.M))
+    missing = marked(part_of(COMMANDS, "NOT YET"), "Cm") - {*facts._PARSERS}
+    assert told - missing == set(commandline.VERBS)
+    assert missing <= told
+
+
+def test_each_option_is_in_the_page_and_each_of_the_page_is_one_or_not_yet() -> None:
+    lines = re.findall(r"^\.It (Fl .*)", part_of(COMMANDS, "OPTIONS"), re.MULTILINE)
+    told = {f"-{one}" for line in lines for one in re.findall(r"Fl (-\w+)", line)}
+    missing = {f"-{one}" for one in marked(part_of(COMMANDS, "NOT YET"), "Fl")}
+    assert told - missing == set(re.findall(r"--\w+", commandline.HELP))
+    assert missing <= told
+
+
+def test_facts_without_an_effect_are_told_as_such() -> None:
+    modules = {*(ROOT / "viagralib").glob("*.py")} - {Path(settings.__file__)}
+    sources = [path.read_text() for path in modules]
+    attributes = {key: f"facts.{key}" for key in facts._PARSERS}
+    attributes["process"] = "daemon.process"  # Daemon knows what holds without it
+    for section in ("evidence", "run"):
+        for key, (attribute, _) in settings._SECTIONS[section].items():
+            attributes[key] = f"settings.{attribute}"
+    read = {
+        key
+        for key, attribute in attributes.items()
+        if any(re.search(rf"\b{attribute}\b(?! = )", source) for source in sources)
+    }
+    assert set(attributes) - read == marked(part_of(FACTS, "NOT YET"), "Cm")
 
 
 @pytest.mark.parametrize("key", facts._PARSERS)

@@ -120,8 +120,9 @@ def _runs(script: Path) -> str:
 def test_this_run_itself_is_no_daemon(world: World) -> None:
     name = watched(world)
     process = os.path.basename(sys.executable)
-    world.facts(name, f'process = "{process}"\ncommand = "{world.home}.*{name}"')
+    world.facts(name, f'process = "{process}"\ncommand = "{world.home}.* {name}"')
     assert_down(look(world, name))
+    assert "not counted: this run of viagra.py" in world.run("explain", name).out
 
 
 def test_another_run_is_no_daemon(world: World) -> None:
@@ -218,6 +219,7 @@ def test_who_shows_or_edits_a_hook_is_not_the_hook_at_work(world: World) -> None
     pager = world.bin / "pager"
     world.write(pager, f"#!/bin/sh\n{LOOP}\n", 0o755)
     world.spawn([str(pager), str(hook)])
+    world.spawn(["sh", str(pager), str(hook)])
     seen = look(world, name)
     assert_down(seen)
     assert (seen.standing, seen.code) == ("", 1), seen
@@ -301,20 +303,24 @@ def test_a_name_of_16_bytes_that_nothing_of_the_process_tells(world: World) -> N
 
 def test_a_name_of_15_bytes_that_the_process_gave_itself(world: World) -> None:
     name = watched(world, length=15)
-    child = world.spawn([sys.executable, "-c", RENAMED.format(WAIT), name])
+    # Handed over backwards: nothing but its name tells it.
+    program = RENAMED.format(WAIT).replace("argv[1]", "argv[1][::-1]")
+    child = world.spawn([sys.executable, "-c", program, name[::-1]])
     until(lambda: comm(child.pid) == name)
     world.hook(name, "true")
-    world.facts(name, f'command = " {name}$"')
     assert_up(look(world, name), child.pid)
 
 
-@pytest.mark.parametrize("title", ["{}", "/usr/sbin/{} -d", "{}: writer process"])
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [("{}", ""), ("{}", " two words"), ("/usr/sbin/{} -d", ""), ("{}: writer", "")],
+)
 def test_a_long_name_in_the_text_that_the_process_shows(
-    world: World, title: str
+    world: World, title: str, text: str
 ) -> None:
-    name = watched(world, length=24)
-    text = RENAMED.format(WAIT)
-    argv = [title.format(name), "-c", text, name[:15]]
+    name = fresh(24, text)
+    world.hook(name, "true")
+    argv = [title.format(name), "-c", RENAMED.format(WAIT), name[:15]]
     child = world.spawn(argv, executable=_real_python())
     until(lambda: comm(child.pid) == name[:15])
     assert_up(look(world, name), child.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 
 from viagralib.messages import reason
 
@@ -18,10 +19,14 @@ def create(path: str, flags: int = os.O_WRONLY) -> int:
 
 
 def memory(name: str) -> int:
-    """Return a descriptor of a file without a place on any disk."""
+    """Return a descriptor of a file that has no name on any disk."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name)
-    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with tempfile.TemporaryFile() as file:
+            return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError:
+        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
 
 class HookLog:
