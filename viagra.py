@@ -63,14 +63,14 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     well = not faults and all(verdict.is_well for verdict in verdicts.values())
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
-    from viagralib.response import Response  # what only a bad day needs
+    from viagralib.closing import close  # what only a bad day needs
+    from viagralib.response import Response
     from viagralib.telling import Telling
 
     telling = Telling(run, options, out, err)
     telling.faults(faults)
-    response = Response(telling)
-    response.close(verdicts)
-    response.bring_back(verdicts)
+    close(telling, verdicts)
+    Response(telling).bring_back(verdicts)
     telling.conclude(verdicts)
     return exit_code(telling.codes.values())
 

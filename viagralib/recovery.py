@@ -1,37 +1,15 @@
-"""Recovery: one daemon on its way back, and all of them side by side."""
+"""A recovery: what a run knows of one daemon on its way back, and how it ended."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-
-from viagralib import hooks, table
-from viagralib.durations import spell
-from viagralib.evidence import Evidence
-from viagralib.family import Family, end, until_gone
-from viagralib.health import Checkup
+from viagralib import hooks
 from viagralib.incidents import Incident
-from viagralib.limits import note_try
-from viagralib.matching import LEFTOVER
-from viagralib.messages import safe
 from viagralib.performing import (
-    Looks,
     Stage,
-    end_children,
-    names_of,
-    perform,
-    watch_log,
 )
-from viagralib.processes import DOWN, SICK, UNKNOWN, UP, Verdict, judge
-from viagralib.procfs import Process
+from viagralib.processes import DOWN, UNKNOWN, Verdict
 from viagralib.run import Run
-from viagralib.standing import hook_at_work
 from viagralib.state import Lock, Record
-
-# Seconds that a daemon must have been up in one and the same process to be back: its
-# first process may be one that forks and ends, or that fails on its settings.
-SETTLE = 0.3
-RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
 # How a recovery ends.
 BACK = "brought back"
@@ -78,133 +56,17 @@ class Recovery:
         """Whether it is restarted because somebody wants it, up or not."""
         return self.why in (RESET, MANUAL)
 
-    def steps(self, others: dict[str, Recovery], evidence: Evidence) -> Looks[None]:
-        """Bring the daemon back; driven by the looks at its table that it is sent."""
-        if self.result:  # it is left alone: fail.d is all that it gets
-            self.verdict = yield
-        else:
-            yield from self._bring_back(others, evidence)
-        if self.result not in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT):
-            yield from self._raise_alarm()
-
-    def _raise_alarm(self) -> Looks[None]:
-        """Run fail.d, unless it has been run for what is open."""
-        if not self.alarmed:
-            self.alarmed = True
-            yield from self._run_all("fail.d", self.daemon.facts.start_timeout)
-
-    def _bring_back(
-        self, others: dict[str, Recovery], evidence: Evidence
-    ) -> Looks[None]:
-        if not (yield from self._stays_down(evidence)):
-            return
-        evidence.share(self.incident.directory)  # a killed run must leave it there
-        if not (yield from self._waits_for_needed(others)):
-            return
-        if not (yield from self._is_cleared()):
-            return
-        if process := hook_at_work(self.daemon, self.run.onlooker, None):
-            self._end(PUT_OFF, f"being started by pid {process.pid}")
-            return
-        yield from self._start()
-
     def fail(self, remark: str) -> None:
         """End it as failed."""
-        self._end(FAILED, remark)
+        self.end(FAILED, remark)
 
-    def _end(self, result: str, remark: str) -> None:
+    def end(self, result: str, remark: str) -> None:
+        """End it with one of the results above, and what there is to say of it."""
         self.result = result
         self.remark = remark
 
-    def _stays_down(self, evidence: Evidence) -> Looks[bool]:
-        """Return whether it was down, or sick, at every look of its patience."""
-        until = self.run.first_look + self.daemon.facts.patience
-        while True:
-            taken = evidence.poll()
-            yield from self._look(checked=self.why == SICK)
-            if self.is_wanted:
-                if taken:
-                    return True
-            elif self.verdict.word == UP:
-                self._end(CAME_BACK, "")
-                return False
-            if self.verdict.word == UNKNOWN:
-                self._end(UNDECIDED, self.verdict.reason)
-                return False
-            if taken and time.monotonic() >= until:
-                return True
-
-    def _look(self, checked: bool) -> Looks[None]:
-        """Look once more; when `checked`, until a checkup of its health is over."""
-        self.verdict = yield
-        if not checked or self.verdict.word != UP or not self.daemon.has_health:
-            return
-        checkup = Checkup(self.run, self.daemon, self.verdict)
-        while not checkup.is_over():
-            self.verdict = yield
-            if self.verdict.word != UP:
-                return
-        self.verdict = checkup.verdict()
-
-    def _waits_for_needed(self, others: dict[str, Recovery]) -> Looks[bool]:
-        """Wait for the recoveries of what it needs; return whether that is up now."""
-        for name in self.daemon.facts.after:
-            while name in others and not others[name].result:
-                self.verdict = yield
-            needed = self.run.daemon(name)
-            if needed is None:
-                continue  # it is off: nobody wants it up
-            if name in others and others[name].result != BACK:
-                word = others[name].verdict.word
-            else:
-                word = judge([needed], self.run.onlooker)[name].word
-            if word != UP:
-                self._end(WAITS, f"for {safe(name)}, which is {word}")
-                return False
-        return True
-
-    def _is_cleared(self) -> Looks[bool]:
-        """End what must not be there at the start; return whether it may be started."""
-        matched = self.verdict.processes()
-        leftovers = self.verdict.processes(LEFTOVER)
-        stopped = matched + (leftovers if self.daemon.facts.leftovers == "stop" else [])
-        if stopped:
-            rest = yield from self._stop(matched, stopped)
-            if rest:
-                self._end(FAILED, names_of(rest, "not started, since these still live"))
-                return False
-        if self.why == SICK and self.daemon.facts.recovery == "quit":
-            self._end(QUIT, "recovery = quit")
-            return False
-        return True
-
-    def _stop(
-        self, matched: list[Process], stopped: list[Process]
-    ) -> Looks[list[Process]]:
-        """Stop processes by stop.d, else by signals; return those that still live."""
-        facts = self.daemon.facts
-        family = Family(stopped, _ourselves(self.run, stopped))
-        if matched and self.daemon.programs("stop.d"):
-            yield from self._run_all("stop.d", facts.stop_timeout)
-            return (yield from until_gone(family, facts.stop_timeout))
-        try:
-            return (
-                yield from end(
-                    family, _topmost(stopped), facts.warn_signal, facts.stop_timeout
-                )
-            )
-        except PermissionError:
-            return family.living()
-
-    def _run_all(self, kind: str, seconds: float) -> Looks[None]:
-        """Run every program of the hook of `kind`, however each of them ends."""
-        stage = self._stage(kind, seconds)
-        for program in self.daemon.programs(kind):
-            outcome = yield from perform(stage, program, _always)
-            if outcome is not None:
-                self.outcomes.append(outcome)
-
-    def _stage(self, kind: str, seconds: float) -> Stage:
+    def stage(self, kind: str, seconds: float) -> Stage:
+        """Return what the programs of its hook of `kind` share."""
         stage = Stage(self.run, self.daemon, self.incident, kind, seconds)
         stage.variables = {
             "REASON": self.why,
@@ -214,112 +76,7 @@ class Recovery:
         }
         return stage
 
-    def _start(self) -> Looks[None]:
-        """Run the start hook or its steps, and wait until the daemon is back."""
-        stage = self._stage("start.d", self.daemon.facts.start_timeout)
-        began = time.monotonic()
-        failed = yield from self._run_programs(stage)
-        if self.result:
-            return
-        until = time.monotonic() + 2 * SETTLE if failed else stage.deadline + SETTLE
-        up_at = yield from self._settles(stage, until)
-        if up_at and not (yield from self._gets_well(stage)):
-            self._end(FAILED, f"up, but not well: {self.verdict.reason}")
-        elif up_at:
-            self.seconds = up_at - began
-            self._end(BACK, "")
-            with contextlib.suppress(OSError):
-                self.run.state.count_up(self.daemon.name)
-        elif failed and failed.code == hooks.NOT_NOW:
-            self._end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
-        elif failed:
-            self._end(FAILED, "")
-        else:
-            yield from self._give_up(stage)
-
-    def _run_programs(self, stage: Stage) -> Looks[hooks.Outcome | None]:
-        """Run the programs in order; return the one that failed and ended it."""
-        for program in self.daemon.programs():
-            may_begin = _always if stage.children else self._is_still_down
-            if not stage.children and not self.is_wanted:
-                with contextlib.suppress(OSError):
-                    note_try(self.run.state, self.daemon)
-            outcome = yield from perform(stage, program, may_begin)
-            if outcome is None:
-                up = self.verdict.word == UP
-                self._end(CAME_BACK if up else UNDECIDED, self.verdict.reason)
-                return None
-            self.outcomes.append(outcome)
-            told = [f"{one.what}: {one.words}" for one in self.outcomes]
-            self.incident.update(hooks=told)
-            if outcome.failed:
-                return outcome
-        return None
-
-    def _is_still_down(self, verdict: Verdict) -> bool:
+    def is_still_down(self, verdict: Verdict) -> bool:
+        """Return whether the last look before the start says so; it is kept."""
         self.verdict = verdict
         return verdict.word == DOWN
-
-    def _settles(self, stage: Stage, until: float) -> Looks[float]:
-        """Return since when it is up in one process for SETTLE seconds; 0.0: not."""
-        since, ids = 0.0, set()  # type: float, set[tuple[int, float]]
-        while True:
-            self.verdict = yield
-            now = time.monotonic()
-            watch_log(stage)
-            for child in stage.children:
-                child.poll()
-                child.family.watch()
-            new = {one.identity for one in self.verdict.processes()}
-            ids, since = (ids & new, since) if ids & new else (new, now)
-            if self.verdict.word == UP and now - since >= SETTLE:
-                return since
-            if now > until:
-                return 0.0
-
-    def _gets_well(self, stage: Stage) -> Looks[bool]:
-        """Wait until the checks of a daemon that is up say that it is well."""
-        while True:
-            yield from self._look(checked=True)
-            if self.verdict.word == UP:
-                return True
-            if stage.is_over():
-                return False
-            pause = time.monotonic() + RECHECK
-            while time.monotonic() < pause:
-                self.verdict = yield
-
-    def _give_up(self, stage: Stage) -> Looks[None]:
-        """Out of time: end what the hook left, unless it may be the daemon."""
-        text = f"not up after {spell(self.daemon.facts.start_timeout)}"
-        left = [one for child in stage.children for one in child.family.living()]
-        if left and self.verdict.word == DOWN:
-            yield from end_children(stage.children)
-            text += names_of(left, ", ended what its hook left running")
-            text += "; if that is the daemon, set the fact process to its name"
-        self._end(FAILED, text)
-
-
-def _always(_: Verdict) -> bool:
-    return True
-
-
-def _topmost(processes: list[Process]) -> list[Process]:
-    """Return those whose parent is none of them."""
-    pids = {one.pid for one in processes}
-    return [one for one in processes if one.parent not in pids]
-
-
-def _ourselves(run: Run, ended: list[Process]) -> set[int]:
-    """Return the pids of this run and of what it descends from, but for `ended`.
-
-    Under cron, the daemon cron is an ancestor of ours: it may have to be ended, but
-    not the job that we are part of.
-    """
-    pids: set[int] = set()
-    pid = run.onlooker.pid
-    while pid > 1 and pid not in pids:
-        pids.add(pid)
-        process = table.find(pid)
-        pid = process.parent if process else 0
-    return pids - {one.pid for one in ended}

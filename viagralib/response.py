@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
 
 from viagralib import (
     announcements,
     cause,
+    endings,
     incidents,
     logtails,
     notice,
@@ -17,26 +16,14 @@ from viagralib import (
 )
 from viagralib.evidence import Evidence
 from viagralib.incidents import CLOSED, OPEN, Incident
-from viagralib.messages import BUSY, NOT_WELL, WELL, reason
+from viagralib.messages import BUSY, WELL
 from viagralib.processes import DOWN, UNKNOWN, UP, Verdict, judge
-from viagralib.recovery import (
-    BACK,
-    CAME_BACK,
-    FAILED,
-    MANUAL,
-    PUT_OFF,
-    QUIT,
-    RESET,
-    WAITS,
-    Recovery,
-)
+from viagralib.recovery import BACK, MANUAL, RESET, Recovery
 from viagralib.rounds import side_by_side
-from viagralib.standing import HELD, NOT_NOW, Standing
+from viagralib.standing import Standing
 from viagralib.state import Lock, Record
-from viagralib.telling import FAULT, Telling
+from viagralib.telling import ANOTHER_RUN, Telling
 
-_WELL = (BACK, CAME_BACK, PUT_OFF, QUIT)
-_BUSY = Standing(NOT_NOW, "another run is at work on it")
 _LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run
 
 
@@ -47,18 +34,6 @@ class Response:
         self.telling = telling
         self.run = telling.run
         self._taken: set[str] = set()  # daemons that this run has dealt with
-
-    def close(self, verdicts: dict[str, Verdict]) -> None:
-        """Close what is open for the daemons that are up, and say so once."""
-        codes = self.telling.codes
-        for name in self.run.state.names("open"):
-            if name in verdicts and verdicts[name].is_well:
-                self._close(name)
-            elif name == announcements.GENERAL:
-                if "" not in codes:
-                    self.run.state.remove("open", name)
-            elif self.run.daemon(name) is None and name not in codes:
-                self.run.state.remove("open", name)
 
     def bring_back(self, verdicts: dict[str, Verdict]) -> None:
         """Bring back what is down or sick, and say what cannot be judged."""
@@ -116,51 +91,12 @@ class Response:
         evidence.finish()
         incidents.prune(run.state, run.settings.keep, run.settings.keep_bytes)
 
-    def _lock(self, name: str) -> Lock | None:
-        """Take a daemon's lock; None, with the exit code noted, when we cannot."""
-        try:
-            lock = self.run.state.lock(name)
-        except OSError as error:
-            text = f"not started: could not lock it: {reason(error)}"
-            self.telling.announce(name, DOWN, text)
-            return None
-        if lock is None:
-            self.telling.leave_alone(name, _BUSY)
-            self.telling.codes[name] = BUSY
-        return lock
-
-    def _close(self, name: str) -> None:
-        lock = self._lock(name)
-        if lock is None:
-            self.telling.codes[name] = WELL  # it is up; the other run says how
-            return
-        record = announcements.of(self.run.state, name)
-        self.run.state.remove("open", name)
-        line = announcements.up_again(name, record)
-        incident = incidents.load(self.run.state, str(record.get("incident") or ""))
-        if incident is not None and incident.record.get("status") == OPEN:
-            line += self._close_incident(incident)
-        lock.release()
-        if record.get("word") not in (FAULT, UP, None):
-            self.telling.say(line)
-
-    def _close_incident(self, incident: Incident) -> str:
-        unfinished = "result" not in incident.record
-        if unfinished and "hook" in incident.record:
-            with contextlib.suppress(OSError):
-                self.run.state.count_up(incident.daemon)
-        incident.update(status=CLOSED, up_again=self.run.began)
-        text = (
-            "; the run that was bringing it back did not finish" if unfinished else ""
-        )
-        return f"{text}\n  evidence  {incident.directory}"
-
     def _take_on(self, name: str, verdict: Verdict) -> Recovery | None:
         """Return the recovery of a daemon that is ours to bring back now.
 
         One that is left alone gets a recovery as well when fail.d must hear of it.
         """
-        lock = self._lock(name)
+        lock = self.telling.lock(name)
         if lock is None:
             return None
         record = announcements.of(self.run.state, name)
@@ -168,7 +104,7 @@ class Response:
         why = self._why_left_alone(name, verdict, last)
         if why and not (why.is_alarming and self._wants_alarm(name)):
             lock.release()
-            self._leave_alone(name, why)
+            self.telling.leave_alone(name, why)
             return None
         incident = self._open(name, verdict, last)
         recovery = Recovery(self.run, verdict, incident, lock, record)
@@ -183,19 +119,10 @@ class Response:
             return Standing(UNKNOWN, verdict.reason)
         return standing.find(self.run, self.run.settings.daemons[name], last)
 
-    def _leave_alone(self, name: str, why: Standing) -> None:
-        if why.word == UNKNOWN:
-            self.telling.announce(name, UNKNOWN, why.reason)
-        elif why.word == HELD:
-            self.telling.announce_once(name, HELD, why.reason)
-            self.telling.standings[name] = why
-        else:
-            self.telling.leave_alone(name, why)
-
     def _restart(self, name: str) -> Recovery | None:
         """Return a restart that somebody wants now; wait for another run's end."""
         deadline = time.monotonic() + _LONGEST_WAIT
-        while (lock := self._lock(name)) is None:
+        while (lock := self.telling.lock(name)) is None:
             if self.telling.codes[name] != BUSY or time.monotonic() > deadline:
                 return None
             time.sleep(0.1)
@@ -238,9 +165,9 @@ class Response:
             recovery.cause = cause.find(recovery, evidence)
         resets = self._resets(recovery) if recovery.result == BACK else []
         text = notice.write(recovery, evidence)
-        self._write_down(recovery, text)
+        endings.write_down(recovery, text)
         recovery.lock.release()
-        self._tell(recovery, text)
+        endings.tell(self.telling, recovery, text)
         syslogging.log(recovery)
         return resets
 
@@ -249,9 +176,9 @@ class Response:
         resets = []
         for name in recovery.daemon.facts.resets:
             why_not = self._why_not_reset(name)
-            lock = None if why_not else self._lock(name)
+            lock = None if why_not else self.telling.lock(name)
             if lock is None:
-                why_not = why_not or _BUSY.reason
+                why_not = why_not or ANOTHER_RUN
                 recovery.resets.append(f"{name} skipped ({why_not})")
                 continue
             recovery.resets.append(name)
@@ -278,47 +205,6 @@ class Response:
         recovery = Recovery(self.run, Verdict(UP, "", []), incident, lock, record)
         recovery.why = RESET
         return recovery
-
-    def _tell(self, recovery: Recovery, text: str) -> None:
-        name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
-        self.telling.codes[name] = WELL if result in _WELL else NOT_WELL
-        if result in (BACK, FAILED, QUIT):
-            self.telling.say(text)
-        elif result == PUT_OFF:
-            self._leave_alone(name, Standing(NOT_NOW, remark))
-        elif result == CAME_BACK and recovery.earlier:
-            self.telling.say(announcements.up_again(name, recovery.earlier))
-        elif result == WAITS:
-            why = f"{recovery.verdict.reason}; waits {remark}"
-            self.telling.announce(name, recovery.verdict.word, why)
-        elif result != CAME_BACK:
-            self._leave_alone(name, Standing(result, remark))
-
-    def _write_down(self, recovery: Recovery, text: str) -> None:
-        state, name, incident = self.run.state, recovery.daemon.name, recovery.incident
-        well = recovery.result in _WELL
-        incident.write("notice.txt", text + "\n")
-        incident.update(
-            status=CLOSED if well else OPEN,
-            result=recovery.result,
-            remark=recovery.remark,
-            cause=recovery.cause,
-            pids=[one.pid for one in recovery.verdict.processes()],
-            seconds=round(recovery.seconds, 3),
-            ended=time.time(),
-        )
-        if recovery.result in (WAITS, PUT_OFF):  # nothing was done
-            shutil.rmtree(incident.directory, ignore_errors=True)
-            incident.directory = ""
-        with contextlib.suppress(OSError):
-            standing.note_quit(self.run, recovery.daemon, recovery.result == QUIT)
-        if recovery.result == PUT_OFF and recovery.earlier:
-            announcements.put_back(state, name, recovery.earlier)
-        elif well:
-            state.remove("open", name)
-        else:
-            word, alarmed = recovery.verdict.word, recovery.alarmed
-            announcements.note(state, name, word, incident=incident.id, alarmed=alarmed)
 
 
 def _before(last: Incident) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from viagralib.course import steps
 from viagralib.evidence import Evidence
 from viagralib.messages import reason
 from viagralib.performing import Looks
@@ -30,7 +31,7 @@ def side_by_side(
         for recovery in fresh:
             name = recovery.daemon.name
             named[name] = recovery
-            active[name] = recovery.steps(named, evidence)
+            active[name] = steps(recovery, named, evidence)
             next(active[name])
         fresh = []
         began = time.monotonic()
@@ -45,10 +46,10 @@ def side_by_side(
         time.sleep(max(TICK, time.monotonic() - began) if active else 0)
 
 
-def _goes_on(recovery: Recovery, steps: Looks[None], verdict: Verdict) -> bool:
+def _goes_on(recovery: Recovery, course: Looks[None], verdict: Verdict) -> bool:
     """Send a recovery the newest verdict; return whether it has not ended."""
     try:
-        steps.send(verdict)
+        course.send(verdict)
     except StopIteration:
         return False
     except OSError as error:  # of this one alone: the others go on

@@ -6,13 +6,15 @@ import json
 
 from viagralib import announcements
 from viagralib.commandline import Options
-from viagralib.messages import FAULTY, NOT_WELL, Fault, safe
+from viagralib.messages import BUSY, FAULTY, NOT_WELL, Fault, reason, safe
 from viagralib.printing import Printer
-from viagralib.processes import Verdict
+from viagralib.processes import DOWN, UNKNOWN, Verdict
 from viagralib.report import document, lines
 from viagralib.run import Run
-from viagralib.standing import PAUSED, Standing
+from viagralib.standing import HELD, NOT_NOW, PAUSED, Standing
+from viagralib.state import Lock
 
+ANOTHER_RUN = "another run is at work on it"
 FAULT = "faulty"  # what an announcement calls a daemon that is refused
 
 
@@ -54,16 +56,28 @@ class Telling:
         if self._is_news(name, word, text):
             self.say(f"{safe(name)} is {word}: {safe(text)}")
 
-    def announce_once(self, name: str, word: str, text: str) -> None:
-        """Say what a daemon is if that is new or has changed; not again daily."""
-        self.codes[name] = NOT_WELL
-        if self._is_news(name, word, text, daily=False):
-            self.say(f"{safe(name)} is {word}: {safe(text)}")
+    def leave_alone(self, name: str, why: Standing) -> None:
+        """Note that a daemon is left alone; say why, if that is alarming and new."""
+        if why.word != UNKNOWN:
+            self.standings[name] = why
+        self.codes[name] = why.code
+        # Held is said once, then by `status` and the exit code alone.
+        daily = why.word != HELD
+        if why.is_alarming and self._is_news(name, why.word, why.reason, daily=daily):
+            self.say(f"{safe(name)} is {why.word}: {safe(why.reason)}")
 
-    def leave_alone(self, name: str, standing: Standing) -> None:
-        """Note that a daemon is left alone, and why."""
-        self.codes[name] = standing.code
-        self.standings[name] = standing
+    def lock(self, name: str) -> Lock | None:
+        """Take a daemon's lock; None when another run has it, or nobody can."""
+        try:
+            lock = self.run.state.lock(name)
+        except OSError as error:
+            text = f"not started: could not lock it: {reason(error)}"
+            self.announce(name, DOWN, text)
+            return None
+        if lock is None:
+            self.leave_alone(name, Standing(NOT_NOW, ANOTHER_RUN))
+            self.codes[name] = BUSY
+        return lock
 
     def conclude(self, verdicts: dict[str, Verdict]) -> None:
         """Say what is asked for with --verbose or --json."""
