@@ -716,6 +716,14 @@ def test_root_itself_sees_all(world: World, options: str) -> None:
     assert look(world, name, *alone).word == ("down" if seen_whole else "unknown")
 
 
+def test_that_process_1_is_seen_does_not_prove_that_all_are(world: World) -> None:
+    need_root()
+    name = watched(world)
+    as_process_1 = ["unshare", "--pid", "--fork", "--kill-child", *hiding("hidepid=2")]
+    assert_unknown(look(world, name, *as_process_1, *UNPRIVILEGED), "hidden from us")
+    assert_down(look(world, name, *as_process_1))
+
+
 def test_whatever_hides_process_1_may_hide_more(world: World) -> None:
     need_root()
     name = watched(world)
