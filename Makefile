@@ -43,11 +43,17 @@ lint: $(VENV)/ready
 	elif [ -n "$$CI" ]; then echo "this machine lacks shellcheck" >&2; exit 1; \
 	else echo "skipped: shellcheck, which this machine lacks"; fi
 
+# Only what the tests need, not the checkout itself: an editable install would load a
+# finder, with half the standard library, into each Python of this environment.
 $(VENV)/ready: pyproject.toml
 	@PYTHON="$(PYTHON)" sh install.sh check-python
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check -e ".[test]"
+	@$(VENV)/bin/python -c "import tomllib; \
+		project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+		more = project['optional-dependencies']['test']; \
+		print(*project['dependencies'], *more, sep='\n')" >$(VENV)/requirements
+	$(RUN) pip install --quiet --disable-pip-version-check -r $(VENV)/requirements
 	@touch $(VENV)/ready
 
 bench: $(VENV)/ready

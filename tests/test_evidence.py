@@ -62,7 +62,7 @@ def test_hanging_command_is_ended(world: World, deaf: bool) -> None:
     name = unique("food")
     nap = world.daemon(unique("nap"))
     hangs = command(world, ("trap '' TERM\n" if deaf else "") + f"{nap} {SLEEP}\n:")
-    with_commands(world, str(hangs), "ps auxww", timeout="0.5s")
+    with_commands(world, str(hangs), "ps auxww", timeout="2s")
     world.watch(name)
     began = time.monotonic()
     result = world.run()

@@ -56,6 +56,7 @@ except OSError:
     pass
 with open("PLACE/seen", "w") as file:
     json.dump(seen, file)
+sys.exit(1)  # so that nobody waits for a daemon
 """
 QUICK = 'start_timeout = "0.5s"'
 
@@ -158,7 +159,7 @@ def test_clean_room_whatever_the_run_was_given(world: World) -> None:
     need_root()  # a lower nice, higher limits
     name = unique("food")
     world.hook(name, recorder(world))
-    world.facts(name, QUICK + '\narguments = ["start", "a b", "*"]')
+    world.facts(name, 'arguments = ["start", "a b", "*"]')
     done = run_spoiled(world)
     assert f"Restarting {name}" in done.stdout, done
     told = seen(world)
@@ -183,7 +184,6 @@ def test_environment_is_what_the_contract_names_and_nothing_else(
 ) -> None:
     name = unique("food")
     world.hook(name, recorder(world))
-    world.facts(name, QUICK)
     run_spoiled(world)
     environ = dict(seen(world)["environ"])  # type: ignore[call-overload]
     path = environ.pop("PATH").split(":")
@@ -210,7 +210,7 @@ def test_signals_are_as_after_a_login(world: World) -> None:
     name = unique("food")
     # No interpreter that handles signals itself: cat, as the kernel started it.
     world.hook(name, "#!/bin/cat /proc/self/status\n")
-    world.facts(name, QUICK)
+    world.facts(name, 'start_timeout = "1.5s"')
     run_spoiled(world)
     masks = dict(re.findall(r"^(Sig\w+|Shd\w+):\t([0-9a-f]+)$", log(world, name), re.M))
     assert (masks["SigBlk"], masks["SigIgn"]) == ("0" * 16, "0" * 16)
@@ -244,7 +244,6 @@ def test_init_script_behind_a_link_sees_its_own_name(world: World) -> None:
 def test_incident_knows_the_hook_before_it_executes(world: World) -> None:
     name = unique("food")
     world.hook(name, recorder(world))
-    world.facts(name, QUICK)
     world.run()
     told = seen(world)
     incident = dict(told["incident"])  # type: ignore[call-overload]
@@ -432,7 +431,7 @@ def test_hung_hook_is_ended_with_all_that_came_of_it(world: World, deaf: bool) -
 def test_wrong_name_is_ended_and_named_with_the_fact_to_set(world: World) -> None:
     name, wrong = unique("food"), unique("httpd")
     world.hook(name, f"(setsid sh -c '{world.daemon(wrong)} {SLEEP} &')")
-    world.facts(name, QUICK)
+    world.facts(name, 'start_timeout = "2s"')
     result = world.run()
     assert result.code == 1
     [now] = facts_of(result.out, "now")
@@ -446,9 +445,9 @@ def test_hook_out_of_time_is_left_alone_when_the_daemon_may_be_there(
     """It is there but sick: what the hook still does may be what makes it well."""
     name = unique("food")
     world.hook(
-        name, f"{world.daemon(name)} {SLEEP} &\nexec {world.daemon(unique('nap'))} 3"
+        name, f"{world.daemon(name)} {SLEEP} &\nexec {world.daemon(unique('nap'))} 9"
     )
-    world.facts(name, 'start_timeout = "0.6s"\ncount = [2, 9]')
+    world.facts(name, 'start_timeout = "2s"\ncount = [2, 9]')
     result = world.run()
     assert result.code == 1, result
     [hook] = facts_of(result.out, "hook")
@@ -611,7 +610,7 @@ def test_time_limit_is_that_of_all_steps(world: World) -> None:
     name = unique("food")
     nap = world.daemon(unique("nap"))
     steps(world, name, a=f"{nap} 0.4", b__mayfail=f"{nap} {SLEEP}", c="echo third")
-    world.facts(name, 'start_timeout = "1s"')
+    world.facts(name, 'start_timeout = "2.5s"')
     result = world.run()
     assert result.code == 1, result
     assert noted(world) == ["a", "b.mayfail"]  # no time is left for the third
@@ -641,16 +640,17 @@ def alarms(world: World) -> list[str]:
 
 def test_alarm_is_raised_once_while_the_incident_is_open(world: World) -> None:
     name = unique("food")
-    world.hook(name, f"[ -e {world.place}/good ] && {world.daemon(name)} {SLEEP} &")
-    world.facts(name, QUICK + '\narguments = ["start"]')
+    good = world.place / "good"
+    world.hook(name, f"[ -e {good} ] || exit 1\n{world.daemon(name)} {SLEEP} &")
+    world.facts(name, 'arguments = ["start"]')
     alarm(world, name)
     for _ in range(3):
         assert world.run().code == 1
     assert alarms(world) == [f"{name} down 0"]
-    (world.place / "good").touch()
+    good.touch()
     assert world.run().code == 0
     assert len(alarms(world)) == 1
-    (world.place / "good").unlink()
+    good.unlink()
     world.kill(world.pids(name)[0])  # another failure, another alarm
     assert world.run().code == 1
     assert len(alarms(world)) == 2
@@ -732,7 +732,7 @@ def test_needed_one_counts_although_it_was_not_named(world: World) -> None:
 
 def test_back_within_its_patience_is_not_started(world: World) -> None:
     name = unique("food")
-    world.watch(name, 'patience = "1.5s"')
+    world.watch(name, 'patience = "30s"')
     run = subprocess.Popen(
         world.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -787,9 +787,9 @@ def test_too_few_processes_are_stopped_and_started(world: World) -> None:
         name,
         f'echo "$VIAGRA_REASON"\n{program} {SLEEP} &\n{program} {SLEEP} &',
     )
-    world.facts(name, 'count = [2, 3]\nstart_timeout = "0.5s"')
+    world.facts(name, 'count = [2, 3]\nstart_timeout = "2s"')
     lonely = world.up(name)
-    time.sleep(0.6)  # younger than start_timeout it is never sick
+    time.sleep(2.1)  # younger than start_timeout it is never sick
     result = world.run()
     assert result.code == 0, result
     assert facts_of(result.out, "why") == ["1 of at least 2 processes"]

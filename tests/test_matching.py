@@ -663,6 +663,12 @@ def test_one_that_may_be_the_second_is_no_reason_to_stop_the_first(
     public.up(name)
     pid = up_as(public, name, ORDINARY)
     assert_unknown(look(public, name), f"pid {pid}: of the ordinary user")
+    public.facts(name, "count = [3, 9]")
+    assert look(public, name).word == "sick"
+    public.kill(public.pids(name)[0])
+    public.kill(public.pids(name)[0])
+    pid = up_as(public, name, ORDINARY)
+    assert_unknown(look(public, name), f"pid {pid}: of the ordinary user")
 
 
 # What cannot be seen
@@ -704,6 +710,25 @@ def test_root_itself_sees_all(world: World, options: str) -> None:
     need_root()
     name = watched(world)
     assert_down(look(world, name, *hiding(options)))
+    alone = [*hiding(options), "setpriv", "--regid", "1", "--clear-groups"]
+    # A sandbox may keep process 1 from us even so; then that is what counts.
+    seen_whole = run_as([*alone, "test", "-r", "/proc/1/stat"]).code == 0
+    assert look(world, name, *alone).word == ("down" if seen_whole else "unknown")
+
+
+def test_that_process_1_is_seen_does_not_prove_that_all_are(world: World) -> None:
+    need_root()
+    name = watched(world)
+    as_process_1 = ["unshare", "--pid", "--fork", "--kill-child", *hiding("hidepid=2")]
+    assert_unknown(look(world, name, *as_process_1, *UNPRIVILEGED), "hidden from us")
+    assert_down(look(world, name, *as_process_1))
+
+
+def test_whatever_hides_process_1_may_hide_more(world: World) -> None:
+    need_root()
+    name = watched(world)
+    hidden = with_mounts("mount -t tmpfs none /proc/1")
+    assert_unknown(look(world, name, *hidden), "hidden from us")
 
 
 @pytest.mark.parametrize("options", ["hidepid=0", "hidepid=1", "hidepid=2"])
