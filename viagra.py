@@ -32,6 +32,9 @@ def main() -> int:
     except Fault as fault:
         err.say(f"viagra.py: {fault}")
         code = FAULTY
+    except KeyboardInterrupt:
+        err.say("viagra.py: interrupted: the next run sees what was begun")
+        code = 128 + 2  # as a shell says that SIGINT ended it
     err.finish()
     out.finish()
     return code

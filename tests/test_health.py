@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import World, alive, comm, need, unique, until
+from world import World, absent, alive, comm, unique, until
 
 SICKLY = str(Path(__file__).with_name("sickly.py"))
 YOUTH = 1.0  # seconds: start_timeout of the daemons here
@@ -263,7 +263,7 @@ def test_checks_that_hang_cost_one_time_limit_together(world: World) -> None:
 def test_a_real_plugin_is_a_check_unchanged(world: World) -> None:
     plugin = "/usr/lib/nagios/plugins/check_tcp"
     if not os.path.exists(plugin):
-        need("check_tcp")
+        absent("needs monitoring-plugins-basic")
     name, port = unique("plugin"), free_port()
     sickly(world, name, "listen", port, 'recovery = "report"\n')
     world.hook(name, f"exec {plugin} -H 127.0.0.1 -p {port}", kind="check.d")

@@ -213,7 +213,9 @@ def test_signals_are_as_after_a_login(world: World) -> None:
     world.facts(name, 'start_timeout = "1.5s"')
     run_spoiled(world)
     masks = dict(re.findall(r"^(Sig\w+|Shd\w+):\t([0-9a-f]+)$", log(world, name), re.M))
-    assert (masks["SigBlk"], masks["SigIgn"]) == ("0" * 16, "0" * 16)
+    # The C library keeps two for itself, and make(1) leaves them ignored.
+    kept = 1 << 31 | 1 << 32
+    assert [int(masks[key], 16) & ~kept for key in ("SigBlk", "SigIgn")] == [0, 0]
 
 
 def test_instance_counts_the_restarts(world: World) -> None:
@@ -765,7 +767,7 @@ def test_deaf_leftover_is_killed(world: World) -> None:
     worker = world.spawn(
         [str(shell), "-c", "trap '' TERM; while :; do sleep 0.1; done"]
     )
-    until(lambda: re.search(r"SigIgn:\t0*4000\b", status_of(worker.pid)))
+    until(lambda: re.search(r"SigIgn:\t[0-9a-f]{12}4000\b", status_of(worker.pid)))
     world.hook(name, f"{shell} -c 'while sleep 1; do :; done' master &")
     world.facts(name, 'command = " master$"\nleftovers = "stop"\nstop_timeout = "0.3s"')
     result = world.run()

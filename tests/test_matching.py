@@ -585,6 +585,7 @@ def _silent(world: World, name: str, **identity: int) -> int:
         ("9" * 3_000_000, "unknown"),
         (None, "unknown"),
     ],
+    ids=range(11),
 )
 def test_a_pidfile_while_a_process_fits(
     world: World, content: str | None, word: str

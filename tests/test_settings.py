@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 from looking import ORDINARY, fresh, public_world, run_as, users_python
-from world import Result, World, need_root, until
+from world import Result, World, need_root, unique, until
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -315,6 +315,7 @@ def test_names_that_no_hook_may_have(world: World, name: str) -> None:
 def test_the_name_of_a_verb_is_a_daemons_after_a_verb(world: World) -> None:
     for name in ("run", "check"):
         world.hook(name, f"touch {world.place}/{name}")
+        world.facts(name, f'process = "{unique(name)}"')
     world.run("run", "run")
     assert [(world.place / name).exists() for name in ("run", "check")] == [True, False]
 

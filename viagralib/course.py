@@ -133,6 +133,7 @@ def _is_cleared(recovery: Recovery) -> Looks[bool]:
     stopped = matched + (leftovers if recovery.daemon.facts.leftovers == "stop" else [])
     if stopped:
         rest = yield from _stop(recovery, matched, stopped)
+        recovery.stopped = names_of(stopped, "").removeprefix(": ")
         if rest:
             recovery.end(FAILED, names_of(rest, "not started, since these still live"))
             return False

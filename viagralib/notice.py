@@ -27,6 +27,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
         ("why", recovery.incident.record.get("reason")),
         ("cause", recovery.cause),
         ("before", recovery.incident.record.get("before")),
+        ("stopped", recovery.stopped),
         *[("hook", f"{one.what}: {one.words}") for one in recovery.outcomes],
         ("now", _now(recovery)),
         ("resets", ", ".join(recovery.resets)),
@@ -114,7 +115,7 @@ def _busiest(ps: str) -> list[str]:
     found = []
     for row in rows:
         words = row.split(None, 10)
-        if len(words) == 11:
+        if len(words) == 11 and words[1] != str(os.getpid()):
             found.append((_number(words[2]), words))
     found.sort(key=lambda pair: -pair[0])
     lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]

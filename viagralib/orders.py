@@ -26,7 +26,7 @@ def restart(run: Run, options: Options, out: Printer) -> int:
     names = [] if run.is_unsafe else [n for n in run.names if n not in faulty]
     for name in names:
         if run.daemon(name) is None:
-            raise Fault(safe(name), f"is off: {run.settings.set_aside[name]}")
+            raise Fault(safe(name), f"is {safe(run.settings.set_aside[name])}")
     verdicts = Response(telling).restart(names)
     if options.json:
         telling.conclude(verdicts)

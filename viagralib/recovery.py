@@ -43,6 +43,7 @@ class Recovery:
         self.lock = lock
         self.outcomes: list[hooks.Outcome] = []
         self.result = ""  # one of the words above, once it has ended
+        self.stopped = ""  # what was stopped before the start, for people
         self.logs: dict[str, list[str]] = {}  # the last lines of its log files
         self.resets: list[str] = []  # who is restarted because this one was
         self.remark = ""  # what there is to say of the result

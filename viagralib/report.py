@@ -38,7 +38,7 @@ def lines(
             if everything or not verdicts[name].is_well:
                 told.append(line(name, verdicts[name], standing))
         elif name in run.settings.set_aside:
-            told.append(f"{safe(name)} is off: {safe(run.settings.set_aside[name])}")
+            told.append(f"{safe(name)} is {safe(run.settings.set_aside[name])}")
         elif standing and (everything or run.is_narrowed):
             told.append(f"{safe(name)} is {standing}")
     return told
