@@ -174,6 +174,15 @@ def look(pid: int) -> Member | None:
     return _look_in_proc(pid) if LINUX else _look_with_psutil(pid)
 
 
+def began_at(member: Member) -> float:
+    """Return when `member` began, in seconds since the epoch, to about a second."""
+    if not LINUX:
+        return member.start
+    with open("/proc/stat", "rb") as file:  # proc(5): btime, whole seconds
+        boot = next(line for line in file if line.startswith(b"btime "))
+    return int(boot.split()[1]) + member.start / os.sysconf("SC_CLK_TCK")
+
+
 def send(member: Member, number: int) -> bool:
     """Send a signal to `member`, and to no later process of the same pid.
 

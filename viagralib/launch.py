@@ -78,7 +78,7 @@ def start(
     os.close(told)
     if failure:
         os.waitpid(pid, 0)
-        raise _not_started(argv[0], int(failure))
+        raise not_started(argv[0], int(failure))
     return pid
 
 
@@ -114,7 +114,8 @@ def _read_all(descriptor: int) -> bytes:
     return text
 
 
-def _not_started(program: str, number: int) -> NotStarted:
+def not_started(program: str, number: int) -> NotStarted:
+    """Return what to raise for the error `number` of exec(2), with ctrun's codes."""
     searched = "/" not in program  # then a PATH entry that is no directory is skipped
     absent = number == errno.ENOENT or (searched and number == errno.ENOTDIR)
     code = NOT_FOUND if absent else CANNOT_RUN
