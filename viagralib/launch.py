@@ -68,6 +68,8 @@ def start(
     `output` is a descriptor for its stdout and stderr. Raises NotStarted when it
     cannot be executed, OSError when there can be no further process.
     """
+    if not argv[0]:
+        raise not_started("", errno.ENOENT)
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
