@@ -68,8 +68,6 @@ def start(
     `output` is a descriptor for its stdout and stderr. Raises NotStarted when it
     cannot be executed, OSError when there can be no further process.
     """
-    if not argv[0]:
-        raise not_started("", errno.ENOENT)
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -82,6 +80,14 @@ def start(
         os.waitpid(pid, 0)
         raise not_started(argv[0], int(failure))
     return pid
+
+
+def execute(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Become the program `argv`, looked up in PATH. Raises OSError."""
+    signals.restore()
+    if not argv[0]:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    os.execvpe(argv[0], list(argv), environment)
 
 
 def _become(
@@ -99,8 +105,7 @@ def _become(
             os.dup2(output, 2)
         if user:
             user.become()
-        signals.restore()
-        os.execvpe(argv[0], list(argv), environment)
+        execute(argv, environment)
     except OSError as error:
         number = error.errno or errno.EIO
     finally:

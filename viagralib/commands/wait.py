@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from viagralib import durations, launch, signals
+from viagralib import durations, launch
 from viagralib.conditions import Condition, parse
 from viagralib.messages import safe
 
@@ -207,13 +207,13 @@ def _read(note: mmap.mmap) -> str:
 
 def _execute(command: list[str]) -> int:
     """Become `command`; return the exit code that says why not."""
-    signals.restore()
     try:
-        os.execvp(command[0], command)
+        launch.execute(command, os.environ)
     except OSError as error:
         failure = launch.not_started(command[0], error.errno or 0)
         _say(f"{safe(command[0])}: {failure}")
         return failure.code
+    return BAD_USAGE  # never: a program was executed or an error raised
 
 
 def _say(text: str) -> None:
