@@ -82,7 +82,7 @@ class Program:
         self.err = directory / "stderr"
         self.runner: subprocess.Popen[bytes]
 
-    def start(self, *argv: str, **more: Any) -> int:
+    def start(self, *argv: str, **more: Any) -> int:  # noqa: ANN401
         """Start it in a session of its own; return its pid."""
         with self.out.open("ab") as out, self.err.open("ab") as err:
             self.runner = subprocess.Popen(
@@ -101,7 +101,7 @@ class Program:
         """Wait for the end; return the exit code."""
         return self.runner.wait(LONG)
 
-    def run(self, *argv: str, **more: Any) -> int:
+    def run(self, *argv: str, **more: Any) -> int:  # noqa: ANN401
         self.start(*argv, **more)
         return self.end()
 

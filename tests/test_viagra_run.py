@@ -1,14 +1,16 @@
-"""viagra-run: every case and option of ctrun(1), and what is our own, on real processes."""
+"""viagra-run: the cases and options of ctrun(1), and our own, on real processes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,14 @@ from run_tools import (
     until,
 )
 
+from viagralib import contract, deaths
+
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
 )
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 HERE = Path(__file__).parent
+Spoil = Callable[[Path], None]
 
 DIE = "echo $$ >>out; kill -KILL $$"  # a life that always ends by a signal
 DAEMON = "(setsid sh -c 'echo $$ >>out; exec sleep 1000' &)"  # double fork, setsid
@@ -41,7 +46,7 @@ def run(tmp_path: Path) -> Iterator[Program]:
         yield made
 
 
-def record(run: Program, name: str = "food") -> Any:
+def record(run: Program, name: str = "food") -> Any:  # noqa: ANN401
     path = run.directory / "state" / "deaths" / name
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -355,6 +360,19 @@ def test_killed_half_takes_all_members_along(run: Program, whom: str) -> None:
         assert "was killed, ended all" in run.lines("stderr")[0]
 
 
+@pytest.mark.parametrize("options", [(), ("-o", "regent")])
+def test_what_a_contract_within_leaves_is_inherited(
+    run: Program, options: tuple[str, ...]
+) -> None:
+    within = [*run.argv, "-l", "none", "sh", "-c", "echo $$ >>out; exec sleep 1000"]
+    run.start(*options, *within)
+    daemon = run.pids()[0]
+    until(lambda: children(_pid(run)) == [daemon])
+    assert run.runner.poll() is None
+    os.kill(daemon, signal.SIGKILL)
+    assert run.end() == 0
+
+
 # Signals
 
 
@@ -507,6 +525,30 @@ def test_record_of_a_signal(run: Program) -> None:
     assert stat.S_IMODE(mode) == 0o600
 
 
+def test_record_is_read_by_its_owner_only(run: Program) -> None:
+    state_directory = str(with_state(run))
+    assert deaths.read(state_directory, "food") is None
+    assert run.run("-n", "food", "true") == 0
+    assert deaths.read(state_directory, "food") == record(run)
+    assert deaths.read(state_directory, "other") is None
+    path = run.directory / "state" / "deaths" / "food"
+    for text in ("", "[]", '{"version": 2}', "{"):
+        path.write_text(text)
+        assert deaths.read(state_directory, "food") is None
+    path.unlink()
+    os.mkfifo(path)
+    assert deaths.read(state_directory, "food") is None
+    path.unlink()
+    (run.directory / "elsewhere").write_text('{"version": 1}')
+    path.symlink_to(run.directory / "elsewhere")
+    assert deaths.read(state_directory, "food") is None
+    path.unlink()
+    path.write_text('{"version": 1}')
+    assert deaths.read(state_directory, "food") == {"version": 1}
+    path.parent.chmod(0o770)
+    assert deaths.read(state_directory, "food") is None
+
+
 @pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
 def test_record_while_it_runs(run: Program, terms: tuple[str, ...]) -> None:
     with_state(run)
@@ -588,7 +630,7 @@ def _foreign(directory: Path) -> None:
         pytest.param(_foreign, marks=root_only),
     ],
 )
-def test_unusable_state_costs_only_the_record(run: Program, spoil: Any) -> None:
+def test_unusable_state_costs_only_the_record(run: Program, spoil: Spoil) -> None:
     spoil(with_state(run))
     assert run.run("-n", "food", "sh", "-c", "exit 5") == 5
     assert "deaths are not recorded" in run.lines("stderr")[0]
@@ -616,7 +658,8 @@ def test_back_off_starts_anew_after_a_long_life(run: Program) -> None:
 
 
 def test_output_goes_to_a_file_that_is_opened_anew(run: Program) -> None:
-    script = "trap 'echo hup >>got' HUP; while :; do echo x; echo y >&2; sleep 0.02; done"
+    loop = "while :; do echo x; echo y >&2; sleep 0.02; done"
+    script = f"trap 'echo hup >>got' HUP; {loop}"
     run.start("-o", "noorphan", "-L", "log", "sh", "-c", script)
     log = run.directory / "log"
     until(lambda: log.exists() and "y" in log.read_text())
@@ -673,7 +716,7 @@ def _of_another(path: Path) -> None:
         pytest.param(_of_another, marks=root_only),
     ],
 )
-def test_output_file_that_another_may_have_made(run: Program, make: Any) -> None:
+def test_output_file_that_another_may_have_made(run: Program, make: Spoil) -> None:
     make(run.directory / "log")
     assert run.run("-L", "log", "touch", "started") == 124
     assert not (run.directory / "started").exists()
@@ -683,14 +726,15 @@ def test_output_file_that_another_may_have_made(run: Program, make: Any) -> None
 @root_only
 def test_user_is_changed_for_good(run: Program) -> None:
     run.directory.chmod(0o755)
-    script = "id -u; id -g; id -G; echo $HOME $USER $LOGNAME; grep Uid /proc/self/status"
+    ids = "id -u; id -g; id -G; grep Uid /proc/self/status"
+    script = f"{ids}; echo $HOME $USER $LOGNAME"
     options = ["--user", "nobody", "-o", "noorphan"]
     assert run.run(*options, "sh", "-c", script) == 0
     lines = run.lines("stdout")
     assert lines[0] == "65534"
     assert lines[1] == lines[2]
-    assert lines[3].split()[1:] == ["nobody", "nobody"]
-    assert set(lines[4].split()[1:]) == {"65534"}
+    assert set(lines[3].split()[1:]) == {"65534"}
+    assert lines[4].split()[1:] == ["nobody", "nobody"]
 
 
 @root_only
@@ -777,10 +821,9 @@ def _try_tree(run: Program, seed: int) -> None:
         _kill(holders[0])
     elif way == "kill runner":
         _kill(_pid(run))
-    if way in ("term", "event"):
-        # The tree may have ended by itself, or nobody whose death is seen was hit.
-        if run.runner.poll() is None:
-            run.send(signal.SIGTERM)
+    # The tree may have ended by itself, or nobody whose death is seen was hit.
+    if way in ("term", "event") and run.runner.poll() is None:
+        run.send(signal.SIGTERM)
     run.end()
     if way == "kill runner":
         until(lambda: not run.left())  # its holder does that on its own
@@ -788,10 +831,8 @@ def _try_tree(run: Program, seed: int) -> None:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -810,23 +851,63 @@ def test_500_random_trees_leave_nobody(run: Program, part: int) -> None:
 # The guardian's deadline
 
 
-def keeper(tmp_path: Path, extensions: int) -> Iterator[Program]:
-    with program("viagra-run", tmp_path) as made:
-        made.argv = [PYTHON, "-I", str(HERE / "run_keeper.py")]
-        made.start("0.6", "out", str(extensions))
-        yield made
-
-
 @pytest.mark.parametrize("extensions", [0, 8])
 def test_stopped_keeper_loses_its_command_in_time(
-    tmp_path: Path, extensions: int
+    run: Program, extensions: int
 ) -> None:
-    for made in keeper(tmp_path, extensions):
-        pids = made.pids(count=3)
-        stopped = time.monotonic()
-        holder = pids[-1]
-        until(lambda: state(holder) in ("T", ""))
-        assert made.end() == 25
-        assert time.monotonic() - stopped >= 0.3
-        assert not any(lives(pid) for pid in pids)
-        assert made.left() == []
+    run.argv = [PYTHON, "-I", str(HERE / "run_keeper.py")]
+    run.start("0.6", "out", str(extensions))
+    pids = run.pids(count=3)
+    stopped = time.monotonic()
+    assert run.end() == 25
+    assert time.monotonic() - stopped >= 0.3
+    assert not any(lives(pid) for pid in pids)
+    assert run.left() == []
+
+
+def test_killed_keeper_is_told_from_one_that_was_late(run: Program) -> None:
+    run.argv = [PYTHON, "-I", str(HERE / "run_keeper.py")]
+    run.start("1000", "out", "0")
+    run.pids(count=3)
+    _kill(children(_pid(run))[0])
+    assert run.end() == 24
+    assert run.left() == []
+
+
+# Members are known by more than their pid
+
+
+def test_signal_reaches_no_later_process_of_the_same_pid() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        member = contract.look(child.pid)
+        assert member
+        other = contract.Member(
+            member.pid, member.start - 1, member.parent, member.group, member.state
+        )
+        assert not contract.send(other, signal.SIGKILL)
+        assert child.poll() is None
+        assert contract.send(member, signal.SIGKILL)
+        assert child.wait(LONG) == -signal.SIGKILL
+        assert not contract.send(member, signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_members_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = subprocess.Popen(["sh", "-c", "sleep 1000 & wait"])
+    try:
+        below = until(lambda: children(shell.pid))
+        mine = contract.look(below[0])
+        monkeypatch.setattr(contract, "LINUX", False)
+        found = {member.pid: member for member in contract.members(shell.pid)}
+        assert list(found) == below
+        assert mine
+        assert found[below[0]].parent == mine.parent
+        assert found[below[0]].group == mine.group
+        assert found[below[0]].start > 1e9
+    finally:
+        for pid in (*children(shell.pid), shell.pid):
+            _kill(pid)
+        shell.wait()

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_tools import LONG, PYTHON, Program, children, lives, program, until
@@ -52,7 +51,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.send_header("Location", "/200")
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
@@ -311,7 +310,7 @@ def test_mount_of_a_directory_onto_one_with_a_blank(wait: Program) -> None:
     point.mkdir()
     script = f"mount --bind '{point}' '{point}' && exec \"$@\""
     prefix = ["unshare", "-m", "sh", "-c", script, "sh"]
-    if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+    if subprocess.call([*prefix, "true"], stderr=subprocess.DEVNULL):
         pytest.skip("no mount namespaces here")
     wait.argv = [*prefix, *wait.argv]
     assert wait.run(*SHORT, f"mount:{point}") == 0

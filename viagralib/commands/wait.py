@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from viagralib import durations, launch
 from viagralib.conditions import Condition, parse
-from viagralib.messages import safe
+from viagralib.messages import Fault, safe
 
 USAGE = (
     "usage: viagra-wait [--timeout duration] [--every duration] [--not] [--any]"
@@ -29,30 +29,27 @@ LONGEST_STEP = 1.0  # up to this
 ANSWER_LIMIT = 5.0  # seconds that a host or a server may take to answer
 GRACE = 0.25  # seconds after the deadline in which a check may still end by itself
 _NOTE_SIZE = 4096
-
-
-class UsageError(Exception):
-    """The command line cannot be meant so."""
+_OPTIONS = ["timeout=", "every=", "not", "any"]
 
 
 class Task:
     """What the command line asks for; `limit` and `every` in seconds, or None."""
 
     def __init__(self, options: dict[str, str], words: list[str]) -> None:
-        """Raise UsageError for what cannot be done."""
+        """Raise Fault for what cannot be done."""
         conditions, self.command = words, []
         if "--" in words:
             at = words.index("--")
             conditions, self.command = words[:at], words[at + 1 :]
             if not self.command:
-                raise UsageError("no command after --")
+                raise Fault("", "no command after --")
         if not conditions:
-            raise UsageError(f"no condition; {USAGE}")
+            raise Fault("", f"no condition; {USAGE}")
         self.any = "--any" in options
         self.limit = _duration(options, "--timeout")
         self.every = _duration(options, "--every")
         if self.every == 0:
-            raise UsageError("--every: must be longer than nothing")
+            raise Fault("--every", "must be longer than nothing")
         self.conditions = [_condition(text, "--not" in options) for text in conditions]
 
 
@@ -68,8 +65,8 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         task = Task(*_split(argv))
-    except UsageError as error:
-        _say(safe(str(error)))
+    except Fault as fault:
+        _say(safe(str(fault)))
         return BAD_USAGE
     try:
         lacking = _wait_watched(task)
@@ -85,9 +82,9 @@ def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     """Return the options, and the words that follow them (with the --)."""
     head = argv[: argv.index("--")] if "--" in argv else argv
     try:
-        options, words = getopt.gnu_getopt(head, "", ["timeout=", "every=", "not", "any"])
+        options, words = getopt.gnu_getopt(head, "", _OPTIONS)
     except getopt.GetoptError as error:
-        raise UsageError(f"{error}; {USAGE}") from None
+        raise Fault("", f"{error}; {USAGE}") from None
     return dict(options), words + argv[len(head) :]
 
 
@@ -97,14 +94,14 @@ def _duration(options: dict[str, str], name: str) -> float | None:
     try:
         return durations.parse(options[name])
     except ValueError as error:
-        raise UsageError(f"{name}: {error}") from None
+        raise Fault(name, str(error)) from None
 
 
 def _condition(text: str, opposite: bool) -> Condition:
     try:
         return parse(text, opposite)
     except ValueError as error:
-        raise UsageError(f"{text}: {error}") from None
+        raise Fault(text, str(error)) from None
 
 
 def _wait_watched(task: Task) -> str | None:
