@@ -13,7 +13,7 @@ def parse(text: str) -> float:
     says nothing of its unit, and a guess would be wrong by a factor of 60.
     """
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(number):]
+    unit = text[len(number) :]
     whole, _, fraction = number.partition(".")
     if not (number.isascii() and whole.isdigit() and (fraction or "0").isdigit()):
         raise ValueError(f"{text!r} is no duration: write it like 30s, 10m or 2h")
@@ -28,7 +28,7 @@ def spell(seconds: float) -> str:
     """Return `seconds` for people, in its two largest units: "1.4 s", "3 d 4 h"."""
     if seconds < 60:
         return f"{max(seconds, 0.0):.1f} s"
-    parts = []
+    parts: list[str] = []
     rest = int(seconds)
     for unit in ("d", "h", "m", "s"):
         amount, rest = divmod(rest, int(SECONDS[unit]))

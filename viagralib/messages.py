@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
 WELL = 0  # all is up, brought back, paused, off, finished, quit or not now
 NOT_WELL = 1  # a daemon is down, sick or unknown
 FAULTY = 2  # usage, facts or an unsafe file; everything else is still served
@@ -14,7 +19,7 @@ _UNSAFE_MARKS = "\u2028\u2029\u200e\u200f\u061c\ufeff" + "".join(
 )
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818
     """Something that the user must mend: usage, facts, settings, an unsafe file.
 
     `subject` is what it is about (a daemon's name, or a file), `text` the rest of
@@ -58,3 +63,11 @@ def _safe_character(character: str) -> str:
     if character in _UNSAFE_MARKS or 0xD800 <= code <= 0xDFFF:
         return f"\\u{code:04x}"
     return character
+
+
+def exit_code(codes: Iterable[int]) -> int:
+    """Return the exit code of a run from those that its parts ask for."""
+    wrong = set(codes) - {WELL}
+    if wrong == {BUSY}:
+        return BUSY
+    return max(wrong - {BUSY}, default=WELL)

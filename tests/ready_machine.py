@@ -1,0 +1,121 @@
+"""A private machine for one test: its own processes, network, /etc, /var, /run, /dev.
+
+Made of namespaces and overlays, see unshare(1). What a test starts, writes or breaks
+in it is out of reach of the real machine, and is gone when the machine is ended: so
+the real daemons of a distribution can be started, and killed, where others run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+NAMESPACES = ("--mount", "--net", "--ipc", "--uts", "--pid")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Directories that the machine may change; what it changes is kept in memory.
+OWN = ("/etc", "/var", "/run", "/dev", "/mnt")
+
+# Process 1. It must reap what loses its parent, as a real one does: to an init.d
+# script a zombie is a process that runs.
+INIT = """
+import os, signal, subprocess, sys
+
+def mount(*arguments):
+    subprocess.run(["mount", *arguments], check=True)
+
+directory, *own = sys.argv[1:]
+mount("-t", "tmpfs", "tmpfs", directory)
+for place in own:
+    upper, work = directory + place, f"{directory}/work{place}"
+    os.makedirs(upper)
+    os.makedirs(work)
+    options = f"lowerdir={place},upperdir={upper},workdir={work}"
+    mount("-t", "overlay", "-o", options, "overlay", place)
+mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
+subprocess.run("rm -rf /run/systemd/system /run/openrc /dev/log", shell=True)
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Poll until `true` returns something true; return whether it did in time."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Machine:
+    """One private machine. `end` ends all of its processes."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        init = [sys.executable, "-IS", "-c", INIT, str(directory), *OWN]
+        namespaces = [*NAMESPACES, "--fork", "--mount-proc", "--kill-child"]
+        self._unshare = subprocess.Popen(
+            ["unshare", *namespaces, *init],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._unshare.stdout and self._unshare.stderr
+        if self._unshare.stdout.readline() != "ready\n":
+            self._unshare.wait()
+            raise OSError(f"no private machine: {self._unshare.stderr.read()}")
+        [first] = psutil.Process(self._unshare.pid).children()
+        self._first = first.pid
+
+    def end(self) -> None:
+        """End the machine: with its process 1, the kernel kills all the others."""
+        os.kill(self._first, 9)
+        self._unshare.communicate()
+
+    def run(
+        self, *command: str, seconds: float = 60.0, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine; output and errors come back as `stdout`.
+
+        They go to a file, not to a pipe: what the command leaves running may keep
+        them open.
+        """
+        enter = ["nsenter", "-t", str(self._first), "-m", "-n", "-i", "-u", "-p"]
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            done = subprocess.run(
+                [*enter, "--wd=/", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"},
+                timeout=seconds,
+                check=False,
+            )
+            output.seek(0)
+            text = output.read()
+        assert not check or done.returncode == 0, f"{command}: {text}"
+        return subprocess.CompletedProcess(command, done.returncode, text, "")
+
+    def shell(self, script: str, check: bool = True) -> str:
+        """Run a shell script in the machine and return what it prints."""
+        return self.run("sh", "-c", script, check=check).stdout
+
+    def holds(self, condition: str) -> bool:
+        """Return whether a shell command succeeds in the machine."""
+        return self.run("sh", "-c", condition, check=False).returncode == 0
+
+    def start(self, script: str) -> None:
+        """Start a shell script in the machine that goes on by itself."""
+        self.shell(f"( {script} ) </dev/null >/dev/null 2>&1 &")

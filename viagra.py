@@ -1,0 +1,72 @@
+#!/usr/bin/env -S python3 -I
+"""viagra.py: brings daemons back, and says why they were gone.
+
+Cron runs it every few minutes. It looks once at the process table; for each watched
+daemon that is down it takes evidence, runs the daemon's start hook, makes sure that
+the daemon is back, and prints a notice, which cron mails. When all is well it prints
+nothing. It keeps nothing running, and needs nothing that it remembers.
+"""
+
+import os
+import sys
+
+# Under -I, Python leaves our own directory out of its search path too.
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from viagralib import VERSION
+from viagralib.commandline import HELP, Options, parse
+from viagralib.messages import FAULTY, WELL, Fault, exit_code
+from viagralib.printing import Printer
+from viagralib.processes import judge
+from viagralib.run import Run
+from viagralib.settings import find_home, load
+from viagralib.state import State, find_state
+
+
+def main() -> int:
+    """Do what the command line asks for; return the exit code."""
+    out, err = Printer(1), Printer(2)
+    try:
+        code = act(parse(sys.argv[1:]), out, err)
+    except Fault as fault:
+        err.say(f"viagra.py: {fault}")
+        code = FAULTY
+    err.finish()
+    out.finish()
+    return code
+
+
+def act(options: Options, out: Printer, err: Printer) -> int:
+    """Read the settings and do what the verb says; return the exit code."""
+    if options.help or options.version:
+        out.say(HELP if options.help else f"viagra.py {VERSION}")
+        return WELL
+    settings = load(find_home(options.home, __file__))
+    run = Run(settings, State(find_state(options.state)), options.names)
+    if options.verb == "run":
+        return watch(run, options, out, err)
+    from viagralib import control
+
+    return control.VERBS[options.verb](run, options, out)
+
+
+def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
+    """One run: look, bring back what is not up, say it; return the exit code."""
+    faults = run.find_faults()
+    verdicts = judge(run.sound(faults), run.onlooker)
+    run.note()
+    well = not faults and all(verdict.is_well for verdict in verdicts.values())
+    if well and not run.state.names("open") and not options.verbose | options.json:
+        return WELL
+    from viagralib.response import Response  # what only a bad day needs
+
+    response = Response(run, options, out, err)
+    response.tell(faults)
+    response.close(verdicts)
+    response.bring_back(verdicts)
+    response.conclude(verdicts)
+    return exit_code(response.codes.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Evidence: what the machine looks like before anything is touched."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Container
+
+from viagralib import children, durations, kernellog
+from viagralib.family import AFTER_KILL
+from viagralib.incidents import create
+from viagralib.messages import reason
+from viagralib.settings import Settings
+
+LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
+# Taken besides the commands of viagra.toml, by the first of them that is there.
+DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
+SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
+KERNEL_LOG_LINES = 200
+
+
+class Piece:
+    """One command's output: a file of the incident while there is room for it."""
+
+    def __init__(self, name: str, output: int) -> None:
+        self.name = name
+        self.output = output
+        self.child: children.Child | None = None
+        self.problem = ""
+
+    def text(self) -> str:
+        """Return what the command printed."""
+        size = os.fstat(self.output).st_size
+        return os.pread(self.output, size, 0).decode(errors="surrogateescape")
+
+
+class Evidence:
+    """The pieces of evidence of one run, taken side by side, each limited in time."""
+
+    def __init__(self, settings: Settings, search_path: str, directory: str) -> None:
+        self.directory = directory
+        self.pieces: dict[str, Piece] = {}
+        self.problems: list[str] = []
+        self.kernel_log: list[kernellog.Line] = []
+        self._timeout = settings.evidence_timeout
+        self._search_path = search_path
+        self._commands = settings.commands
+
+    def begin(self) -> None:
+        """Start every command, and read the kernel's log meanwhile."""
+        for command in self._commands:
+            self._start(_file_name(command, self.pieces), (command,))
+        self._start("disks.txt", DISKS)
+        self._start("sockets.txt", SOCKETS)
+        if sys.platform.startswith("linux"):
+            self._keep_kernel_log()
+        else:
+            self._start("kernel.txt", ("dmesg",))
+
+    def poll(self) -> bool:
+        """Return whether all of it is taken, or out of time."""
+        return all([self._is_over(piece) for piece in self.pieces.values()])
+
+    def finish(self) -> None:
+        """Wait until all of it is taken, at most for the time limit of each piece."""
+        while not self.poll():
+            time.sleep(0.02)
+
+    def text(self, name: str) -> str:
+        """Return one piece, by the name of its file; "" when there is none."""
+        return self.pieces[name].text() if name in self.pieces else ""
+
+    def share(self, directory: str) -> None:
+        """Put the pieces into another incident of this run as well."""
+        if not self.directory or not directory or directory == self.directory:
+            return
+        for name in self.pieces:
+            try:
+                os.link(f"{self.directory}/{name}", f"{directory}/{name}")
+            except OSError as error:
+                self.problems.append(f"{name}: {reason(error)}")
+
+    def _start(self, name: str, commands: tuple[str, ...]) -> None:
+        found = [words for words in map(shlex.split, commands) if self._find(words)]
+        if not found:
+            self.problems.append(f"{shlex.split(commands[0])[0]}: not found")
+            return
+        piece = Piece(name, self._open(name))
+        self.pieces[name] = piece
+        program, *arguments = found[0]
+        environment = {"PATH": self._search_path, "LC_ALL": "C", "COLUMNS": "200"}
+        try:
+            piece.child = children.start(
+                self._find([program]), arguments, piece.output, environment, LARGEST
+            )
+            piece.child.release()
+        except OSError as error:
+            piece.problem = reason(error)
+            self.problems.append(f"{program}: {reason(error)}")
+
+    def _find(self, words: list[str]) -> str:
+        return shutil.which(words[0], path=self._search_path) or "" if words else ""
+
+    def _open(self, name: str) -> int:
+        """Return where a piece goes: memory, when the disk has no room for it."""
+        if self.directory:
+            try:
+                return create(f"{self.directory}/{name}", os.O_RDWR)
+            except OSError as error:
+                self.problems.append(f"{name}: {reason(error)}")
+        if hasattr(os, "memfd_create"):
+            return os.memfd_create(name)
+        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+    def _is_over(self, piece: Piece) -> bool:
+        child = piece.child
+        if child is None or piece.problem:
+            return True
+        if child.poll():
+            piece.problem = _how_it_failed(child) or "-"
+        elif child.seconds() > self._timeout + AFTER_KILL:
+            piece.problem = f"cannot be ended (pid {child.process.pid})"
+        elif child.seconds() > self._timeout:
+            os.killpg(child.process.pid, signal.SIGKILL)
+        if piece.problem not in ("", "-"):
+            self.problems.append(f"{os.path.basename(child.path)}: {piece.problem}")
+        return bool(piece.problem)
+
+    def _keep_kernel_log(self) -> None:
+        try:
+            self.kernel_log = kernellog.read()
+        except OSError as error:
+            self.problems.append(f"kernel log: {reason(error)}")
+            return
+        piece = Piece("kernel.txt", self._open("kernel.txt"))
+        self.pieces[piece.name] = piece
+        lines = self.kernel_log[-KERNEL_LOG_LINES:]
+        text = "".join(f"{line.date()} {line.text}\n" for line in lines)
+        try:
+            os.write(piece.output, text.encode(errors="surrogateescape"))
+        except OSError as error:
+            self.problems.append(f"kernel.txt: {reason(error)}")
+
+
+def _file_name(command: str, taken: Container[str]) -> str:
+    """Return the file of a command's output: ps.txt for `ps auxww`; a second: ps-2."""
+    words = shlex.split(command)
+    stem = os.path.basename(words[0]) if words else "empty"
+    name, number = f"{stem}.txt", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.txt"
+    return name
+
+
+def _how_it_failed(child: children.Child) -> str:
+    if child.failure:
+        return child.failure
+    if child.status == -signal.SIGXFSZ:
+        return f"cut at {LARGEST} bytes"
+    if child.status == -signal.SIGKILL:
+        return f"out of time after {durations.spell(child.seconds())}"
+    return f"exit {child.status}" if child.status else ""

@@ -1,0 +1,103 @@
+"""The kernel's log: its lines, and what they say of a process that it killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable
+
+_RECORD = 8192  # bytes: the longest record of /dev/kmsg (kernel: printk, dev-kmsg)
+_LONGEST_LOG = 20_000  # records; the ring is far smaller, but a flood must end
+# What the kernel says of a death that it caused or saw. The name is the one that the
+# process had, cut at 15 bytes, and anybody can choose it.
+_DEATHS = (
+    (
+        "out of memory",
+        re.compile(
+            r"[Oo]ut of memory: Kill(?:ed)? process (?P<pid>\d+) \((?P<name>.*?)\)"
+        ),
+    ),
+    (
+        "segmentation fault",
+        re.compile(r"^(?P<name>.*)\[(?P<pid>\d+)\]: segfault at "),
+    ),
+    (
+        "trap",
+        re.compile(r"^traps: (?P<name>.*)\[(?P<pid>\d+)\] (?P<what>[a-z ]+?) ip:"),
+    ),
+)
+
+
+class Line:
+    """One line of the kernel's log; `at` is in seconds since 1970."""
+
+    __slots__ = ("at", "text")
+
+    def __init__(self, at: float, text: str) -> None:
+        self.at = at
+        self.text = text
+
+    def date(self) -> str:
+        """Return when it was said, for people."""
+        return time.strftime("%b %e %H:%M:%S", time.localtime(self.at))
+
+
+class Death:
+    """What the kernel says of one process's end."""
+
+    __slots__ = ("at", "cause", "name", "pid")
+
+    def __init__(self, at: float, cause: str, name: str, pid: int) -> None:
+        self.at = at
+        self.cause = cause
+        self.name = name
+        self.pid = pid
+
+
+def read() -> list[Line]:
+    """Return what the kernel's ring still holds, oldest first. Raises OSError."""
+    # The kernel stamps its lines by a clock that stands still in a suspend.
+    since_boot = time.clock_gettime(time.CLOCK_MONOTONIC)
+    booted = time.time() - since_boot
+    descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    lines = []
+    try:
+        for _ in range(_LONGEST_LOG):
+            try:
+                lines.append(_parse(os.read(descriptor, _RECORD), booted))
+            except BrokenPipeError:
+                continue  # overwritten while we read: the next one is there
+            except BlockingIOError:
+                break
+    finally:
+        os.close(descriptor)
+    return lines
+
+
+def _parse(record: bytes, booted: float) -> Line:
+    """Return a record of the form "6,123,4567890,-;text", its time in microseconds."""
+    prefix, _, rest = record.partition(b";")
+    fields = prefix.split(b",")
+    micro = int(fields[2]) if len(fields) > 2 and fields[2].isdigit() else 0
+    text = rest.split(b"\n", 1)[0].decode(errors="surrogateescape")
+    return Line(booted + micro / 1e6, text)
+
+
+def find_death(lines: Iterable[Line], name: str, since: float) -> Death | None:
+    """Return the last death of a process of this name, not before `since`."""
+    for line in reversed(list(lines)):
+        if line.at < since:
+            return None
+        death = _death(line)
+        if death and death.name == name:
+            return death
+    return None
+
+
+def _death(line: Line) -> Death | None:
+    for cause, pattern in _DEATHS:
+        if found := pattern.search(line.text):
+            what = found.groupdict().get("what") or cause
+            return Death(line.at, what, found["name"], int(found["pid"]))
+    return None

@@ -1,0 +1,110 @@
+"""The notice: what is printed for people about an incident, as text."""
+
+from __future__ import annotations
+
+import os
+
+from viagralib.announcements import date
+from viagralib.durations import spell
+from viagralib.evidence import Evidence
+from viagralib.messages import safe, safe_lines
+from viagralib.recovery import BACK, CAME_BACK, PUT_OFF, Recovery
+
+_LOG_LINES = 20  # of a hook's output, its last ones
+_W_LINES = 12
+_BUSIEST = 5
+_LONGEST_LINE = 160  # characters
+
+
+def write(recovery: Recovery, evidence: Evidence) -> str:
+    """Return the notice of a recovery that has ended."""
+    name = safe(recovery.daemon.name)
+    begun = any(one.what.startswith("start.d/") for one in recovery.outcomes)
+    first = f"Restarting {name}" if begun else f"{name} is {recovery.why}, not started"
+    facts = [
+        ("why", recovery.incident.record.get("reason")),
+        ("cause", recovery.cause),
+        ("before", recovery.incident.record.get("before")),
+        *[("hook", f"{one.what}: {one.words}") for one in recovery.outcomes],
+        ("now", _now(recovery)),
+        ("next", _next(recovery)),
+        ("evidence", recovery.incident.directory or "none: see missing"),
+        *[("missing", text) for text in _missing(recovery, evidence)],
+    ]
+    lines = [first, date(recovery.incident.record.get("began"))]
+    lines += [f"  {key:<9} {safe(str(value))}" for key, value in facts if value]
+    lines += _section("hook output", hook_output(recovery))
+    lines += _section("w", evidence.text("w.txt").split("\n")[:_W_LINES])
+    lines += _section("vmstat", evidence.text("vmstat.txt").split("\n"))
+    lines += _section("busiest", _busiest(evidence.text("ps.txt")))
+    return "\n".join(lines)
+
+
+def _now(recovery: Recovery) -> str:
+    if recovery.result == BACK:
+        pids = [str(one.pid) for one in recovery.verdict.processes()]
+        some = ", ".join(pids[:3]) + (f" and {len(pids) - 3} more" if pids[3:] else "")
+        return f"up, pid {some}, after {spell(recovery.seconds)}"
+    if recovery.result == CAME_BACK:
+        return "up: came back by itself"
+    remark = f": {recovery.remark}" if recovery.remark else ""
+    return f"{recovery.verdict.word}, {recovery.result}{remark}"
+
+
+def _next(recovery: Recovery) -> str:
+    if recovery.result in (BACK, CAME_BACK, PUT_OFF):
+        return ""
+    return (
+        "the next run tries again; to see more: "
+        f"viagra.py explain {safe(recovery.daemon.name)}"
+    )
+
+
+def _missing(recovery: Recovery, evidence: Evidence) -> list[str]:
+    return [*dict.fromkeys((*recovery.incident.missing, *evidence.problems))]
+
+
+def hook_output(recovery: Recovery) -> list[str]:
+    """Return the last lines that the recovery's hooks printed."""
+    path = f"{recovery.incident.directory}/hook.log"
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
+            text = file.read().decode(errors="surrogateescape")
+    except OSError:
+        return []
+    return text.split("\n")[-_LOG_LINES - 1 :]
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    """Return a titled part, each line indented so that it cannot pass for ours."""
+    texts = [line for line in safe_lines("\n".join(lines).rstrip("\n")) if line]
+    if not texts:
+        return []
+    return [f"  {title}:", *(f"    {line[:_LONGEST_LINE]}" for line in texts)]
+
+
+def _busiest(ps: str) -> list[str]:
+    """Return the busiest processes of `ps aux`, by name: arguments can hold secrets."""
+    header, *rows = ps.split("\n")
+    if header.split()[:4] != ["USER", "PID", "%CPU", "%MEM"]:
+        return []
+    found = []
+    for row in rows:
+        words = row.split(None, 10)
+        if len(words) == 11:
+            found.append((_number(words[2]), words))
+    found.sort(key=lambda pair: -pair[0])
+    lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]
+    for _, words in found[:_BUSIEST]:
+        user, pid, cpu, memory = words[:4]
+        name = os.path.basename(words[10].split(" ")[0])
+        lines.append(f"{cpu:>5} {memory:>5} {pid:>7} {user:<10} {name}")
+    return lines
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

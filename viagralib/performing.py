@@ -1,0 +1,139 @@
+"""A hook's program at work: started, watched from look to look, ended when too late."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from viagralib import children, hooks
+from viagralib.durations import spell
+from viagralib.family import end
+from viagralib.incidents import Incident, cap_log
+from viagralib.messages import reason, safe
+from viagralib.processes import DOWN, UP, Verdict
+from viagralib.procfs import Process
+from viagralib.run import Run
+from viagralib.settings import Daemon
+
+GRACE = 2.0  # seconds between TERM and KILL for a hook that is out of time
+_T = TypeVar("_T")
+Looks = Generator[None, Verdict, _T]  # what goes on from look to look at its daemon
+
+
+class Stage:
+    """What the programs of one hook share: whose they are, and until when they may."""
+
+    def __init__(
+        self, run: Run, daemon: Daemon, incident: Incident, kind: str, seconds: float
+    ) -> None:
+        self.run = run
+        self.daemon = daemon
+        self.incident = incident
+        self.kind = kind  # start.d, stop.d, fail.d
+        self.deadline = time.monotonic() + seconds
+        self.variables: dict[str, str] = {}
+        self.children: list[children.Child] = []
+        self.cut = 0  # bytes cut out of hook.log
+
+    def is_over(self) -> bool:
+        """Return whether the time is over."""
+        return time.monotonic() > self.deadline
+
+
+def perform(
+    stage: Stage, program: str, may_begin: Callable[[Verdict], bool]
+) -> Looks[hooks.Outcome | None]:
+    """Run one program of a hook to its end; return how it went.
+
+    None when `may_begin` said no to the last look before its execution: then nothing
+    has been executed.
+    """
+    started = yield from _launch(stage, program)
+    if isinstance(started, children.Child):
+        stage.incident.note_process("hook", started.process)
+        verdict = yield
+        if not may_begin(verdict):
+            started.abandon()
+            return None
+        started.release()
+        stage.children.append(started)
+        outcome = yield from _attend(stage, started, program)
+    else:
+        outcome = started
+    outcome.what = hooks.describe(stage.daemon, program, stage.kind)
+    return outcome
+
+
+def _launch(stage: Stage, program: str) -> Looks[children.Child | hooks.Outcome]:
+    """Fork, again and again while the process table is full and there is time."""
+    variables = {**stage.variables, "STEP": _step(stage, program)}
+    environment = hooks.environment(stage.daemon, stage.run.search_path, variables)
+    arguments = hooks.arguments(stage.daemon, stage.kind)
+    path = os.path.realpath(program)
+    log = stage.incident.open_log()
+    try:
+        while True:
+            try:
+                return children.start(path, arguments, log, environment)
+            except OSError as error:
+                why = reason(error)
+            if stage.is_over():
+                return hooks.Outcome(program, f"could not be started: {why}", None)
+            yield
+    finally:
+        os.close(log)
+
+
+def _step(stage: Stage, program: str) -> str:
+    hook = stage.daemon.hook(stage.kind)
+    return os.path.basename(program) if program != hook else ""
+
+
+def _attend(stage: Stage, child: children.Child, program: str) -> Looks[hooks.Outcome]:
+    while not child.poll():
+        verdict = yield
+        watch_log(stage)
+        child.family.watch()
+        pids = {one.identity for one in verdict.processes()}
+        if verdict.word == UP and child.process.identity in pids:
+            text = f"became the daemon (pid {child.process.pid})"
+            return hooks.Outcome(program, text, 0)
+        if stage.is_over():
+            return (yield from _out_of_time(stage, child, program, verdict))
+    watch_log(stage)
+    return hooks.outcome_of(child, program)
+
+
+def _out_of_time(
+    stage: Stage, child: children.Child, program: str, verdict: Verdict
+) -> Looks[hooks.Outcome]:
+    text = f"still at work after {spell(child.seconds())}"
+    if stage.kind == "start.d" and verdict.word != DOWN:
+        return hooks.Outcome(program, f"{text}, left alone", 0)
+    rest = yield from end_children([child])
+    text += f": ended{names_of(rest, ', but these cannot be ended')}"
+    return hooks.Outcome(program, text, None)
+
+
+def end_children(ended: list[children.Child]) -> Looks[list[Process]]:
+    """End children with all that they left running; return what lives even so."""
+    rest: list[Process] = []
+    for child in ended:
+        rest += yield from end(child.family, child.family.living(), "TERM", GRACE)
+        child.poll()
+    return rest
+
+
+def names_of(processes: list[Process], lead: str) -> str:
+    """Return `lead` and the processes for people; "" when there are none."""
+    names = [f"{safe(one.name)} (pid {one.pid})" for one in processes[:5]]
+    more = f" and {len(processes) - 5} more" if len(processes) > 5 else ""
+    return f"{lead}: {', '.join(names)}{more}" if names else ""
+
+
+def watch_log(stage: Stage) -> None:
+    """Keep hook.log below its cap, whatever the hook prints."""
+    if stage.incident.directory:
+        stage.cut = cap_log(f"{stage.incident.directory}/hook.log", stage.cut)

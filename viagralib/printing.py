@@ -1,0 +1,42 @@
+"""Printing in bounded time: a mailer that reads nothing stops no restart."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+PATIENCE = 10.0  # seconds in all for a reader that does not read
+# What a pipe takes at once when it takes anything (PIPE_BUF, at least 512).
+_CHUNK = 512
+
+
+class Printer:
+    """Writes to a descriptor what it takes at once, and the rest at the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = b""
+        self.broken = False  # nobody reads: what was said is in the incidents alone
+
+    def say(self, text: str) -> None:
+        """Print lines; never waits."""
+        self._waiting += (text + "\n").encode(errors="backslashreplace")
+        self._write(0.0)
+
+    def finish(self) -> None:
+        """Wait until all is read, or PATIENCE is over."""
+        self._write(PATIENCE)
+        self.broken = self.broken or bool(self._waiting)
+
+    def _write(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while self._waiting and not self.broken:
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                if not select.select([], [self._descriptor], [], left)[1]:
+                    return
+                written = os.write(self._descriptor, self._waiting[:_CHUNK])
+                self._waiting = self._waiting[written:]
+            except (OSError, ValueError):  # closed, or its reader has gone
+                self.broken = True

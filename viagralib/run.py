@@ -1,0 +1,77 @@
+"""One run: what its parts share, which daemons it is about, and what is faulty."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from viagralib.matching import Onlooker
+from viagralib.messages import Fault, safe
+from viagralib.settings import Daemon, Settings
+from viagralib.state import State
+from viagralib.table import own_pid
+
+_LIBRARY = os.path.dirname(os.path.realpath(__file__))
+
+
+class Run:
+    """One execution of viagra.py: on which home, with which state, for which names."""
+
+    def __init__(self, settings: Settings, state: State, names: list[str]) -> None:
+        """Raises Fault when a name is no hook's. No names: all that are on."""
+        self.settings = settings
+        self.state = state
+        daemons = settings.daemons.values()
+        self.onlooker = Onlooker(daemons, os.geteuid(), own_pid())
+        self.names = names or list(settings.daemons)
+        self.began = time.time()  # seconds since 1970
+        self.first_look = time.monotonic()
+        self.previous = state.last_run()  # seconds since 1970; 0.0: not known
+        self.search_path = ""  # PATH for what we run; known once something is to be run
+        self.is_unsafe = False  # somebody else could change what is ours: run nothing
+        for name in names:
+            if name not in settings.daemons and name not in settings.set_aside:
+                raise Fault(safe(name), f"start.d in {settings.home} has no such hook")
+
+    def daemon(self, name: str) -> Daemon | None:
+        """Return the watched daemon of this name."""
+        return self.settings.daemons.get(name)
+
+    def find_faults(self) -> list[Fault]:
+        """Return all that its user has to mend, for the names that it is about."""
+        general = self._unsafe_parts()
+        self.is_unsafe = bool(general)
+        found = [Fault("", f"refused: {why}") for why in general]
+        for fault in self.settings.faults:
+            if fault.subject in self.names or fault.subject not in self._all_names():
+                found.append(fault)
+        if not self.is_unsafe:
+            for name in self.names:
+                if name in self.settings.daemons:
+                    found += self.onlooker.trust.faults(self.settings.daemons[name])
+        return found
+
+    def sound(self, faults: list[Fault]) -> list[Daemon]:
+        """Return the daemons that it is about and that have none of the faults."""
+        faulty = {fault.subject for fault in faults}
+        daemons = self.settings.daemons
+        return [daemons[n] for n in self.names if n in daemons and n not in faulty]
+
+    def note(self) -> None:
+        """Note that it was; a state directory that takes nothing shows in `test`."""
+        try:
+            self.state.note_run()
+        except OSError:
+            pass
+
+    def _all_names(self) -> set[str]:
+        return {*self.settings.daemons, *self.settings.set_aside}
+
+    def _unsafe_parts(self) -> list[str]:
+        """Return what is unsafe of the program itself, the home and the state."""
+        parts = [f"{os.path.dirname(_LIBRARY)}/viagra.py", self.state.path]
+        with os.scandir(_LIBRARY) as entries:
+            parts += [entry.path for entry in entries if entry.name.endswith(".py")]
+        parts += [f"{self.settings.home}/{part}" for part in ("start.d", "viagra.toml")]
+        whys = (self.onlooker.trust.why_not(part) for part in parts)
+        return [why for why in dict.fromkeys(whys) if why]

@@ -1,0 +1,12 @@
+"""The process table of this system: /proc on Linux, psutil elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform.startswith("linux"):
+    from viagralib.procfs import boot_id, find, look, own_pid, sees_all
+else:
+    from viagralib.portable import boot_id, find, look, own_pid, sees_all
+
+__all__ = ["boot_id", "find", "look", "own_pid", "sees_all"]
