@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_tools import LONG, PYTHON, Program, children, lives, program, until
+from run_tools import LONG, PYTHON, ROOT, Program, children, lives, program, until
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -314,6 +315,54 @@ def test_mount_of_a_directory_onto_one_with_a_blank(wait: Program) -> None:
         pytest.skip("no mount namespaces here")
     wait.argv = [*prefix, *wait.argv]
     assert wait.run(*SHORT, f"mount:{point}") == 0
+
+
+@linux_only
+def test_process(wait: Program) -> None:
+    name = f"w{os.getpid()}x{time.monotonic_ns() % 10**12}"  # longer than the kernel's
+    copy = wait.directory / name
+    shutil.copy("/bin/sleep", copy)
+    check(wait, f"process:{name}", f'no process named "{name}"')
+    daemon = subprocess.Popen([str(copy), "1000"])
+    try:
+        wait.err.unlink()
+        check(wait, f"process:{name}", None)
+        wait.err.unlink()
+        # The name, not a part of it, and not a text in some command line.
+        check(wait, f"process:{name[:-1]}", "no process")
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert wait.run(*SHORT, f"process:{name}") == 1
+
+
+@linux_only
+def test_process_by_the_facts_of_a_hook_that_is_on(wait: Program) -> None:
+    # Beside the program is the first place where a home is looked for.
+    home = wait.directory / "home"
+    shutil.copytree(ROOT / "viagralib", home / "viagralib")
+    hook, facts = home / "start.d" / "food", home / "start.d" / "food.toml"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o700)
+    seconds = str(10**9 + os.getpid())
+    facts.write_text(f'process = "sleep"\ncommand = "^sleep {seconds}$"\n')
+    wait.argv[-1] = str(home / "viagralib" / "commands" / "viagra-wait")
+    assert wait.run(*SHORT, "process:food") == 1
+    daemon = subprocess.Popen(["sleep", seconds])
+    try:
+        assert wait.run(*SHORT, "process:food") == 0
+        facts.write_text("nonsense = 1")
+        for options in ((), ("--not",)):
+            assert wait.run(*SHORT, *options, "process:food") == 1
+        assert "nonsense" in wait.lines("stderr")[-1]
+        facts.unlink()
+        hook.chmod(0o777)
+        assert wait.run(*SHORT, "process:food") == 1
+        assert "can be written by everybody" in wait.lines("stderr")[-1]
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 # All, any, and the deadline

@@ -100,7 +100,7 @@ def _gone(path: str) -> str | None:
 
 
 def _socket(path: str) -> str | None:
-    import socket  # noqa: PLC0415 - only where asked for
+    import socket  # only where asked for
 
     if not stat.S_ISSOCK(os.stat(path).st_mode):
         return "is no socket"
@@ -183,9 +183,10 @@ def _pid(path: str) -> str | None:
 
 
 def _process(name: str) -> _Check:
-    from viagralib import running  # noqa: PLC0415 - psutil, only where asked for
+    from viagralib.running import Watched  # much of viagra.py, only where asked for
 
-    return lambda seconds: running.missing(name)
+    watched = Watched(name)
+    return lambda seconds: watched.missing()
 
 
 def _tcp(what: str) -> _Check:
@@ -196,7 +197,7 @@ def _tcp(what: str) -> _Check:
         raise ValueError("tcp: is written tcp:HOST:PORT, PORT from 1 to 65535")
 
     def check(seconds: float) -> str | None:
-        import socket  # noqa: PLC0415 - only where asked for
+        import socket  # only where asked for
 
         try:
             with socket.create_connection((host, int(port)), timeout=seconds):
@@ -210,7 +211,7 @@ def _tcp(what: str) -> _Check:
 
 
 def _http(what: str) -> _Check:
-    from viagralib import web  # noqa: PLC0415 - 10 megabytes, only where asked for
+    from viagralib import web  # 10 megabytes, only where asked for
 
     address = web.parse(what)
     return lambda seconds: web.missing(address, seconds)

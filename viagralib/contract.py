@@ -73,7 +73,7 @@ def hold() -> None:
     """
     if not LINUX and not sys.platform.startswith("freebsd"):
         raise Fault("", f"{sys.platform} has no process contracts or subreapers")
-    import ctypes  # noqa: PLC0415 - a megabyte that most of viagralib never needs
+    import ctypes  # a megabyte that most of viagralib never needs
 
     libc = ctypes.CDLL(None, use_errno=True)
     if LINUX:
@@ -228,7 +228,7 @@ def _look_in_proc(pid: int) -> Member | None:
 
 
 def _look_with_psutil(pid: int) -> Member | None:
-    import psutil  # noqa: PLC0415 - needed where there is no /proc
+    import psutil  # needed where there is no /proc
 
     try:
         process = psutil.Process(pid)
@@ -263,6 +263,6 @@ def _children_in_proc(pid: int) -> list[Member]:
 def _all_pids() -> list[int]:
     if LINUX:
         return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    import psutil  # noqa: PLC0415 - needed where there is no /proc
+    import psutil  # needed where there is no /proc
 
     return psutil.pids()

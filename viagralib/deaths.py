@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 import time
 
 from viagralib.messages import Fault, reason
@@ -37,7 +36,7 @@ class Recorder:
 
     def __init__(self, name: str) -> None:
         """Open the `deaths` directory; raises Fault when it cannot be used."""
-        import json  # noqa: PLC0415 - now, not when a restart is in a hurry
+        import json  # now, not when a restart is in a hurry
 
         self._dumps = json.dumps
         self._name = name
@@ -67,7 +66,7 @@ def read(state: str, name: str) -> dict[str, object] | None:
 
     What another user owns or could have changed is not used.
     """
-    import json  # noqa: PLC0415 - only on the day something is down
+    import json  # only on the day something is down
 
     try:
         directory = _open_directory(state)
@@ -103,10 +102,9 @@ def state_directory() -> str:
     given = os.environ.get("VIAGRA_STATE")
     if given:
         return given
-    if os.geteuid() == 0:
-        return "/var/db/viagra" if "bsd" in sys.platform else "/var/lib/viagra"
-    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(home, "viagra")
+    from viagralib.state import find_state  # only with -n
+
+    return find_state(None)
 
 
 def now() -> float:

@@ -28,7 +28,7 @@ class User:
 
     def __init__(self, name: str) -> None:
         """Look `name` up in the user database; raises Fault if it may not be used."""
-        import pwd  # noqa: PLC0415 - only with --user
+        import pwd  # only with --user
 
         try:
             entry = pwd.getpwnam(name)
