@@ -433,6 +433,33 @@ def test_term_with_noorphan_asks_the_others_too(run: Program) -> None:
     assert not run.left()
 
 
+@pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
+def test_interrupt_from_a_terminal_comes_once(
+    run: Program, terms: tuple[str, ...]
+) -> None:
+    ours, theirs = os.openpty()
+    try:
+        script = (
+            "trap 'echo got >>got' INT; echo $$ >>out;"
+            "until [ -e stop ]; do sleep 0.01; done; exit 5"
+        )
+        # The first terminal that a session's leader opens becomes its own.
+        take = f"exec <{os.ttyname(theirs)}; exec \"$@\""
+        inner = run.argv
+        run.argv = ["sh", "-c", take, "sh"]
+        run.start(*inner, *terms, "sh", "-c", script)
+        run.pids()
+        os.write(ours, b"\x03")
+        until(lambda: run.lines("got"))
+        time.sleep(0.2)  # were there a second one, it would come now
+        assert run.lines("got") == ["got"]
+        (run.directory / "stop").touch()
+        assert run.end() == 5
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_hangup_that_is_ignored_stays_ignored(run: Program) -> None:
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -572,6 +599,18 @@ def test_record_while_it_runs(run: Program, terms: tuple[str, ...]) -> None:
     run.send(signal.SIGKILL)
     run.end()
     assert record(run)["end"] is None
+
+
+def test_record_of_a_command_that_could_not_be_started_again(run: Program) -> None:
+    with_state(run)
+    script = run.directory / "food"
+    script.write_text("#!/bin/sh\nrm $0; kill -KILL $$\n")
+    script.chmod(0o700)
+    options = ["-n", "food", "-r", "5", "-f", "signal"]
+    assert run.run(*options, str(script)) == 127
+    found = record(run)
+    assert (found["death"]["signal"], found["death"]["instance"]) == (9, 0)
+    assert found["end"]["finished"] is False
 
 
 @pytest.mark.parametrize(

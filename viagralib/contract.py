@@ -86,7 +86,7 @@ def hold() -> None:
 
 
 def reap() -> list[Death]:
-    """Return the children that have ended since the last call, in order of death."""
+    """Return the children that have ended since the last call."""
     deaths: list[Death] = []
     while True:
         try:
@@ -96,7 +96,10 @@ def reap() -> list[Death]:
             return deaths
         if found is None:
             return deaths
-        group = os.getpgid(found.si_pid)
+        try:
+            group = os.getpgid(found.si_pid)
+        except ProcessLookupError:
+            group = 0  # a system that forgets it at once; no group has this number
         os.waitpid(found.si_pid, 0)
         plain = found.si_code == os.CLD_EXITED
         deaths.append(

@@ -12,6 +12,7 @@ from viagralib import contract, launch, signals
 from viagralib.contract import Death
 from viagralib.deaths import Recorder, now
 from viagralib.guardian import Link, boot_clock
+from viagralib.ledger import Ledger
 from viagralib.lives import Life, Plan, events_of
 from viagralib.messages import reason
 from viagralib.outfile import Outfile
@@ -37,16 +38,13 @@ class Runner:
         self._plan = plan
         self._wanted = wanted
         self._link = link
-        self._recorder = recorder
+        self._ledger = Ledger(recorder, link.pid if link else os.getpid())
         self._outfile = outfile
-        self._first = _first_instance()
-        self._used = 0  # restarts so far
         self._delay = 0.0
         self._ending = False  # asked to end: nothing is restarted
         self._kill_at: float | None = None
         self._asked: set[int] = set()  # who was asked to end, and has not
         self._sent: dict[int, set[int]] = {}  # signals passed on, by pid
-        self._death: dict[str, object] | None = None
         self._life: Life
 
     def run(self) -> int:
@@ -56,7 +54,7 @@ class Runner:
             self._live()
             if not self._is_to_restart():
                 break
-            self._used += 1
+            self._ledger.restarts += 1
             self._pause()
             if self._ending:
                 break
@@ -66,17 +64,19 @@ class Runner:
         plan = self._plan
         environment = dict(os.environ)
         environment.update(plan.user.environment() if plan.user else {})
-        environment["VIAGRA_INSTANCE"] = str(self._first + self._used)
+        environment["VIAGRA_INSTANCE"] = str(self._ledger.instance)
         output = self._outfile.entrance if self._outfile else None
         try:
             pid = launch.start(plan.argv, environment, output, plan.user)
         except launch.NotStarted:
+            if self._ledger.restarts:
+                self._record({"at": now(), "finished": False})
             if "noorphan" in plan.terms:
                 contract.end()
             raise
         self._life = Life(pid)
-        self._record(None)
-        self._tell(f"started {pid}, instance {self._first + self._used}")
+        self._record()
+        self._tell(f"started {pid}, instance {self._ledger.instance}")
         if "fork" in plan.told:
             self._say(f"event fork: {pid}")
 
@@ -89,7 +89,7 @@ class Runner:
             self._note_quietly(contract.reap())
         cause = self._life.cause()
         if cause:
-            self._death = self._describe(cause)
+            self._ledger.bury(self._life, cause)
 
     def _hear(self, arrival: signals.Arrival | None) -> None:
         """Do what a signal, or time, asks for."""
@@ -225,7 +225,7 @@ class Runner:
         count = self._plan.restarts
         if not self._life.fault or self._ending or count is None:
             return False
-        return count == 0 or self._used < count
+        return count == 0 or self._ledger.restarts < count
 
     def _pause(self) -> None:
         """Wait as long as -b says, still listening."""
@@ -235,7 +235,7 @@ class Runner:
         lasted = boot_clock() - self._life.began
         fresh = self._delay == 0.0 or lasted > longest
         self._delay = shortest if fresh else min(self._delay * 2, longest)
-        self._record(None)
+        self._record()
         self._tell(f"starting again in {self._delay:g} s")
         until = boot_clock() + self._delay
         while not self._ending and (left := until - boot_clock()) > 0:
@@ -253,31 +253,9 @@ class Runner:
 
     # What others are told
 
-    def _describe(self, death: Death) -> dict[str, object]:
-        return {
-            "at": now(),
-            "instance": self._first + self._used,
-            "pid": death.pid,
-            "exit": death.code,
-            "signal": death.signal,
-            "core": death.core,
-            "ran": round(boot_clock() - self._life.began, 3),
-        }
-
-    def _record(self, end: dict[str, object] | None) -> None:
-        if not self._recorder:
-            return
-        runner = contract.look(self._link.pid if self._link else os.getpid())
-        record: dict[str, object] = {
-            "instance": self._first + self._used,
-            "runner": runner and {"pid": runner.pid, "start": runner.start},
-            "command": {"pid": self._life.pid, "start": self._life.start},
-            "started": self._life.began_at,
-            "death": self._death,
-            "end": end,
-        }
+    def _record(self, end: dict[str, object] | None = None) -> None:
         try:
-            self._recorder.write(record)
+            self._ledger.write(self._life, end)
         except OSError as error:
             self._say(f"could not record: {reason(error)}")
 
@@ -307,9 +285,3 @@ def _is_in_our_group(pid: int) -> bool:
         return os.getpgid(pid) == os.getpgrp()
     except ProcessLookupError:
         return False
-
-
-def _first_instance() -> int:
-    """Return how often viagra.py has restarted the daemon before, if it says so."""
-    text = os.environ.get("VIAGRA_INSTANCE", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
