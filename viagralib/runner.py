@@ -129,6 +129,7 @@ class Runner:
         """Take note of a member's end, and act on it if it is fatal."""
         life = self._life
         self._keep(death)
+        life.last = death
         # What the holder itself sent is no event, as on Solaris.
         events = events_of(death, self._sent.pop(death.pid, set()))
         for event in sorted(events & self._plan.told):
@@ -170,12 +171,12 @@ class Runner:
             self._say(f"{member.pid} does not die of KILL (state {member.state})")
 
     def _note_quietly(self, deaths: Iterable[Death]) -> None:
+        """Take note of ends that we brought about: they are neither event nor cause."""
         for death in deaths:
             self._keep(death)
 
     def _keep(self, death: Death) -> None:
         self._asked.discard(death.pid)
-        self._life.last = death
         if death.pid == self._life.pid:
             self._life.ended = death
 
