@@ -32,7 +32,7 @@ class Ready:
     occupied: str = ":"  # succeeds when they are there
     also: str = ":"  # prints the pids of others that are killed with the main process
     vanishes: str = "false"  # fails when what ends with the main process has ended
-    survives: str = ":"  # succeeds when what must not be harmed lives
+    afterwards: str = ":"  # succeeds when what was to be left alone lives, and no more
     processes: int = 1  # that fit its facts
 
 
@@ -95,7 +95,7 @@ DAEMONS = [
         prepare="rm -f /run/crond.reboot\n"
         "echo '@reboot root exec sleep 1000' >/etc/cron.d/ready",
         occupied="pgrep -fx /usr/sbin/CRON && pgrep -fx 'sleep 1000'",
-        survives="pgrep -fx /usr/sbin/CRON && pgrep -fx 'sleep 1000'",
+        afterwards="pgrep -fx /usr/sbin/CRON && pgrep -fx 'sleep 1000'",
     ),
     Ready(
         "dovecot",
@@ -133,7 +133,7 @@ DAEMONS = [
         "echo '127.0.0.1:echo stream tcp nowait root internal' >/etc/inetd.conf",
         occupy=HOLD.format(port=7),
         occupied="pgrep -fx 'echo .127.0.0.1.'",
-        survives="pgrep -fx 'echo .127.0.0.1.'",
+        afterwards="pgrep -fx 'echo .127.0.0.1.'",
     ),
     Ready(
         "mariadb",
@@ -159,7 +159,7 @@ DAEMONS = [
         "nfs-common",
         main=pidfile("/run/rpc.statd.pid"),
         works="mountpoint /mnt/home && mountpoint /mnt/web",
-        survives="! grep '^old ' /proc/mounts",
+        afterwards="! grep '^old ' /proc/mounts",
         # Its other helper would have the real machine's kernel load modules.
         prepare="printf 'NEED_IDMAPD=no\\nNEED_GSSD=no\\n' >/etc/default/nfs-common\n"
         "/etc/init.d/rpcbind start; mkdir -p /mnt/home /mnt/web\n"
@@ -213,6 +213,7 @@ DAEMONS = [
         occupy="redis-cli config set rdb-key-save-delay 1000000000; "
         "redis-cli set key value; redis-cli bgsave",
         occupied="pgrep -f '^redis-rdb-bgsave'",
+        afterwards="! pgrep -f '^redis-rdb-bgsave'",
     ),
     Ready(
         "rsyslogd",
@@ -241,7 +242,7 @@ DAEMONS = [
         "echo AuthorizedKeysFile /etc/ssh/ready_keys >/etc/ssh/sshd_config.d/a.conf",
         occupy=SSH,
         occupied="pgrep -fx 'sleep 1000'",
-        survives="pgrep -fx 'sleep 1000'",
+        afterwards="pgrep -f '^sshd: root@notty' && pgrep -fx 'sleep 1000'",
     ),
     Ready(
         "tomcat",

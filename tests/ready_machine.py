@@ -116,6 +116,12 @@ class Machine:
         """Return whether a shell command succeeds in the machine."""
         return self.run("sh", "-c", condition, check=False).returncode == 0
 
+    def await_that(self, condition: str, seconds: float = 30.0) -> None:
+        """Poll until a shell command succeeds in the machine."""
+        if not wait_until(lambda: self.holds(condition), seconds):
+            processes = self.shell("ps -eo pid,ppid,user,comm,args")
+            raise AssertionError(f"not in {seconds} s: {condition}\n{processes}")
+
     def start(self, script: str) -> None:
         """Start a shell script in the machine that goes on by itself."""
         self.shell(f"( {script} ) </dev/null >/dev/null 2>&1 &")

@@ -16,10 +16,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from ready_daemons import DAEMONS, Ready
-from ready_machine import PATH, Machine, wait_until
+from ready_machine import PATH, Machine
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTS = ROOT / "start.d"
@@ -35,7 +36,7 @@ HOOKS = [
 SHELLS = (["dash"], ["bash", "--posix"], ["busybox", "sh"])
 
 
-def lacking(what: str) -> None:
+def lacking(what: str) -> NoReturn:
     """Skip the test for want of something; under CI it is an error."""
     if os.environ.get("CI"):
         pytest.fail(f"this machine lacks {what}")
@@ -140,7 +141,9 @@ COMMAND_LINES = [
     ("php-fpm", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", True),
     ("php-fpm", "php-fpm: pool www", False),
     ("inetd", "/usr/sbin/inetd -i", True),
+    ("inetd", "/usr/sbin/inetutils-inetd", True),
     ("inetd", "echo [127.0.0.1]", False),
+    ("inetd", "-echo [127.0.0.1]   ", False),  # inetutils
     (
         "tomcat",
         "/usr/lib/jvm/java-17/bin/java -Xmx1g -classpath /x/bootstrap.jar "
@@ -396,88 +399,156 @@ commands = ["ps auxww"]
 [run]
 boot = "0s"
 """
-PS = "ps -eo pid,ppid,user,comm,args"
 
 
 class Watched:
     """A home with one ready hook switched on, in the machine where its daemon is."""
 
-    def __init__(self, machine: Machine, ready: Ready, home: Path) -> None:
+    def __init__(self, machine: Machine, home: Path, program: Path) -> None:
         self._machine = machine
+        self._program = program
         self._home = home
-        hooks = home / "start.d"
-        hooks.mkdir(parents=True)
-        (home / "viagra.toml").write_text(GENERAL)
-        shutil.copy(STARTS / "service.subr", hooks)
+        (home / "start.d").mkdir(parents=True)
+        self.general = home / "viagra.toml"
+        self.general.write_text(GENERAL)
+        shutil.copy(STARTS / "service.subr", home / "start.d")
+
+    def switch_on(self, ready: Ready) -> Path:
+        """Put its ready hook into the home; return where it is."""
+        hooks = self._home / "start.d"
         facts = (STARTS / f"{ready.name}.toml").read_text()
         if ready.name == "php-fpm":  # whose version an administrator writes here
             [version] = [path.name for path in Path("/etc/php").iterdir()]
             facts = facts.replace("8.2", version)
         (hooks / f"{ready.name}.toml").write_text(facts)
-        self.hook = hooks / ready.name
+        hook = hooks / ready.name
         if (STARTS / ready.name).is_dir():
-            shutil.copytree(STARTS / ready.name, self.hook)
+            shutil.copytree(STARTS / ready.name, hook)
         else:
-            shutil.copy(STARTS / ready.name, self.hook)
-        for path in self.hook.iterdir() if self.hook.is_dir() else [self.hook]:
+            shutil.copy(STARTS / ready.name, hook)
+        for path in hook.iterdir() if hook.is_dir() else [hook]:
             text = path.read_text().replace("nfs 192.0.2.1:/", "tmpfs new-")
             path.write_text(text.replace("sleep 2", "sleep 0.1"))
             path.chmod(0o755)
+        return hook
 
     def viagra(self, *words: str) -> tuple[int, str]:
         """Run viagra.py in the machine; return its exit code and what it prints."""
         state = self._home / "state"
-        command = [sys.executable, str(ROOT / "viagra.py"), "--dir", str(self._home)]
+        command = [sys.executable, str(self._program), "--dir", str(self._home)]
         done = self._machine.run(*command, "--state", str(state), *words, check=False)
         return done.returncode, done.stdout
 
-    def counted(self) -> list[int]:
+    def counted(self, ready: Ready) -> list[int]:
         """Return the pids of the processes that are the daemon."""
-        _, text = self.viagra("--json", "explain", self.hook.name)
+        _, text = self.viagra("--json", "explain", ready.name)
         told = json.loads(text)["candidates"]
         return [one["pid"] for one in told if one["counted"] == "counted"]
 
 
-@pytest.fixture
-def started(machine: Machine, ready: Ready) -> Machine:
-    """The machine with the daemon running in it, its children alive."""
+def start(machine: Machine, ready: Ready) -> None:
+    """Start a daemon in the machine, and wait until its children are alive."""
     if not Path(ready.program).exists():
         lacking(f"Debian's package {ready.package}")
     machine.shell(ready.prepare)
     machine.shell(f"exec /etc/init.d/{ready.service} start", check=False)
-    assert wait_until(lambda: machine.holds(ready.works), 30), machine.shell(PS)
+    machine.await_that(ready.works)
     machine.start(ready.occupy)
-    assert wait_until(lambda: machine.holds(ready.occupied)), machine.shell(PS)
-    return machine
+    machine.await_that(ready.occupied)
+
+
+@pytest.fixture
+def watched(machine: Machine, tmp_path: Path, program: Path) -> Watched:
+    return Watched(machine, tmp_path / "home", program)
 
 
 @pytest.mark.parametrize("ready", DAEMONS, ids=lambda ready: ready.name)
 def test_killed_daemon_is_brought_back_once(
-    started: Machine, ready: Ready, tmp_path: Path
+    machine: Machine, watched: Watched, ready: Ready
 ) -> None:
-    watched = Watched(started, ready, tmp_path / "home")
-    old = started.shell(ready.main).strip()
+    start(machine, ready)
+    hook = watched.switch_on(ready)
+    old = machine.shell(ready.main).strip()
     assert watched.viagra() == (0, "")
-    counted = watched.counted()
+    counted = watched.counted(ready)
     assert (int(old) in counted, len(counted)) == (True, ready.processes)
 
-    started.shell(f"kill -KILL {old} $({ready.also})")
-    assert wait_until(lambda: not started.holds(f"kill -0 {old}"))
-    assert wait_until(lambda: not started.holds(ready.vanishes))
+    machine.shell(f"kill -KILL {old} $({ready.also})")
+    machine.await_that(f"! kill -0 {old}")
+    machine.await_that(f"! {ready.vanishes}")
     code, output = watched.viagra("check")
     assert (code, output[: output.find(":")]) == (1, f"{ready.name} is down")
 
     code, output = watched.viagra()
     assert (code, output.partition("\n")[0]) == (0, f"Restarting {ready.name}"), output
-    assert wait_until(lambda: started.holds(ready.works), 30), started.shell(PS)
-    assert started.holds(ready.survives), started.shell(PS)
-    new = started.shell(ready.main).strip()
+    machine.await_that(ready.works)
+    assert machine.holds(ready.afterwards)
+    new = machine.shell(ready.main).strip()
     assert f"up, pid {new}" in output
-    counted = watched.counted()
+    counted = watched.counted(ready)
     assert (int(new) in counted, len(counted)) == (True, ready.processes)
     assert watched.viagra() == (0, "")
 
-    if watched.hook.is_file():  # a second start, by hand, makes no second daemon
-        started.run("setsid", str(watched.hook), check=False)
-        assert started.shell(ready.main).strip() == new
-        assert len(watched.counted()) == ready.processes
+    if hook.is_file():  # a second start, by hand, makes no second daemon
+        machine.run("setsid", str(hook), check=False)
+        assert machine.shell(ready.main).strip() == new
+        assert len(watched.counted(ready)) == ready.processes
+
+
+def test_what_its_own_guard_brings_back_is_not_started_twice(
+    machine: Machine, watched: Watched
+) -> None:
+    [ready] = [ready for ready in DAEMONS if ready.name == "mariadb"]
+    start(machine, ready)
+    watched.switch_on(ready)
+    watched.general.write_text(GENERAL.replace("0.3s", "3s"))
+    old = machine.shell(ready.main).strip()
+    machine.shell(f"kill -KILL {old}")  # not mysqld_safe, which sees it die
+    code, output = watched.viagra()
+    assert code == 0 and "hook" not in output
+    machine.await_that(ready.works)
+    [new] = watched.counted(ready)
+    assert new != int(old)
+    assert len(machine.shell(ready.also).split()) == 1
+
+
+DATABASES = [ready for ready in DAEMONS if (STOPS / ready.name).exists()]
+
+
+@pytest.mark.parametrize("ready", DATABASES, ids=lambda ready: ready.name)
+def test_stop_hook_stops_the_real_database_and_all_its_processes(
+    machine: Machine, watched: Watched, ready: Ready, tmp_path: Path
+) -> None:
+    start(machine, ready)
+    watched.switch_on(ready)
+    hook = tmp_path / "home" / "stop.d" / ready.name
+    hook.parent.mkdir()
+    shutil.copy(STOPS / ready.name, hook)
+    hook.chmod(0o755)
+    assert len(watched.counted(ready)) == 1
+    machine.run("setsid", str(hook))
+    assert watched.counted(ready) == []
+    process = tomllib.loads((STARTS / f"{ready.name}.toml").read_text())["process"]
+    machine.await_that(f"! pgrep -x {process}")
+
+
+@pytest.mark.long
+def test_all_that_died_at_once_are_brought_back_by_one_run(
+    machine: Machine, watched: Watched
+) -> None:
+    # Apache wants nginx's port; nfs is up only when its mounts are.
+    many = [ready for ready in DAEMONS if ready.name not in ("apache", "nfs")]
+    for ready in many:
+        start(machine, ready)
+        watched.switch_on(ready)
+    assert watched.viagra() == (0, "")
+    for ready in many:
+        machine.shell(f"kill -KILL $({ready.main}) $({ready.also})")
+    code, output = watched.viagra()
+    assert code == 0, output
+    begun = re.findall(r"^Restarting (\S+)$", output, re.MULTILINE)
+    assert sorted(begun) == sorted(ready.name for ready in many)
+    for ready in many:
+        machine.await_that(ready.works)
+        assert machine.holds(ready.afterwards), ready.name
+    assert watched.viagra() == (0, "")

@@ -46,6 +46,12 @@ def note(state: State, name: str, word: str, **more: object) -> None:
         state.write("open", name, record)
 
 
+def put_back(state: State, name: str, record: Record) -> None:
+    """Let what was open stay as it was: whoever said "not now" mended nothing."""
+    with contextlib.suppress(OSError):
+        state.write("open", name, record)
+
+
 def date(moment: object) -> str:
     """Return seconds since 1970 as date(1) writes them; "?" for anything else."""
     if not isinstance(moment, int | float):

@@ -16,12 +16,15 @@ from viagralib.procfs import Process
 
 _GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
 _GO = b"g"
+_MARK = "VIAGRA_INCIDENT"  # no two hooks at work at a time have the same one
 
 
 class Child:
     """A program that we started; `path` is what it executes."""
 
-    def __init__(self, path: str, process: Process, gate: int, failure: int) -> None:
+    def __init__(
+        self, path: str, process: Process, gate: int, failure: int, mark: str
+    ) -> None:
         self.path = path
         self.process = process
         self.began = time.monotonic()
@@ -30,7 +33,7 @@ class Child:
         self.failure = ""  # why it could not be executed
         self._gate = gate
         self._failure = failure
-        self.family = Family([process])
+        self.family = Family([process], mark=mark)
 
     def release(self) -> None:
         """Let it execute its program. Until then it has done nothing."""
@@ -109,7 +112,8 @@ def start(
     os.close(gate_read)
     os.close(failure_write)
     process = table.find(pid) or Process(pid, "", 0, os.getpid(), pid, False)
-    return Child(path, process, gate_write, failure_read)
+    mark = f"{_MARK}={environment[_MARK]}" if environment.get(_MARK) else ""
+    return Child(path, process, gate_write, failure_read, mark)
 
 
 def _in_the_child(
@@ -177,12 +181,26 @@ def _normal_priority() -> None:
 
 
 def _normal_limits() -> None:
-    """Undo what a shell or a crontab set: no limit on size and time, 1024 files."""
+    """Undo what a shell or a crontab set: back to what the kernel gives."""
     none = resource.RLIM_INFINITY
-    for name in ("CPU", "FSIZE", "DATA", "AS", "RSS"):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (none, none))
-    hard = max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    limits = dict.fromkeys(("CPU", "FSIZE", "DATA", "AS", "RSS"), (none, none))
+    limits |= {"STACK": (8 * 2**20, none), "CORE": (0, none), "NOFILE": (1024, 4096)}
+    for name, (soft, hard) in limits.items():
+        number = getattr(resource, f"RLIMIT_{name}", None)
+        if number is not None:  # not every system has all of them
+            _limit(number, soft, hard)
+
+
+def _limit(number: int, soft: int, hard: int) -> None:
+    """Set one limit; whoever may not raise the hard one goes as far as it allows."""
+    none = resource.RLIM_INFINITY
+    given = resource.getrlimit(number)[1]
+    try:
+        larger = none if none in (hard, given) else max(hard, given)
+        resource.setrlimit(number, (soft, larger))
+    except (OSError, ValueError):
+        lower = min(one for one in (soft, given) if one != none)
+        resource.setrlimit(number, (lower, given))
 
 
 def _normal_oom_score() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Container
 
 from viagralib import children, durations, kernellog
 from viagralib.family import AFTER_KILL
-from viagralib.incidents import create
+from viagralib.incidents import create, memory
 from viagralib.messages import reason
 from viagralib.settings import Settings
 
@@ -112,9 +112,7 @@ class Evidence:
                 return create(f"{self.directory}/{name}", os.O_RDWR)
             except OSError as error:
                 self.problems.append(f"{name}: {reason(error)}")
-        if hasattr(os, "memfd_create"):
-            return os.memfd_create(name)
-        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        return memory(name)
 
     def _is_over(self, piece: Piece) -> bool:
         child = piece.child

@@ -8,7 +8,7 @@ import time
 from collections.abc import Container, Generator, Iterable
 
 from viagralib import table
-from viagralib.procfs import Process
+from viagralib.procfs import Process, Unreadable, Vanished
 
 AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state D)
 # A full look may be dear: no more than one part in ten of the time goes into it.
@@ -18,11 +18,18 @@ _SHARE = 10
 class Family:
     """Processes, their sessions' members, and their descendants.
 
-    A member stays one when its parent ends, if it was seen before that.
+    A member stays one when its parent ends, if it was seen before that. What forks
+    twice and leaves its session, as daemons do, is not: so `mark`, a variable of the
+    roots' environment, tells what came of them since.
     """
 
-    def __init__(self, roots: Iterable[Process], spared: Container[int] = ()) -> None:
+    def __init__(
+        self, roots: Iterable[Process], spared: Container[int] = (), mark: str = ""
+    ) -> None:
         self._members = {one.identity: one for one in roots}
+        self._mark = mark
+        self._oldest = min((start for _, start in self._members), default=0.0)
+        self._unmarked: set[tuple[int, float]] = set()
         self._sessions = {pid for pid, _ in self._members}
         self._spared = spared  # pids that are no members, whoever their parents are
         self._next_look = 0.0
@@ -40,7 +47,8 @@ class Family:
         members = {
             one.identity: one
             for one in there.values()
-            if one.identity in self._members and one.pid not in self._spared
+            if one.pid not in self._spared
+            and (one.identity in self._members or self._is_marked(one))
         }
         while kin := [
             one for one in there.values() if self._is_kin(one, members, there)
@@ -65,6 +73,19 @@ class Family:
         return one.session in self._sessions and (
             leader is None or leader.identity in members
         )
+
+    def _is_marked(self, one: Process) -> bool:
+        """Return whether it has the mark; a process without it is asked once."""
+        known = one.start < self._oldest or one.identity in self._unmarked
+        if known or not self._mark:
+            return False
+        try:
+            if self._mark in one.environment():
+                return True
+        except (Vanished, Unreadable):
+            pass
+        self._unmarked.add(one.identity)
+        return False
 
 
 def end(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
 
 from viagralib.messages import reason
 from viagralib.procfs import Process
@@ -28,6 +30,7 @@ class Incident:
         self.directory = directory  # "": it could not be made
         self.record = record
         self.missing: list[str] = []
+        self.log = HookLog(f"{directory}/hook.log")
 
     @property
     def id(self) -> str:
@@ -49,20 +52,13 @@ class Incident:
                 with open(descriptor, "w", encoding="utf-8", errors="replace") as out:
                     out.write(text)
 
-    def open_log(self) -> int:
-        """Return a descriptor to append to hook.log; of /dev/null on a full disk."""
-        if self.directory:
-            with self._noting("hook.log"):
-                return create(f"{self.directory}/hook.log", os.O_WRONLY | os.O_APPEND)
-        return os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
-
     def note_process(self, key: str, process: Process) -> None:
         """Record a process so that a later run knows it again."""
         identity = {"pid": process.pid, "start": process.start, "boot": this_boot()}
         self.update(**{key: identity})
 
     @contextlib.contextmanager
-    def _noting(self, file: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _noting(self, file: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -78,11 +74,13 @@ def create(path: str, flags: int = os.O_WRONLY) -> int:
 def begin(state: State, daemon: str, record: Record) -> Incident:
     """Make the directory of a new incident, with status `open`."""
     now = time.time()
-    incident = Incident(daemon, "", {})
+    directory, problem = "", ""
     try:
-        incident.directory = _make_directory(state, daemon, now)
+        directory = _make_directory(state, daemon, now)
     except OSError as error:
-        incident.missing.append(f"the whole incident: {reason(error)}")
+        problem = f"the whole incident: {reason(error)}"
+    incident = Incident(daemon, directory, {})
+    incident.missing += [problem] if problem else []
     incident.update(
         version=1, id=incident.id, daemon=daemon, status=OPEN, began=now, **record
     )
@@ -122,28 +120,82 @@ def recorded_process(incident: Incident, key: str) -> Process | None:
     return Process(pid, "", start, 0, 0, False)
 
 
-def cap_log(path: str, cut_before: int = 0) -> int:
-    """Cut the middle out of a log that has outgrown twice HOOK_LOG_CAP.
+class HookLog:
+    """An incident's hook.log: what its hooks append to, and how it is kept small.
 
-    Its start and its end are kept; whoever appends to it goes on behind them. Returns
-    the bytes cut so far, `cut_before` by earlier calls included: the mark says them.
+    Its first and its last HOOK_LOG_CAP / 2 bytes are kept; what was between them is
+    counted, but for what is printed in the very instant of a cut.
     """
-    half = HOOK_LOG_CAP // 2
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return cut_before
-    with contextlib.suppress(OSError), open(descriptor, "r+b") as file:
-        size = os.fstat(descriptor).st_size
-        if size <= 2 * HOOK_LOG_CAP:
-            return cut_before
-        file.seek(size - half)
-        end = file.read(half)
-        cut_before += size - 2 * half
-        file.seek(half)
-        file.truncate()
-        file.write(b"\n[... %d bytes were here ...]\n" % cut_before + end)
-    return cut_before
+
+    def __init__(self, path: str) -> None:
+        self.problem = ""  # why there is no such file
+        self._path = path
+        self._descriptor = -1
+        self._end = b""  # what was last in the file when it was cut
+        self._cut = 0  # bytes taken out of the file
+
+    def open(self) -> int:
+        """Return the descriptor for all hooks of the incident; not to be closed.
+
+        It is of memory where the disk takes nothing: a hook that cannot print fails
+        (`set -e`), and nobody sees why.
+        """
+        if self._descriptor < 0:
+            try:
+                self._descriptor = self._on_disk()
+            except OSError as error:
+                self.problem = reason(error)
+                self._descriptor = memory("hook.log")
+                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
+        return self._descriptor
+
+    def watch(self) -> None:
+        """Cut it when it has outgrown twice HOOK_LOG_CAP; its end is put by."""
+        if self._size() > 2 * HOOK_LOG_CAP:
+            self._take_out()
+
+    def complete(self) -> None:
+        """Put the end back. What still appends to it goes on behind that."""
+        if self._end or self._size() > 2 * HOOK_LOG_CAP:
+            self._take_out()
+            self._cut -= len(self._end)
+            mark = b"\n[... about %d bytes were here ...]\n" % self._cut
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, mark + self._end)
+            self._end = b""
+
+    def last(self, number: int) -> bytes:
+        """Return its last bytes, at most this number of them."""
+        if self._descriptor < 0:
+            return b""
+        return os.pread(self._descriptor, number, max(0, self._size() - number))
+
+    def _on_disk(self) -> int:
+        descriptor = create(self._path, os.O_RDWR | os.O_APPEND)
+        try:
+            os.write(descriptor, b"?" * 4096)  # that it can be made says too little
+            os.ftruncate(descriptor, 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
+
+    def _take_out(self) -> None:
+        half = HOOK_LOG_CAP // 2
+        added = os.pread(self._descriptor, half, max(half, self._size() - half))
+        self._end = (self._end + added)[-half:]
+        self._cut += self._size() - half
+        os.ftruncate(self._descriptor, half)
+
+
+def memory(name: str) -> int:
+    """Return a descriptor of a file without a place on any disk."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
 
 def prune(state: State, keep: int, keep_bytes: int) -> None:

@@ -61,18 +61,14 @@ def _next(recovery: Recovery) -> str:
 
 
 def _missing(recovery: Recovery, evidence: Evidence) -> list[str]:
-    return [*dict.fromkeys((*recovery.incident.missing, *evidence.problems))]
+    incident = recovery.incident
+    log = [f"hook.log: {incident.log.problem}"] if incident.log.problem else []
+    return [*dict.fromkeys((*incident.missing, *log, *evidence.problems))]
 
 
 def hook_output(recovery: Recovery) -> list[str]:
     """Return the last lines that the recovery's hooks printed."""
-    path = f"{recovery.incident.directory}/hook.log"
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
-            text = file.read().decode(errors="surrogateescape")
-    except OSError:
-        return []
+    text = recovery.incident.log.last(20_000).decode(errors="surrogateescape")
     return text.split("\n")[-_LOG_LINES - 1 :]
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from viagralib import children, hooks
 from viagralib.durations import spell
 from viagralib.family import end
-from viagralib.incidents import Incident, cap_log
+from viagralib.incidents import Incident
 from viagralib.messages import reason, safe
 from viagralib.processes import DOWN, UP, Verdict
 from viagralib.procfs import Process
@@ -35,7 +35,6 @@ class Stage:
         self.deadline = time.monotonic() + seconds
         self.variables: dict[str, str] = {}
         self.children: list[children.Child] = []
-        self.cut = 0  # bytes cut out of hook.log
 
     def is_over(self) -> bool:
         """Return whether the time is over."""
@@ -60,6 +59,7 @@ def perform(
         started.release()
         stage.children.append(started)
         outcome = yield from _attend(stage, started, program)
+        watch_log(stage)
     else:
         outcome = started
     outcome.what = hooks.describe(stage.daemon, program, stage.kind)
@@ -68,22 +68,21 @@ def perform(
 
 def _launch(stage: Stage, program: str) -> Looks[children.Child | hooks.Outcome]:
     """Fork, again and again while the process table is full and there is time."""
+    if stage.is_over():
+        return hooks.Outcome(program, "not executed: no time was left", None)
     variables = {**stage.variables, "STEP": _step(stage, program)}
     environment = hooks.environment(stage.daemon, stage.run.search_path, variables)
     arguments = hooks.arguments(stage.daemon, stage.kind)
     path = os.path.realpath(program)
-    log = stage.incident.open_log()
-    try:
-        while True:
-            try:
-                return children.start(path, arguments, log, environment)
-            except OSError as error:
-                why = reason(error)
-            if stage.is_over():
-                return hooks.Outcome(program, f"could not be started: {why}", None)
-            yield
-    finally:
-        os.close(log)
+    log = stage.incident.log.open()
+    while True:
+        try:
+            return children.start(path, arguments, log, environment)
+        except OSError as error:
+            why = reason(error)
+        if stage.is_over():
+            return hooks.Outcome(program, f"could not be started: {why}", None)
+        yield
 
 
 def _step(stage: Stage, program: str) -> str:
@@ -94,7 +93,7 @@ def _step(stage: Stage, program: str) -> str:
 def _attend(stage: Stage, child: children.Child, program: str) -> Looks[hooks.Outcome]:
     while not child.poll():
         verdict = yield
-        watch_log(stage)
+        stage.incident.log.watch()
         child.family.watch()
         pids = {one.identity for one in verdict.processes()}
         if verdict.word == UP and child.process.identity in pids:
@@ -102,7 +101,6 @@ def _attend(stage: Stage, child: children.Child, program: str) -> Looks[hooks.Ou
             return hooks.Outcome(program, text, 0)
         if stage.is_over():
             return (yield from _out_of_time(stage, child, program, verdict))
-    watch_log(stage)
     return hooks.outcome_of(child, program)
 
 
@@ -134,6 +132,5 @@ def names_of(processes: list[Process], lead: str) -> str:
 
 
 def watch_log(stage: Stage) -> None:
-    """Keep hook.log below its cap, whatever the hook prints."""
-    if stage.incident.directory:
-        stage.cut = cap_log(f"{stage.incident.directory}/hook.log", stage.cut)
+    """Keep hook.log below its cap, whatever the hook has left to print into it."""
+    stage.incident.log.complete()

@@ -41,6 +41,9 @@ class Process(procfs.Process):
     def elsewhere(self) -> bool:
         return False  # only Linux has pid namespaces; a jail's processes count
 
+    def environment(self) -> list[str]:
+        return [f"{name}={value}" for name, value in self._ask("environ").items()]
+
     def directory(self) -> str:
         place: str = self._ask("cwd")
         return place

@@ -86,6 +86,10 @@ class Process:
         pids = self._status(b"NSpid:")  # absent before Linux 4.1: nothing to tell
         return bool(pids) and int(pids[-1]) != self.pid
 
+    def environment(self) -> list[str]:
+        """Return the variables of its environment, as its program was given them."""
+        return os.fsdecode(_contents(self.pid, "environ")).split("\0")
+
     def directory(self) -> str:
         """Return its working directory."""
         try:

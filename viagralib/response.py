@@ -242,7 +242,9 @@ class Response:
         if recovery.result in (WAITS, PUT_OFF):  # nothing was done
             shutil.rmtree(incident.directory, ignore_errors=True)
             incident.directory = ""
-        if well:
+        if recovery.result == PUT_OFF and recovery.earlier:
+            announcements.put_back(state, name, recovery.earlier)
+        elif well:
             state.remove("open", name)
         else:
             word, alarmed = recovery.verdict.word, recovery.alarmed

@@ -1,0 +1,65 @@
+# viagra.py: make demo, make test, make install. For GNU make and BSD make.
+
+PYTHON = python3
+PREFIX = /usr/local
+# Empty: /etc on Linux, $(PREFIX)/etc elsewhere.
+SYSCONFDIR =
+# Empty: the program's own, /var/lib/viagra on Linux.
+STATEDIR =
+MANDIR = $(PREFIX)/share/man
+DESTDIR =
+# More for pytest, such as PYTEST="-k trust"
+PYTEST =
+
+# Its own python: the tests must not depend on what the machine's has.
+VENV = .venv
+RUN = $(VENV)/bin/python -m
+SCRIPTS = install.sh tests/demo.sh .ci/run
+
+help:
+	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"
+	@echo "make test       linters and tests, with real processes"
+	@echo "make test-long  those that take minutes as well"
+	@echo "make bench      what a run costs, beside other ways to do it"
+	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
+	@echo "make uninstall  all but settings and state"
+	@echo "make clean      what these left in the checkout"
+
+demo:
+	@PYTHON="$(PYTHON)" sh tests/demo.sh
+
+test: lint
+	$(RUN) pytest -n auto --dist loadgroup -m "not long" $(PYTEST)
+
+test-long: lint
+	$(RUN) pytest -n auto --dist loadgroup $(PYTEST)
+
+lint: $(VENV)/ready
+	$(RUN) ruff check .
+	$(RUN) ruff format --check --quiet .
+	$(RUN) mypy
+	@if command -v shellcheck >/dev/null; then \
+		echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); \
+	elif [ -n "$$CI" ]; then echo "this machine lacks shellcheck" >&2; exit 1; \
+	else echo "skipped: shellcheck, which this machine lacks"; fi
+
+$(VENV)/ready: pyproject.toml
+	@PYTHON="$(PYTHON)" sh install.sh check-python
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $(VENV)/ready
+
+bench: $(VENV)/ready
+	@if [ -x bench/run ]; then bench/run; else echo "there is no bench/run" >&2; exit 1; fi
+
+install uninstall:
+	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" \
+		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" \
+		sh install.sh $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help demo test test-long lint bench install uninstall clean

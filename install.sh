@@ -1,0 +1,269 @@
+#!/bin/sh
+# install.sh - what `make install` and `make uninstall` do. The Makefile calls it,
+# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR and DESTDIR in the environment.
+#
+#   PREFIX/lib/viagra      the program, and a Python environment of its own
+#   PREFIX/sbin/viagra.py  the command;  PREFIX/bin/viagra-*  for use inside hooks
+#   PREFIX/share/viagra    hooks and facts as shipped, examples; replaced each time
+#   SYSCONFDIR/viagra      hooks and facts in use: what is there is never changed
+set -eu
+umask 022 # whatever the caller's is: root must be able to trust what we make
+
+fail() {
+	echo "install: $*" >&2
+	exit 1
+}
+
+check_python() {
+	command -v "$PYTHON" >/dev/null || fail "no $PYTHON here: make PYTHON=/path/to/python3.11"
+	version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
+		fail "$PYTHON does not run"
+	"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+		fail "$PYTHON is Python $version; 3.11 or later is needed: make PYTHON=/path/to/python3.11"
+}
+
+# Whoever can change the interpreter can change what root runs.
+check_trust_in_python() {
+	"$PYTHON" -I -B - "$PWD" <<-'END' || exit 1
+		import os, sys
+		sys.path.insert(0, sys.argv[1])
+		from viagralib.trust import Trust
+		why = Trust(os.geteuid()).why_not(os.path.realpath(sys.executable))
+		sys.exit(f"install: not with this Python: {why}" if why else 0)
+	END
+}
+
+set_places() {
+	bsd=
+	case $(uname -s) in
+	*BSD | DragonFly) bsd=yes ;;
+	esac
+	if [ -z "$SYSCONFDIR" ]; then
+		case $(uname -s) in
+		Linux) SYSCONFDIR=/etc ;;
+		*) SYSCONFDIR=$PREFIX/etc ;;
+		esac
+	fi
+	for place in "$PREFIX" "$SYSCONFDIR" "$MANDIR" "${STATEDIR:-/}"; do
+		case $place in
+		[!/]* | '') fail "not an absolute path: '$place'" ;;
+		*[!A-Za-z0-9/._+@,=:~-]*) fail "no good for a #! line: '$place'" ;;
+		esac
+	done
+	case $DESTDIR in
+	'' | /*) ;;
+	*) DESTDIR=$PWD/$DESTDIR ;;
+	esac
+	lib=$PREFIX/lib/viagra
+	share=$PREFIX/share/viagra
+	home=$SYSCONFDIR/viagra
+}
+
+install_all() {
+	check_python
+	check_trust_in_python
+	install_program
+	install_commands
+	install_share
+	install_settings
+	install_manual
+	[ -z "$DESTDIR" ] || return 0
+	if ! "$PREFIX/sbin/viagra.py" test; then
+		echo "install: all is in its place, but mend the faults above first; then" \
+			"see $PREFIX/sbin/viagra.py test" >&2
+		exit 2
+	fi
+	echo "installed. Next: chmod +x a hook in $home/start.d, and $share/crontab.example"
+}
+
+# Built beside the old one and put in its place when whole: cron does not wait.
+install_program() {
+	new=$DESTDIR$lib.new
+	rm -rf "$new"
+	mkdir -p "$new/viagralib/commands"
+	for file in viagra.py viagralib/*.py viagralib/commands/*; do
+		[ ! -f "$file" ] || copy_program "$file" "$new/$file"
+	done
+	make_environment
+	"$new/venv/bin/python" -I -m compileall -q -s "$new" -p "$lib" \
+		"$new/viagralib" "$new/venv/lib" || fail "could not byte-compile"
+	rm -rf "$DESTDIR$lib.old"
+	[ ! -e "$DESTDIR$lib" ] || mv "$DESTDIR$lib" "$DESTDIR$lib.old"
+	mv "$new" "$DESTDIR$lib"
+	rm -rf "$DESTDIR$lib.old"
+}
+
+# A program of ours gets its own python, isolated (-I) from PYTHONPATH and the like.
+copy_program() {
+	sed "1s|^#!.*python.*|#!$lib/venv/bin/python -I|" "$1" >"$2"
+	case $(head -n 1 "$2") in
+	'#!'*) chmod 755 "$2" ;;
+	*) chmod 644 "$2" ;;
+	esac
+}
+
+make_environment() {
+	if is_reusable "$DESTDIR$lib/venv"; then
+		cp -RP "$DESTDIR$lib/venv" "$new/venv"
+		return
+	fi
+	"$PYTHON" -I -m venv --without-pip "$new/venv" || fail "$PYTHON cannot make a venv"
+	# No way into it is left in the shape of a script that names where it was made.
+	rm -f "$new"/venv/bin/[Aa]ctivate*
+	sed '/^command = /d' "$new/venv/pyvenv.cfg" >"$new/cfg"
+	mv "$new/cfg" "$new/venv/pyvenv.cfg"
+	echo "install: fetching psutil"
+	if add_psutil >"$new/log" 2>&1; then
+		rm "$new/log"
+	elif [ "$(uname -s)" = Linux ]; then
+		tail -n 3 "$new/log" >&2
+		rm "$new/log"
+		echo "install: no psutil. viagra.py does without it on Linux; when it can be" \
+			"fetched, make install again" >&2
+	else
+		cat "$new/log" >&2
+		fail "could not install psutil, by which viagra.py sees processes on this system"
+	fi
+}
+
+# The environment of an earlier install will do if it has psutil and this very Python.
+is_reusable() {
+	base='import sys; print(sys.version, sys.base_prefix)'
+	[ -x "$1/bin/python" ] && "$1/bin/python" -I -c 'import psutil' 2>/dev/null &&
+		[ "$("$1/bin/python" -I -c "$base")" = "$("$PYTHON" -I -c "$base")" ]
+}
+
+# Through the pip that PYTHON has, if that is of 22.3 or later, or else through one
+# that is in the new environment only for that.
+add_psutil() {
+	options="--quiet --no-cache-dir --disable-pip-version-check --no-input"
+	# shellcheck disable=SC2086
+	"$PYTHON" -I -m pip --python "$new/venv/bin/python" install \
+		$options --no-compile "psutil>=5.9" && return
+	"$new/venv/bin/python" -I -m ensurepip --default-pip || return
+	# shellcheck disable=SC2086
+	"$new/venv/bin/python" -I -m pip install $options --no-compile "psutil>=5.9" || return
+	"$new/venv/bin/python" -I -m pip --quiet uninstall --yes setuptools pip
+}
+
+install_commands() {
+	mkdir -p "$DESTDIR$PREFIX/sbin" "$DESTDIR$PREFIX/bin"
+	rm -f "$DESTDIR$PREFIX/sbin/viagra.py"
+	if is_found_by_itself; then
+		ln -s ../lib/viagra/viagra.py "$DESTDIR$PREFIX/sbin/viagra.py"
+	else
+		cat >"$DESTDIR$PREFIX/sbin/viagra.py" <<-END
+			#!/bin/sh
+			# The home and the state chosen at make install; --dir and --state still win.
+			exec $lib/viagra.py --dir=$home${STATEDIR:+ --state=$STATEDIR} "\$@"
+		END
+		chmod 755 "$DESTDIR$PREFIX/sbin/viagra.py"
+	fi
+	for file in "$DESTDIR$lib"/viagralib/commands/viagra-*; do
+		name=${file##*/}
+		[ ! -x "$file" ] || [ -d "$file" ] ||
+			ln -sf "../lib/viagra/viagralib/commands/$name" "$DESTDIR$PREFIX/bin/$name"
+	done
+}
+
+is_found_by_itself() {
+	[ -z "$STATEDIR" ] || return 1
+	[ "$SYSCONFDIR" = /etc ] || { [ "$SYSCONFDIR" = /usr/local/etc ] && [ "$bsd" ]; }
+}
+
+install_share() {
+	rm -rf "$DESTDIR$share"
+	mkdir -p "$DESTDIR$share"
+	for file in README.md CHANGELOG.md LICENSE crontab.example systemd \
+		start.d stop.d check.d fail.d; do
+		[ ! -e "$file" ] || cp -R "$file" "$DESTDIR$share/"
+	done
+	for file in "$DESTDIR$share"/crontab.example "$DESTDIR$share"/systemd/*; do
+		sed "s|/usr/local/sbin/|$PREFIX/sbin/|g" "$file" >"$file.new"
+		mv "$file.new" "$file"
+	done
+	find "$DESTDIR$share" -type d -exec chmod 755 {} +
+	find "$DESTDIR$share" -type f -exec chmod 644 {} +
+}
+
+# A hook and its facts belong together: where the hook is there, nothing is added.
+install_settings() {
+	kept=
+	for kind in start.d stop.d check.d fail.d; do
+		[ -d "$kind" ] || continue
+		mkdir -p "$DESTDIR$home/$kind"
+		for entry in "$kind"/*; do
+			case $entry in
+			*.toml | */README) ;;
+			*) install_hook "$entry" ;;
+			esac
+		done
+	done
+	cp start.d/README "$DESTDIR$home/start.d/README"
+	chmod 644 "$DESTDIR$home/start.d/README"
+	[ -z "$kept" ] || echo "kept as found in $home, while others are shipped:$kept." \
+		"To compare: diff -ru $share/start.d $home/start.d"
+}
+
+install_hook() {
+	if is_there "$1"; then
+		is_as_shipped "$1" && { [ ! -e "$1.toml" ] || is_as_shipped "$1.toml"; } ||
+			kept="$kept $1"
+		return 0
+	fi
+	cp -R "$1" "$DESTDIR$home/$1"
+	find "$DESTDIR$home/$1" -type d -exec chmod 755 {} +
+	find "$DESTDIR$home/$1" -type f -exec chmod 644 {} + # off, until chmod +x
+	if [ -e "$1.toml" ] && ! is_there "$1.toml"; then
+		cp "$1.toml" "$DESTDIR$home/$1.toml"
+		chmod 644 "$DESTDIR$home/$1.toml"
+	fi
+}
+
+is_there() {
+	[ -e "$DESTDIR$home/$1" ] || [ -L "$DESTDIR$home/$1" ]
+}
+
+is_as_shipped() {
+	diff -r "$1" "$DESTDIR$home/$1" >/dev/null 2>&1
+}
+
+install_manual() {
+	for page in man/*.[1-9]; do
+		place=$DESTDIR$MANDIR/man${page##*.}
+		mkdir -p "$place"
+		cp "$page" "$place/"
+		chmod 644 "$place/${page##*/}"
+	done
+}
+
+uninstall_all() {
+	for link in "$DESTDIR$PREFIX"/bin/viagra-*; do
+		case $(readlink "$link") in
+		../lib/viagra/*) rm -f "$link" ;;
+		esac
+	done
+	for page in man/*.[1-9]; do
+		rm -f "$DESTDIR$MANDIR/man${page##*.}/${page##*/}"
+	done
+	rm -rf "$DESTDIR$PREFIX/sbin/viagra.py" "$DESTDIR$lib" "$DESTDIR$share"
+	echo "uninstalled. Kept: $home, and the state," \
+		"${STATEDIR:-/var/lib/viagra (/var/db/viagra on the BSDs)}."
+	echo "If cron still runs it, take its line out: crontab -e"
+}
+
+cd "$(dirname "$0")"
+case ${1-} in
+check-python)
+	check_python
+	;;
+install)
+	set_places
+	install_all
+	;;
+uninstall)
+	set_places
+	uninstall_all
+	;;
+*) fail "this is for the Makefile: make install, make uninstall" ;;
+esac

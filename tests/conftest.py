@@ -1,0 +1,37 @@
+"""What every test starts from: a home of its own, and the real program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import World
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: only in `make test-long`")
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of viagra.py that root trusts, whoever owns the checkout."""
+    place = tmp_path_factory.mktemp("program")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copy(CHECKOUT / "viagra.py", place)
+    shutil.copytree(CHECKOUT / "viagralib", place / "viagralib", ignore=ignored)
+    for path in [place, *place.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    return place / "viagra.py"
+
+
+@pytest.fixture
+def world(tmp_path: Path, program: Path) -> Iterator[World]:
+    """Give a test an empty home, and end all that it started."""
+    world = World(tmp_path, program)
+    yield world
+    world.end()

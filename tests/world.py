@@ -1,0 +1,273 @@
+"""A home of its own for one test, with real daemons in it, and the real program."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+SLEEP = "1000"  # seconds that a test's daemon would live if nobody ended it
+# Quick, and enough for most tests; a test of patience or evidence sets its own.
+SETTINGS = """\
+[defaults]
+patience = "0.1s"
+start_timeout = "5s"
+[evidence]
+commands = ["ps auxww"]
+"""
+
+
+# One process table serves all the tests that run side by side.
+_NUMBERS = itertools.count()
+
+
+def unique(stem: str) -> str:
+    """Return a name of at most 15 bytes that no other test's daemon has."""
+    number = f"{os.getpid():x}-{next(_NUMBERS):x}"
+    return f"{stem[: 15 - len(number)]}{number}"
+
+
+class Result:
+    """What a run of the program printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    def __repr__(self) -> str:
+        return f"exit {self.code}\n--- out\n{self.out}\n--- err\n{self.err}"
+
+
+class World:
+    """A home, a state directory, and all the processes that came of them."""
+
+    def __init__(self, place: Path, program: Path) -> None:
+        self.place = place
+        self.program = program
+        self.home = place / "home"
+        self.state = place / "state"
+        self.bin = place / "bin"
+        for directory in (self.home, self.home / "start.d", self.bin):
+            directory.mkdir(mode=0o755)
+        self.settings(SETTINGS)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    # What is in the home
+
+    def settings(self, text: str) -> None:
+        """Write viagra.toml."""
+        self.write(self.home / "viagra.toml", text)
+
+    def hook(
+        self, name: str, text: str, kind: str = "start.d", mode: int = 0o755
+    ) -> Path:
+        """Write a hook (or a step: NAME/STEP); a shell script if it has no #!."""
+        path = self.home / kind / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.write(
+            path, text if text.startswith("#!") else f"#!/bin/sh\n{text}\n", mode
+        )
+        return path
+
+    def facts(self, name: str, text: str) -> Path:
+        """Write start.d/NAME.toml."""
+        path = self.home / "start.d" / f"{name}.toml"
+        self.write(path, text)
+        return path
+
+    @staticmethod
+    def write(path: Path, text: str, mode: int = 0o644) -> None:
+        path.write_text(text)
+        path.chmod(mode)
+
+    def daemon(self, name: str) -> Path:
+        """Return a program of this name that sleeps: what a hook can start."""
+        path = self.bin / name
+        if not path.exists():
+            shutil.copy(shutil.which("sleep") or "/bin/sleep", path)
+            path.chmod(0o755)
+        return path
+
+    def watch(self, name: str, facts: str = "") -> Path:
+        """Put in a hook that starts a daemon of its name and counts its starts."""
+        if facts:
+            self.facts(name, facts)
+        return self.hook(
+            name,
+            f"echo started >> {self.place}/{name}.starts\n"
+            f"{self.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
+        )
+
+    def starts(self, name: str) -> int:
+        """Return how often the hook made by watch() was executed."""
+        path = self.place / f"{name}.starts"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    # What runs
+
+    def spawn(
+        self, argv: Sequence[str | bytes], **options: object
+    ) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own."""
+        child = subprocess.Popen(  # type: ignore[call-overload]
+            argv,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options},
+        )
+        self._children.append(child)
+        return child
+
+    def up(self, name: str) -> subprocess.Popen[bytes]:
+        """Start the daemon itself, and wait until it has its name."""
+        child = self.spawn([str(self.daemon(name)), SLEEP])
+        until(lambda: comm(child.pid) == name[:15])
+        return child
+
+    def pids(self, name: str) -> list[int]:
+        """Return the processes that execute the program made by daemon()."""
+        path = str(self.daemon(name))
+        return [pid for pid in all_pids() if executable(pid) == path and alive(pid)]
+
+    def kill(self, pid: int) -> None:
+        """Kill one process, and wait until it is gone."""
+        os.kill(pid, signal.SIGKILL)
+        for child in self._children:
+            if child.pid == pid:
+                child.wait()
+        until(lambda: not alive(pid))
+
+    def command(self, *arguments: str, home: Path | None = None) -> list[str]:
+        """Return the command that runs the program on this home."""
+        places = ["--dir", str(home or self.home), "--state", str(self.state)]
+        return [sys.executable, "-I", str(self.program), *places, *arguments]
+
+    def run(self, *arguments: str, timeout: float = 60, **options: object) -> Result:
+        """Run the program as cron would: no terminal, output to pipes."""
+        done = subprocess.run(  # type: ignore[call-overload]  # noqa: PLW1510
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            text=True,
+            errors="surrogateescape",
+            env=environment(),
+            **options,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    # What it left
+
+    def incidents(self, name: str = "") -> list[Path]:
+        """Return the incidents' directories, oldest first."""
+        places = sorted((self.state / "incidents").glob(f"*-{name or '*'}"))
+        return [place for place in places if place.is_dir()]
+
+    def record(self, incident: Path) -> dict[str, object]:
+        """Return an incident's record."""
+        return dict(json.loads((incident / "incident.json").read_text()))
+
+    def end(self) -> None:
+        """End every process that this test started, or that came of one."""
+        mark = os.fsencode(self.place)
+        for _ in range(100):
+            rest = [pid for pid in all_pids() if pid != os.getpid() and _has(pid, mark)]
+            for pid in rest:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            for child in self._children:
+                child.poll()
+            if not rest:
+                break
+            time.sleep(0.02)
+        for child in self._children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+
+
+def environment() -> dict[str, str]:
+    """Return what cron gives its jobs, as far as Python is concerned."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+
+
+def until(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until `holds` is true; fail when it is not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def comm(pid: int) -> str:
+    """Return the name of a process; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="surrogateescape")[:-1]
+    except OSError:
+        return ""
+
+
+def executable(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+            != b"Z"
+        )
+    except OSError:
+        return False
+
+
+def _has(pid: int, mark: bytes) -> bool:
+    """Return whether a process runs, or was told of, something below a test's place."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return alive(pid) and (
+        mark in command or os.fsencode(executable(pid)).startswith(mark)
+    )
+
+
+def need(program: str) -> str:
+    """Return the path of a program; skip the test without it, fail under CI."""
+    path = shutil.which(program)
+    if path is None:
+        absent(f"needs {program}")
+    return str(path)
+
+
+def need_root() -> None:
+    """Skip the test for anybody but root; fail under CI."""
+    if os.geteuid() != 0:
+        absent("needs root")
+
+
+def absent(what: str) -> None:
+    """Skip the test for want of something; under CI nothing may be wanting."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
