@@ -13,10 +13,6 @@ from world import World
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: only in `make test-long`")
-
-
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of viagra.py that root trusts, whoever owns the checkout."""

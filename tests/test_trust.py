@@ -425,3 +425,23 @@ def test_all_that_is_unsafe_is_said_at_once(case: Case) -> None:
     for path in (case.hook, facts, stop):
         assert f"{case.name}: refused: {path} can be written" in told
     assert told.endswith("3 faults\n")
+
+
+def test_an_unsafe_state_is_not_written_to(case: Case) -> None:
+    """A link in the state could lead root anywhere: to a chmod, and to files."""
+    world = case.world
+    case.world.kill(case.process.pid)
+    target = world.place / "target"
+    target.mkdir(mode=0o755)
+    world.state.mkdir(mode=0o700, exist_ok=True)
+    for path in world.state.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (world.state / "open").symlink_to(target)
+    chown(world.state)
+    for _ in range(2):  # said every time: that it was said cannot be noted
+        result = world.run()
+        assert result.code == 2 and f"{world.state} belongs to" in result.err, result
+    assert world.run("pause", case.name).code == 2
+    assert list(target.iterdir()) == [] and target.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in world.state.iterdir()] == ["open"]
+    case.assert_nothing_runs()

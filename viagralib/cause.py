@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from viagralib import incidents, kernellog
+from viagralib import incidents, kernellog, runners
 from viagralib.evidence import Evidence, unit_file
 from viagralib.matching import cut
 from viagralib.messages import safe
@@ -34,10 +34,17 @@ _SLACK = 2.0
 def find(recovery: Recovery, evidence: Evidence) -> str:
     """Return what ended the daemon, for people; "unknown" when nothing says it."""
     return (
-        _from_kernel(recovery, evidence.kernel_log)
+        _from_runner(recovery)
+        or _from_kernel(recovery, evidence.kernel_log)
         or _from_unit(recovery.daemon.facts.unit, evidence)
         or _still_the_same(recovery)
     )
+
+
+def _from_runner(recovery: Recovery) -> str:
+    """Return what viagra-run recorded of the death since the last run, or ""."""
+    run, name = recovery.run, recovery.daemon.name
+    return runners.death_since(run.state, name, run.previous - _SLACK)
 
 
 def _from_kernel(recovery: Recovery, lines: list[kernellog.Line]) -> str:

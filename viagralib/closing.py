@@ -15,6 +15,8 @@ from viagralib.telling import FAULT, Telling
 def close(telling: Telling, verdicts: dict[str, Verdict]) -> None:
     """Close what is open for the daemons that are up, and say so once."""
     run, codes = telling.run, telling.codes
+    if run.is_state_unsafe:
+        return
     for name in run.state.names("open"):
         if name in verdicts and verdicts[name].is_well:
             _close(telling, name)

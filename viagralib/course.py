@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from viagralib import hooks, stopping
+from viagralib import hooks, runners, stopping
 from viagralib.durations import spell
 from viagralib.evidence import Evidence
 from viagralib.family import Family, until_gone
@@ -148,11 +148,16 @@ def _stop(
 ) -> Looks[list[Process]]:
     """Stop processes by stop.d, else by signals; return those that still live."""
     facts = recovery.daemon.facts
-    family = Family(stopped, stopping.ourselves(recovery.run.onlooker.pid, stopped))
+    # viagra-run would start anew what dies of a signal: it must end its command itself.
+    runner = runners.runner(recovery.run.state, recovery.daemon.name)
+    roots = [runner, *stopped] if runner else stopped
+    spared = stopping.ourselves(recovery.run.onlooker.pid, roots)
+    family = Family(roots, spared)
     if matched and recovery.daemon.programs("stop.d"):
         yield from _run_all(recovery, "stop.d", facts.stop_timeout)
         return (yield from until_gone(family, facts.stop_timeout))
-    return (yield from stopping.by_signals(family, stopped, facts))
+    warned = [runner] if runner else stopped
+    return (yield from stopping.by_signals(family, warned, facts))
 
 
 def _run_all(recovery: Recovery, kind: str, seconds: float) -> Looks[None]:

@@ -45,7 +45,9 @@ def look(run: Run) -> Sight:
             continue
         daemon = run.settings.daemons[name]
         last = incidents.load(run.state, announcements.incident_of(run.state, name))
-        found = standing.find(run, daemon, last) if verdict.word != UNKNOWN else None
+        found = None
+        if verdict.word != UNKNOWN:
+            found = standing.find(run, daemon, verdict.word, last)
         sight.codes[name] = found.code if found else NOT_WELL
         if found:
             sight.standings[name] = str(found)

@@ -35,16 +35,8 @@ def why_not_now(boot: float, search_path: str) -> str:
 
 
 def _booting(boot: float) -> str:
-    age = _uptime()
+    age = table.uptime()
     return f"the machine is up for {spell(age)} only" if age < boot else ""
-
-
-def _uptime() -> float:
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    import psutil
-
-    return time.time() - float(psutil.boot_time())
 
 
 def _shutting_down(search_path: str) -> str:

@@ -26,6 +26,10 @@ class Fault(Exception):  # noqa: N818
         self.text = text
 
 
+class CannotTell(Exception):  # noqa: N818
+    """Whether the condition holds cannot be seen, and why."""
+
+
 def reason(error: OSError) -> str:
     """Return the system's own words for `error`, with the file that it is about."""
     words = error.strerror or type(error).__name__

@@ -36,6 +36,7 @@ def restart(run: Run, options: Options, out: Printer) -> int:
 def pause(run: Run, options: Options, out: Printer) -> int:
     """Take daemons out of the watch, for a while or until resumed."""
     until = _until(options)
+    _check_state(run)
     for name in run.names:
         try:
             pauses.pause(run.state, name, until, options.reason)
@@ -49,11 +50,19 @@ def pause(run: Run, options: Options, out: Printer) -> int:
 
 def resume(run: Run, options: Options, out: Printer) -> int:
     """Watch daemons again."""
+    _check_state(run)
     for name in run.names:
         was = pauses.why_paused(run.state, name)
         pauses.resume(run.state, name)
         out.say(f"{safe(name)} is {'watched again' if was else 'not paused'}")
     return WELL
+
+
+def _check_state(run: Run) -> None:
+    """Raise Fault when somebody else could change the state."""
+    for fault in run.find_faults():
+        if not fault.subject:
+            raise fault
 
 
 def _until(options: Options) -> float | None:

@@ -101,6 +101,11 @@ def sees_all() -> bool:
     return os.geteuid() == 0 or find(1) is not None
 
 
+def uptime() -> float:
+    """Return the seconds since this boot."""
+    return time.time() - float(psutil.boot_time())
+
+
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return str(int(psutil.boot_time()))

@@ -118,7 +118,7 @@ class Process:
     def age(self) -> float:
         """Return for how many seconds it has lived."""
         ticks = os.sysconf("SC_CLK_TCK")
-        return _seconds_since_boot() - self.start / ticks
+        return uptime() - self.start / ticks
 
     def _status(self, field: bytes) -> list[bytes]:
         if not self._status_file:
@@ -248,7 +248,7 @@ def _contents(path: str) -> bytes:
         raise Unreadable(f"its {file}: {error.strerror}") from None
 
 
-def _seconds_since_boot() -> float:
+def uptime() -> float:
     import time
 
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -117,7 +117,9 @@ class Response:
     ) -> Standing | None:
         if verdict.word == UNKNOWN:
             return Standing(UNKNOWN, verdict.reason)
-        return standing.find(self.run, self.run.settings.daemons[name], last)
+        return standing.find(
+            self.run, self.run.settings.daemons[name], verdict.word, last
+        )
 
     def _restart(self, name: str) -> Recovery | None:
         """Return a restart that somebody wants now; wait for another run's end."""
@@ -197,7 +199,7 @@ class Response:
         word = judge([daemon], self.run.onlooker)[name].word
         if word != UP:
             return word
-        return str(standing.find(self.run, daemon, None) or "")
+        return str(standing.find(self.run, daemon, UP, None) or "")
 
     def _reset(self, name: str, reason: str, lock: Lock) -> Recovery:
         record = announcements.of(self.run.state, name)

@@ -30,6 +30,7 @@ class Run:
         self.previous = state.last_run()  # seconds since 1970; 0.0: not known
         self.search_path = ""  # PATH for what we run; known once something is to be run
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
+        self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         for name in names:
             if name not in settings.daemons and name not in settings.set_aside:
@@ -41,9 +42,10 @@ class Run:
 
     def find_faults(self) -> list[Fault]:
         """Return all that its user has to mend, for the names that it is about."""
-        general = self._unsafe_parts()
-        self.is_unsafe = bool(general)
-        found = [Fault("", f"refused: {why}") for why in general]
+        state = self._why_not(self.state.places())
+        general = state + self._why_not(self._parts())
+        self.is_state_unsafe, self.is_unsafe = bool(state), bool(general)
+        found = [Fault("", f"refused: {why}") for why in dict.fromkeys(general)]
         for fault in self.settings.faults:
             if fault.subject in self.names or fault.subject not in self._all_names():
                 found.append(fault)
@@ -76,6 +78,8 @@ class Run:
 
     def note(self) -> None:
         """Note that it was; a state directory that takes nothing shows in `test`."""
+        if self.is_state_unsafe:
+            return
         try:
             self.state.note_run()
         except OSError:
@@ -84,11 +88,15 @@ class Run:
     def _all_names(self) -> set[str]:
         return {*self.settings.daemons, *self.settings.set_aside}
 
-    def _unsafe_parts(self) -> list[str]:
-        """Return what is unsafe of the program itself, the home and the state."""
-        parts = [f"{os.path.dirname(_LIBRARY)}/viagra.py", self.state.path]
-        with os.scandir(_LIBRARY) as entries:
-            parts += [entry.path for entry in entries if entry.name.endswith(".py")]
-        parts += [f"{self.settings.home}/{part}" for part in ("start.d", "viagra.toml")]
-        whys = (self.onlooker.trust.why_not(part) for part in parts)
+    def _why_not(self, parts: list[str]) -> list[str]:
+        whys = map(self.onlooker.trust.why_not, parts)
         return [why for why in dict.fromkeys(whys) if why]
+
+    def _parts(self) -> list[str]:
+        """Return what the run is made of: the program itself, and the home."""
+        parts = [f"{os.path.dirname(_LIBRARY)}/viagra.py"]
+        for place in (_LIBRARY, f"{_LIBRARY}/commands"):  # the hooks' PATH ends there
+            with os.scandir(place) as entries:
+                parts += [entry.path for entry in entries]
+        home = self.settings.home
+        return parts + [f"{home}/start.d", f"{home}/viagra.toml"]

@@ -61,7 +61,8 @@ def _faults_of_machine(run: Run) -> list[Fault]:
             text = f"not found in {path}: install it, or set [evidence] commands"
             found.append(Fault(safe(program), text))
     try:
-        run.state.prepare()
+        if not run.is_state_unsafe:
+            run.state.prepare()
     except OSError as error:
         found.append(Fault(safe(run.state.path), f"could not write: {reason(error)}"))
     for incident_id in run.state.names("incidents"):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 
-from viagralib import limits, machine, pauses, table
+from viagralib import limits, machine, pauses, runners, table
 from viagralib.durations import spell
 from viagralib.family import lives
 from viagralib.incidents import Incident, recorded_process
 from viagralib.matching import SHELLS, Onlooker, cut
 from viagralib.messages import NOT_WELL, WELL
-from viagralib.processes import UNKNOWN
+from viagralib.processes import DOWN, UNKNOWN
 from viagralib.procfs import Process, Unreadable, Vanished
 from viagralib.run import Run
 from viagralib.settings import Daemon
 from viagralib.state import this_boot
 
 PAUSED, HELD, QUIT, NOT_NOW = "paused", "held", "quit", "not now"
+FINISHED = "finished"
 
 
 class Standing:
@@ -42,27 +43,55 @@ class Standing:
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
-def find(run: Run, daemon: Daemon, last: Incident | None) -> Standing | None:
-    """Return why a daemon that is not up is left alone, or None.
+def find(run: Run, daemon: Daemon, word: str, last: Incident | None) -> Standing | None:
+    """Return why a daemon whose verdict is `word` is left alone, or None.
 
-    `last` is the daemon's open incident. What the whole machine does is asked once
-    in a run.
+    `last` is the daemon's open incident.
     """
+    return (
+        _by_decision(run, daemon)
+        or _by_machine(run)
+        or _by_others(run, daemon, word, last)
+        or _by_limit(run, daemon)
+    )
+
+
+def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
+    """Somebody wants it so: an administrator, the facts, or the daemon itself."""
     if paused := pauses.why_paused(run.state, daemon.name):
         return Standing(PAUSED, paused)
+    if runners.has_finished(run.state, daemon.name):
+        return Standing(FINISHED, "its last life ended by itself, with exit 0")
     if quit_since(run, daemon):
         return Standing(QUIT, "stopped when it was sick (recovery = quit)")
+    return None
+
+
+def _by_machine(run: Run) -> Standing | None:
+    """The machine has other things to do; asked once in a run."""
     if run.why_not_now is None:
         path = run.onlooker.trust.search_path()
         run.why_not_now = machine.why_not_now(run.settings.boot, path)
-    if run.why_not_now:
-        return Standing(NOT_NOW, run.why_not_now)
+    return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
+
+
+def _by_others(
+    run: Run, daemon: Daemon, word: str, last: Incident | None
+) -> Standing | None:
+    """Somebody else is starting it already."""
+    runner = runners.runner(run.state, daemon.name) if word == DOWN else None
+    if runner is not None:
+        return Standing(NOT_NOW, f"viagra-run (pid {runner.pid}) starts it anew")
     process = hook_at_work(daemon, run.onlooker, last)
-    if process is not None:
-        blocks = why_hook_blocks(daemon, process)
-        if blocks:
-            return Standing(UNKNOWN, blocks)
-        return Standing(NOT_NOW, f"being started by pid {process.pid}")
+    if process is None:
+        return None
+    blocks = why_hook_blocks(daemon, process)
+    if blocks:
+        return Standing(UNKNOWN, blocks)
+    return Standing(NOT_NOW, f"being started by pid {process.pid}")
+
+
+def _by_limit(run: Run, daemon: Daemon) -> Standing | None:
     held = limits.why_held(run.state, daemon)
     return Standing(HELD, held) if held else None
 

@@ -34,9 +34,13 @@ class State:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    def places(self) -> list[str]:
+        """Return the directories that it has, or would make."""
+        return [self.path, *(f"{self.path}/{sub}" for sub in SUBDIRECTORIES)]
+
     def prepare(self) -> None:
         """Make the directories, open to their owner alone. Raises OSError."""
-        for place in (self.path, *(f"{self.path}/{sub}" for sub in SUBDIRECTORIES)):
+        for place in self.places():
             os.makedirs(place, mode=0o700, exist_ok=True)
             if os.stat(place).st_mode & 0o077:  # ps output can hold secrets
                 os.chmod(place, 0o700)

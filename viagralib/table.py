@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 if sys.platform.startswith("linux"):
-    from viagralib.procfs import boot_id, find, look, own_pid, sees_all
+    from viagralib.procfs import boot_id, find, look, own_pid, sees_all, uptime
 else:
-    from viagralib.portable import boot_id, find, look, own_pid, sees_all
+    from viagralib.portable import boot_id, find, look, own_pid, sees_all, uptime
 
-__all__ = ["boot_id", "find", "look", "own_pid", "sees_all"]
+__all__ = ["boot_id", "find", "look", "own_pid", "sees_all", "uptime"]

@@ -94,5 +94,9 @@ class Telling:
     def _is_news(self, name: str, word: str, text: str, *, daily: bool = True) -> bool:
         """Return whether to say this now: with --verbose, always."""
         state = self.run.state
+        if (
+            self.run.is_state_unsafe
+        ):  # nothing is written then, so nothing is known to be old
+            return True
         news = announcements.announce(state, name, word, text, daily=daily)
         return news or self._options.verbose

@@ -1,0 +1,217 @@
+"""viagra-wait: wait until conditions hold, with a deadline. See viagra-wait(1)."""
+
+from __future__ import annotations
+
+import contextlib
+import getopt
+import mmap
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from viagralib import durations, launch
+from viagralib.conditions import Condition, parse
+from viagralib.messages import Fault, safe
+
+USAGE = (
+    "usage: viagra-wait [--timeout duration] [--every duration] [--not] [--any]"
+    " condition ... [-- command [argument ...]]"
+)
+HOLDS, OUT_OF_TIME, BAD_USAGE = 0, 1, 2
+
+FIRST_STEP = 0.05  # seconds between checks at first,
+SAME_FOR = 2.0  # for so many seconds;
+GROWTH = 1.25  # later each pause is so much longer than the one before,
+LONGEST_STEP = 1.0  # up to this
+ANSWER_LIMIT = 5.0  # seconds that a host or a server may take to answer
+GRACE = 0.25  # seconds after the deadline in which a check may still end by itself
+_NOTE_SIZE = 4096
+_OPTIONS = ["timeout=", "every=", "not", "any"]
+
+
+class Task:
+    """What the command line asks for; `limit` and `every` in seconds, or None."""
+
+    def __init__(self, options: dict[str, str], words: list[str]) -> None:
+        """Raise Fault for what cannot be done."""
+        conditions, self.command = words, []
+        if "--" in words:
+            at = words.index("--")
+            conditions, self.command = words[:at], words[at + 1 :]
+            if not self.command:
+                raise Fault("", "no command after --")
+        if not conditions:
+            raise Fault("", f"no condition; {USAGE}")
+        self.any = "--any" in options
+        self.limit = _duration(options, "--timeout")
+        self.every = _duration(options, "--every")
+        if self.every == 0:
+            raise Fault("--every", "must be longer than nothing")
+        self.conditions = [_condition(text, "--not" in options) for text in conditions]
+
+
+def entry() -> None:
+    """Be the program viagra-wait."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Wait as `argv` (without the program's name) says; return the exit code."""
+    if argv[:1] == ["--help"]:
+        sys.stdout.write(USAGE + "\n")
+        return 0
+    try:
+        task = Task(*_split(argv))
+    except Fault as fault:
+        _say(safe(str(fault)))
+        return BAD_USAGE
+    try:
+        lacking = _wait_watched(task)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    if lacking:
+        _say(lacking)
+        return OUT_OF_TIME
+    return _execute(task.command) if task.command else HOLDS
+
+
+def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options, and the words that follow them (with the --)."""
+    head = argv[: argv.index("--")] if "--" in argv else argv
+    try:
+        options, words = getopt.gnu_getopt(head, "", _OPTIONS)
+    except getopt.GetoptError as error:
+        raise Fault("", f"{error}; {USAGE}") from None
+    return dict(options), words + argv[len(head) :]
+
+
+def _duration(options: dict[str, str], name: str) -> float | None:
+    if name not in options:
+        return None
+    try:
+        return durations.parse(options[name])
+    except ValueError as error:
+        raise Fault(name, str(error)) from None
+
+
+def _condition(text: str, opposite: bool) -> Condition:
+    try:
+        return parse(text, opposite)
+    except ValueError as error:
+        raise Fault(text, str(error)) from None
+
+
+def _wait_watched(task: Task) -> str | None:
+    """Wait, in a child where there is a deadline; return what was lacking at its end.
+
+    A file on a dead server or a name server that is silent holds up whoever asks, and
+    cannot be interrupted. The deadline holds all the same: the child is left behind.
+    """
+    if task.limit is None:
+        return _wait(task, None, None, time.sleep)
+    deadline = time.monotonic() + task.limit
+    note = mmap.mmap(-1, _NOTE_SIZE)  # shared with the child
+    parent_lives, parent_end = os.pipe()
+    child_lives, child_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(parent_end)
+        _be_child(task, deadline, note, parent_lives)
+    os.close(parent_lives)
+    os.close(child_end)
+    # End of file comes with the child's end.
+    left = deadline + GRACE - time.monotonic()
+    if not select.select([child_lives], [], [], left)[0]:
+        os.kill(child, signal.SIGKILL)
+        return f"{_read(note)}: no answer in time"
+    os.close(child_lives)
+    os.close(parent_end)
+    _, status = os.waitpid(child, 0)
+    if status:
+        return f"{_read(note)}: the check was killed"
+    return _read(note) or None
+
+
+def _be_child(task: Task, deadline: float, note: mmap.mmap, parent_lives: int) -> None:
+    """Wait, leave in `note` what is lacking, and exit. Never returns."""
+    status = 1
+
+    def sleep(seconds: float) -> None:
+        if select.select([parent_lives], [], [], seconds)[0]:
+            os._exit(status)  # the parent has ended: nobody wants the answer
+
+    try:
+        _write(note, _wait(task, deadline, note, sleep) or "")
+        status = 0
+    except KeyboardInterrupt:
+        pass  # from a terminal, which interrupts the parent too
+    finally:
+        os._exit(status)
+
+
+def _wait(
+    task: Task,
+    deadline: float | None,
+    note: mmap.mmap | None,
+    sleep: Callable[[float], None],
+) -> str | None:
+    """Check until enough holds, or the deadline; return what was lacking then."""
+    began = time.monotonic()
+    step = task.every or FIRST_STEP
+    while True:
+        lacking = _lacking(task, deadline, note)
+        if not lacking:
+            return None
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
+            return f"{lacking} (after {durations.spell(now - began)})"
+        sleep(step if deadline is None else min(step, deadline - now))
+        if not task.every and now - began > SAME_FOR:
+            step = min(step * GROWTH, LONGEST_STEP)
+
+
+def _lacking(task: Task, deadline: float | None, note: mmap.mmap | None) -> str | None:
+    """Check once; return what does not hold and why, or None when enough does."""
+    lacking = []
+    for condition in task.conditions:
+        if note:
+            _write(note, safe(condition.text))
+        limit = ANSWER_LIMIT
+        if deadline is not None:
+            # Also at the deadline itself a server that is up has time to answer.
+            limit = min(limit, max(deadline - time.monotonic(), FIRST_STEP))
+        why = condition.missing(limit)
+        if why is None and task.any:
+            return None
+        if why is not None:
+            lacking.append(f"{safe(condition.text)}: {why}")
+    return "; ".join(lacking) or None
+
+
+def _write(note: mmap.mmap, text: str) -> None:
+    data = text.encode(errors="replace")[: _NOTE_SIZE - 1]
+    note[:] = data.ljust(_NOTE_SIZE, b"\0")
+
+
+def _read(note: mmap.mmap) -> str:
+    return note[:].rstrip(b"\0").decode(errors="replace")
+
+
+def _execute(command: list[str]) -> int:
+    """Become `command`; return the exit code that says why not."""
+    try:
+        launch.execute(command, os.environ)
+    except OSError as error:
+        failure = launch.not_started(command[0], error.errno or 0)
+        _say(f"{safe(command[0])}: {failure}")
+        return failure.code
+    return BAD_USAGE  # never: a program was executed or an error raised
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"viagra-wait: {text}\n")
+        sys.stderr.flush()

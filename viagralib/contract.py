@@ -1,0 +1,271 @@
+"""A process contract: a command and everything it forks, held together.
+
+The holder becomes the reaper of its descendants (Linux: prctl(2), child subreaper;
+FreeBSD: procctl(2)). From then on a member whose parent dies becomes the holder's
+child, also after a double fork and setsid(2). So "no child left" means "no member
+left", and that needs no look at the process table. What it cannot see: the death of
+a member whose own parent is alive and reaps it; only Solaris's kernel tells of those.
+
+A member is known by pid and start time, never by pid alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from viagralib.messages import Fault
+
+LINUX = sys.platform.startswith("linux")
+STUCK_AFTER = 1.0  # seconds after KILL: what is still in state D will not go soon
+PATIENCE = 10.0  # seconds after KILL for all others, on a machine with much load
+_LOOK_AGAIN = 0.05  # seconds: a grandchild's death sends the holder no signal
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_P_PID, _PROC_REAP_ACQUIRE = 0, 2  # FreeBSD sys/wait.h, sys/procctl.h
+
+
+class Member:
+    """One process as the kernel describes it; `start` counts in the kernel's units."""
+
+    __slots__ = ("group", "parent", "pid", "start", "state")
+
+    def __init__(
+        self, pid: int, start: float, parent: int, group: int, state: str
+    ) -> None:
+        self.pid = pid
+        self.start = start
+        self.parent = parent
+        self.group = group
+        self.state = state
+
+
+class Death:
+    """How a process ended: with `code` or by `signal`, one of them None.
+
+    `core` is whether core was dumped, `group` the process group it was in.
+    """
+
+    __slots__ = ("code", "core", "group", "pid", "signal")
+
+    def __init__(
+        self, pid: int, code: int | None, signal: int | None, core: bool, group: int
+    ) -> None:
+        self.pid = pid
+        self.code = code
+        self.signal = signal
+        self.core = core
+        self.group = group
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"exit {self.code}"
+        return f"signal {self.signal}" + (", core" if self.core else "")
+
+
+def hold() -> None:
+    """Make this process the reaper of all its descendants, present and future.
+
+    Raises Fault where the system has no such thing, OSError where it fails.
+    """
+    if not LINUX and not sys.platform.startswith("freebsd"):
+        raise Fault("", f"{sys.platform} has no process contracts or subreapers")
+    import ctypes  # a megabyte that most of viagralib never needs
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if LINUX:
+        failed = libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    else:
+        pid = ctypes.c_int64(os.getpid())
+        failed = libc.procctl(_P_PID, pid, _PROC_REAP_ACQUIRE, None)
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def reap() -> list[Death]:
+    """Return the children that have ended since the last call."""
+    deaths: list[Death] = []
+    while True:
+        try:
+            # Looked at before it is reaped: the group is gone afterwards.
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return deaths
+        if found is None:
+            return deaths
+        try:
+            group = os.getpgid(found.si_pid)
+        except ProcessLookupError:
+            group = 0  # a system that forgets it at once; no group has this number
+        os.waitpid(found.si_pid, 0)
+        plain = found.si_code == os.CLD_EXITED
+        deaths.append(
+            Death(
+                found.si_pid,
+                found.si_status if plain else None,
+                None if plain else found.si_status,
+                found.si_code == os.CLD_DUMPED,
+                group,
+            )
+        )
+
+
+def is_empty() -> bool:
+    """Return whether this process has no child, and so the contract no member."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def end(group: int | None = None, patience: float = PATIENCE) -> list[Death]:
+    """Kill every member (of `group` only, where given); return who was reaped.
+
+    Repeats until none is left, for a member may fork while it is being killed, and
+    its child then is the holder's. Gives up on what KILL does not end in `patience`
+    seconds: `survivors` tells. SIGCHLD must be blocked.
+    """
+    began = time.monotonic()
+    deaths = reap()
+    while not is_empty():
+        alive = survivors(group)
+        if group is not None and not alive:
+            break
+        waited = time.monotonic() - began
+        stuck = bool(alive) and all(member.state == "D" for member in alive)
+        if waited > patience or (stuck and waited > STUCK_AFTER):
+            break
+        for member in alive:
+            send(member, signal.SIGKILL)
+        signal.sigtimedwait({signal.SIGCHLD}, _LOOK_AGAIN)
+        deaths += reap()
+    return deaths
+
+
+def survivors(group: int | None = None) -> list[Member]:
+    """Return the members (of `group`, where given) that have not ended yet."""
+    return [
+        member
+        for member in members()
+        if member.state not in "ZX" and group in (None, member.group)
+    ]
+
+
+def members(holder: int | None = None) -> list[Member]:
+    """Return all descendants of `holder` (this process): parents before children."""
+    found: list[Member] = []
+    children_of = _finder()
+    waiting = [holder or os.getpid()]
+    for pid in waiting:
+        children = children_of(pid)
+        found += children
+        waiting += [child.pid for child in children]
+    return found
+
+
+def adopted() -> list[Member]:
+    """Return the members whose parent is this process."""
+    return _finder()(os.getpid())
+
+
+def look(pid: int) -> Member | None:
+    """Return what the kernel says of `pid` now; None when there is no such process."""
+    return _look_in_proc(pid) if LINUX else _look_with_psutil(pid)
+
+
+def began_at(member: Member) -> float:
+    """Return when `member` began, in seconds since the epoch, to about a second."""
+    if not LINUX:
+        return member.start
+    with open("/proc/stat", "rb") as file:  # proc(5): btime, whole seconds
+        boot = next(line for line in file if line.startswith(b"btime "))
+    return int(boot.split()[1]) + member.start / os.sysconf("SC_CLK_TCK")
+
+
+def send(member: Member, number: int) -> bool:
+    """Send a signal to `member`, and to no later process of the same pid.
+
+    Returns whether it was sent: the member may have ended, or belong to another user.
+    """
+    try:
+        if hasattr(os, "pidfd_open"):
+            return _send_by_descriptor(member, number)
+        if _is_same(member):
+            os.kill(member.pid, number)
+            return True
+    except OSError:
+        pass
+    return False
+
+
+def _send_by_descriptor(member: Member, number: int) -> bool:
+    descriptor = os.pidfd_open(member.pid)
+    try:
+        # Open first, look then: what the descriptor stands for cannot change.
+        if same := _is_same(member):
+            signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)
+    return same
+
+
+def _is_same(member: Member) -> bool:
+    now = look(member.pid)
+    return now is not None and now.start == member.start
+
+
+def _look_in_proc(pid: int) -> Member | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5)
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in brackets and may hold brackets itself.
+    rest = text[text.rindex(b")") + 2 :].split()
+    state, parent, group, start = rest[0].decode(), rest[1], rest[2], rest[19]
+    return Member(pid, int(start), int(parent), int(group), state)
+
+
+def _look_with_psutil(pid: int) -> Member | None:
+    import psutil  # needed where there is no /proc
+
+    try:
+        process = psutil.Process(pid)
+        state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
+        start, parent = process.create_time(), process.ppid()
+        return Member(pid, start, parent, os.getpgid(pid), state)
+    except (psutil.Error, ProcessLookupError):
+        return None
+
+
+def _finder() -> Callable[[int], list[Member]]:
+    """Return what finds the children of a pid: cheap, or by one look at all."""
+    if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return _children_in_proc
+    table: dict[int, list[Member]] = {}
+    for pid in _all_pids():
+        if member := look(pid):
+            table.setdefault(member.parent, []).append(member)
+    return lambda pid: table.get(pid, [])
+
+
+def _children_in_proc(pid: int) -> list[Member]:
+    pids: list[bytes] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                pids += file.read().split()
+    children = (look(int(child)) for child in pids)
+    return [child for child in children if child is not None and child.parent == pid]
+
+
+def _all_pids() -> list[int]:
+    if LINUX:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    import psutil  # needed where there is no /proc
+
+    return psutil.pids()

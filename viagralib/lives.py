@@ -1,0 +1,78 @@
+"""The lives of a command: what is asked for, what happens, and what it amounts to."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection
+
+from viagralib import contract, launch
+from viagralib.contract import Death
+from viagralib.deaths import now
+from viagralib.guardian import boot_clock
+
+# Signals whose default action dumps core (signal(7)). As on Solaris, such a death is
+# a core event also where the size limit or a setting kept the file from being made.
+_CORE = frozenset(
+    getattr(signal, f"SIG{name}").value
+    for name in ("QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "XCPU", "XFSZ")
+) | {signal.SIGSYS.value}
+# What the kernel sends for memory that failed; a cut off mapped file looks the same.
+_HARDWARE = signal.SIGBUS.value
+
+
+class Plan:
+    """What the command line asks for."""
+
+    def __init__(self, argv: list[str]) -> None:
+        """Begin with the defaults of ctrun(1) for the command `argv`."""
+        self.argv = argv
+        self.fatal: frozenset[str] = frozenset({"hwerr"})
+        self.told: frozenset[str] = frozenset()
+        self.lifetime = "contract"
+        self.terms: frozenset[str] = frozenset()  # noorphan, pgrponly, regent
+        self.restarts: int | None = None  # None: never; 0: without end
+        self.transfer = False
+        self.verbose = False
+        self.name: str | None = None
+        self.backoff: tuple[float, float] | None = None  # seconds: shortest, longest
+        self.patience = 10.0  # seconds between TERM and KILL
+        self.user: launch.User | None = None
+        self.output: str | None = None
+
+
+class Life:
+    """One instance of the command, from its start until the next one's."""
+
+    __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
+
+    def __init__(self, pid: int) -> None:
+        found = contract.look(pid)
+        self.pid = pid
+        self.start = found.start if found else 0
+        self.began = boot_clock()
+        self.began_at = now()
+        self.ended: Death | None = None  # the command's own end
+        self.fault: Death | None = None  # the fatal event
+        self.last: Death | None = None  # the latest end of any member
+
+    def cause(self) -> Death | None:
+        """Return the death that tells why this life is over."""
+        if self.fault:
+            return self.fault
+        if self.ended and self.ended.code != 0:
+            return self.ended
+        return self.last or self.ended
+
+
+def events_of(death: Death, own: Collection[int]) -> frozenset[str]:
+    """Return the events of ctrun(1) that `death` is; `own` signals are none."""
+    events = {"exit"}
+    if contract.is_empty():
+        events.add("empty")
+    if death.signal and death.signal not in own:
+        events.add("signal")
+        if death.core or death.signal in _CORE:
+            events.add("core")
+        if death.signal == _HARDWARE:
+            events.add("hwerr")
+    return frozenset(events)

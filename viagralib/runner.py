@@ -1,0 +1,289 @@
+"""What viagra-run does: lives of a command in a contract, until it is to stay ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable
+
+from viagralib import contract, launch, signals
+from viagralib.contract import Death
+from viagralib.deaths import Recorder, now
+from viagralib.guardian import Link, boot_clock
+from viagralib.ledger import Ledger
+from viagralib.lives import Life, Plan, events_of
+from viagralib.messages import reason
+from viagralib.outfile import Outfile
+
+ABNORMAL = 123  # the command was killed by a signal
+INTERNAL = 124
+
+
+class GuardianGoneError(Exception):
+    """The guardian was killed; the contract was ended, as it would have done."""
+
+
+class Runner:
+    """Runs a plan to its end. This process must be the holder of a contract."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        wanted: frozenset[int],
+        link: Link | None,
+        recorder: Recorder | None,
+        outfile: Outfile | None,
+    ) -> None:
+        self._plan = plan
+        self._wanted = wanted
+        self._link = link
+        self._ledger = Ledger(recorder, link.pid if link else os.getpid())
+        self._outfile = outfile
+        self._delay = 0.0
+        self._ending = False  # asked to end: nothing is restarted
+        self._kill_at: float | None = None
+        self._asked: set[int] = set()  # who was asked to end, and has not
+        self._sent: dict[int, set[int]] = {}  # signals passed on, by pid
+        self._life: Life
+
+    def run(self) -> int:
+        """Return the exit code. Raises NotStarted, GuardianGoneError, OSError."""
+        while True:
+            self._begin()
+            self._live()
+            if not self._is_to_restart():
+                break
+            self._ledger.restarts += 1
+            self._pause()
+            if self._ending:
+                break
+        return self._finish()
+
+    def _begin(self) -> None:
+        plan = self._plan
+        environment = dict(os.environ)
+        environment.update(plan.user.environment() if plan.user else {})
+        environment["VIAGRA_INSTANCE"] = str(self._ledger.instance)
+        output = self._outfile.entrance if self._outfile else None
+        try:
+            pid = launch.start(plan.argv, environment, output, plan.user)
+        except launch.NotStarted:
+            if self._ledger.restarts:
+                self._record({"at": now(), "finished": False})
+            if "noorphan" in plan.terms:
+                contract.end()
+            raise
+        self._life = Life(pid)
+        self._record()
+        self._tell(f"started {pid}, instance {self._ledger.instance}")
+        if "fork" in plan.told:
+            self._say(f"event fork: {pid}")
+
+    def _live(self) -> None:
+        """Return when this life is over."""
+        self._hear(None)
+        while not self._is_over():
+            self._hear(signals.wait(self._wanted, self._left()))
+        if self._life.ended is None:
+            self._note_quietly(contract.reap())
+        cause = self._life.cause()
+        if cause:
+            self._ledger.bury(self._life, cause)
+
+    def _hear(self, arrival: signals.Arrival | None) -> None:
+        """Do what a signal, or time, asks for."""
+        number = arrival.number if arrival else None
+        if self._outfile and (trouble := self._outfile.copy()):
+            self._say(trouble)
+        if self._link and self._link.is_broken():
+            contract.end()
+            raise GuardianGoneError
+        if number == signal.SIGHUP and self._outfile:
+            if trouble := self._outfile.reopen():
+                self._say(f"{trouble}; the old file goes on")
+        elif arrival and number in signals.PASSED_ON:
+            self._pass_on(arrival)
+        for death in contract.reap():
+            self._note(death)
+        if self._kill_at is not None and boot_clock() >= self._kill_at:
+            self._kill_the_asked()
+
+    def _left(self) -> float | None:
+        """Return the seconds until there is something to do by the clock."""
+        return None if self._kill_at is None else self._kill_at - boot_clock()
+
+    def _is_over(self) -> bool:
+        life, terms = self._life, self._plan.terms
+        if life.fault and "pgrponly" not in terms:
+            return life.ended is not None or not self._plan.transfer
+        if self._plan.lifetime == "child" and life.ended:
+            return True
+        if self._ending and not self._asked and "noorphan" not in terms:
+            return True
+        return contract.is_empty()
+
+    # What members do
+
+    def _note(self, death: Death) -> None:
+        """Take note of a member's end, and act on it if it is fatal."""
+        life = self._life
+        self._keep(death)
+        life.last = death
+        # What the holder itself sent is no event, as on Solaris.
+        events = events_of(death, self._sent.pop(death.pid, set()))
+        for event in sorted(events & self._plan.told):
+            self._say(f"event {event}: {death.pid}: {death}")
+        fatal = events & self._plan.fatal
+        if "exit" in fatal and not self._is_fatal_exit(death):
+            fatal -= {"exit"}
+        if fatal and not self._ending and not life.fault:
+            self._tell(f"fatal {', '.join(sorted(fatal))}: {death.pid}: {death}")
+            self._end_members(death)
+        if self._ending and "noorphan" in self._plan.terms and life.ended:
+            self._ask_the_rest()
+
+    def _is_fatal_exit(self, death: Death) -> bool:
+        """Return whether -f exit means this end.
+
+        The command's exit 0 that leaves others running is a daemon's way into the
+        background; the end of its children is everyday life.
+        """
+        if death.code is None:
+            return False
+        return contract.is_empty() or (death.pid == self._life.pid and death.code != 0)
+
+    def _end_members(self, fault: Death) -> None:
+        """End what a fatal event ends: all, a process group, or the command alone."""
+        life = self._life
+        if "pgrponly" in self._plan.terms:
+            self._note_quietly(contract.end(fault.group))
+            return
+        life.fault = fault
+        if not (self._plan.transfer and self._is_to_restart()):
+            self._end_all()
+        elif life.ended is None:
+            os.kill(life.pid, signal.SIGKILL)  # its zombie keeps the pid ours
+
+    def _end_all(self) -> None:
+        self._note_quietly(contract.end())
+        for member in contract.survivors():
+            self._say(f"{member.pid} does not die of KILL (state {member.state})")
+
+    def _note_quietly(self, deaths: Iterable[Death]) -> None:
+        """Take note of ends that we brought about: they are neither event nor cause."""
+        for death in deaths:
+            self._keep(death)
+
+    def _keep(self, death: Death) -> None:
+        self._asked.discard(death.pid)
+        if death.pid == self._life.pid:
+            self._life.ended = death
+
+    # What callers ask for
+
+    def _pass_on(self, arrival: signals.Arrival) -> None:
+        """Pass a signal on to the command; when it is gone, to those it left to us."""
+        pids = self._heads()
+        for pid in pids:
+            self._sent.setdefault(pid, set()).add(arrival.number)
+            # A terminal sends to its whole foreground group, so it has it already.
+            if not (arrival.by_terminal and _is_in_our_group(pid)):
+                _kill(pid, arrival.number)
+        self._tell(f"passed signal {arrival.number} on to {pids}")
+        if arrival.number in (signal.SIGTERM, signal.SIGINT):
+            self._ending = True
+            self._asked |= set(pids)
+        if arrival.number == signal.SIGTERM and self._kill_at is None:
+            self._kill_at = boot_clock() + self._plan.patience
+
+    def _heads(self) -> list[int]:
+        if self._life.ended is None:
+            return [self._life.pid]
+        return [member.pid for member in contract.adopted()]
+
+    def _ask_the_rest(self) -> None:
+        """Ask those to end who became ours since the command ended."""
+        for member in contract.adopted():
+            if member.pid not in self._asked:
+                self._asked.add(member.pid)
+                _kill(member.pid, signal.SIGTERM)
+        if self._kill_at is None:
+            self._kill_at = boot_clock() + self._plan.patience
+
+    def _kill_the_asked(self) -> None:
+        """End what was asked and did not: all of it under noorphan."""
+        self._kill_at = None
+        if "noorphan" in self._plan.terms:
+            self._end_all()
+            return
+        for pid in self._asked:
+            _kill(pid, signal.SIGKILL)
+
+    # Between lives, and after the last
+
+    def _is_to_restart(self) -> bool:
+        count = self._plan.restarts
+        if not self._life.fault or self._ending or count is None:
+            return False
+        return count == 0 or self._ledger.restarts < count
+
+    def _pause(self) -> None:
+        """Wait as long as -b says, still listening."""
+        if not self._plan.backoff:
+            return
+        shortest, longest = self._plan.backoff
+        lasted = boot_clock() - self._life.began
+        fresh = self._delay == 0.0 or lasted > longest
+        self._delay = shortest if fresh else min(self._delay * 2, longest)
+        self._record()
+        self._tell(f"starting again in {self._delay:g} s")
+        until = boot_clock() + self._delay
+        while not self._ending and (left := until - boot_clock()) > 0:
+            self._hear(signals.wait(self._wanted, left))
+
+    def _finish(self) -> int:
+        if "noorphan" in self._plan.terms:
+            self._end_all()
+        if self._outfile and (trouble := self._outfile.copy()):
+            self._say(trouble)
+        cause, ended = self._life.cause(), self._life.ended
+        plain = cause is not None and cause.code == 0 and not self._ending
+        self._record({"at": now(), "finished": plain})
+        return ABNORMAL if ended is None or ended.code is None else ended.code
+
+    # What others are told
+
+    def _record(self, end: dict[str, object] | None = None) -> None:
+        try:
+            self._ledger.write(self._life, end)
+        except OSError as error:
+            self._say(f"could not record: {reason(error)}")
+
+    def _tell(self, text: str) -> None:
+        if self._plan.verbose:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        say(text)
+
+
+def say(text: str) -> None:
+    """Tell people, on stderr; a reader that has gone does not matter."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"viagra-run: {text}\n")
+        sys.stderr.flush()
+
+
+def _kill(pid: int, number: int) -> None:
+    # Children only: until they are reaped their pid belongs to nobody else.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _is_in_our_group(pid: int) -> bool:
+    try:
+        return os.getpgid(pid) == os.getpgrp()
+    except ProcessLookupError:
+        return False

@@ -1,0 +1,61 @@
+"""What viagra-run recorded of a daemon: who runs it, how it died, that it finished."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from viagralib import deaths, table
+from viagralib.durations import spell
+from viagralib.family import lives
+from viagralib.procfs import Process
+from viagralib.state import State
+
+
+def has_finished(state: State, name: str) -> bool:
+    """Return whether its last life, in this life of the machine, was a plain exit 0."""
+    record = deaths.read(state.path, name)
+    end = record.get("end") if record else None
+    if not isinstance(end, dict) or end.get("finished") is not True:
+        return False
+    at = end.get("at")
+    return isinstance(at, int | float) and at > time.time() - table.uptime()
+
+
+def runner(state: State, name: str) -> Process | None:
+    """Return the viagra-run that lives and would start the daemon anew, or None."""
+    record = deaths.read(state.path, name)
+    identity = record.get("runner") if record else None
+    if not isinstance(identity, dict):
+        return None
+    pid, start = identity.get("pid"), identity.get("start")
+    if not isinstance(pid, int) or not isinstance(start, int | float):
+        return None
+    process = table.find(pid)
+    if process is None or process.start != start or not lives(process):
+        return None
+    return process
+
+
+def death_since(state: State, name: str, since: float) -> str:
+    """Return how its last life ended, if not before `since`, for people; or ""."""
+    record = deaths.read(state.path, name)
+    death = record.get("death") if record else None
+    if not isinstance(death, dict):
+        return ""
+    at, ran = death.get("at"), death.get("ran")
+    if not isinstance(at, int | float) or at < since:
+        return ""
+    after = f" after {spell(ran)}" if isinstance(ran, int | float) else ""
+    return f"viagra-run: {_how(death)}{after}"
+
+
+def _how(death: dict[str, object]) -> str:
+    number = death.get("signal")
+    if not isinstance(number, int):
+        return f"exit {death.get('exit')},"
+    try:
+        name = f" ({signal.Signals(number).name})"
+    except ValueError:
+        name = ""
+    return f"signal {number}{name}, {'core, ' if death.get('core') else ''}".rstrip(" ")

@@ -1,0 +1,47 @@
+"""Whether a daemon runs, by the watchdog's own matching, for viagra-wait."""
+
+from __future__ import annotations
+
+import os
+
+from viagralib.facts import Facts
+from viagralib.homes import find_home
+from viagralib.matching import Onlooker
+from viagralib.messages import CannotTell, Fault
+from viagralib.processes import UNKNOWN, UP, judge
+from viagralib.settings import Daemon, Settings, load
+from viagralib.table import own_pid
+
+_SCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "viagra.py")
+
+
+class Watched:
+    """One daemon as viagra.py sees it: with its facts, if it has a hook that is on.
+
+    Any other name is a process's name, matched as that of a daemon without facts.
+    """
+
+    def __init__(self, name: str) -> None:
+        settings = _settings()
+        self._daemon = settings.daemons.get(name) or Daemon(name, "", Facts())
+        self._onlooker = Onlooker(settings.daemons.values(), os.geteuid(), own_pid())
+        faults = [fault for fault in settings.faults if fault.subject == name]
+        if name in settings.daemons:
+            faults += self._onlooker.trust.faults(self._daemon)
+        self._faults = faults
+
+    def missing(self) -> str | None:
+        """Return None when it is up, else why not. Raises CannotTell."""
+        if self._faults:
+            raise CannotTell(self._faults[0].text)
+        verdict = judge([self._daemon], self._onlooker)[self._daemon.name]
+        if verdict.word == UNKNOWN:
+            raise CannotTell(verdict.reason)
+        return None if verdict.word == UP else verdict.reason or verdict.word
+
+
+def _settings() -> Settings:
+    try:
+        return load(find_home(None, _SCRIPT))
+    except Fault:
+        return Settings("")  # no home: names without facts
