@@ -34,15 +34,18 @@ _SLACK = 2.0
 def find(recovery: Recovery, evidence: Evidence) -> str:
     """Return what ended the daemon, for people; "unknown" when nothing says it."""
     return (
-        _from_runner(recovery)
+        recovery.recorded_death
         or _from_kernel(recovery, evidence.kernel_log)
         or _from_unit(recovery.daemon.facts.unit, evidence)
         or _still_the_same(recovery)
     )
 
 
-def _from_runner(recovery: Recovery) -> str:
-    """Return what viagra-run recorded of the death since the last run, or ""."""
+def recorded(recovery: Recovery) -> str:
+    """Return what viagra-run recorded of the death since the last run, or "".
+
+    To be asked before the start: then the record is the new life's.
+    """
     run, name = recovery.run, recovery.daemon.name
     return runners.death_since(run.state, name, run.previous - _SLACK)
 

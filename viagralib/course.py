@@ -45,17 +45,12 @@ def steps(
     recovery: Recovery, others: dict[str, Recovery], evidence: Evidence
 ) -> Looks[None]:
     """Bring the daemon back; driven by the looks at its table that it is sent."""
-    if recovery.result:  # it is left alone: fail.d is all that it gets
+    if recovery.result:  # left alone: fail.d is all that it gets
         recovery.verdict = yield
     else:
         yield from _bring_back(recovery, others, evidence)
-    if recovery.result not in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT):
-        yield from _raise_alarm(recovery)
-
-
-def _raise_alarm(recovery: Recovery) -> Looks[None]:
-    """Run fail.d, unless it has been run for what is open."""
-    if not recovery.alarmed:
+    calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
+    if not calm and not recovery.alarmed:  # once for what is open
         recovery.alarmed = True
         yield from _run_all(recovery, "fail.d", recovery.daemon.facts.start_timeout)
 
@@ -176,7 +171,8 @@ def _start(recovery: Recovery) -> Looks[None]:
     failed = yield from _run_programs(recovery, stage)
     if recovery.result:
         return
-    until = time.monotonic() + 2 * SETTLE if failed else stage.deadline + SETTLE
+    soon = time.monotonic() + 2 * SETTLE
+    until = soon if failed else max(soon, stage.deadline + SETTLE)
     up_at = yield from _settles(recovery, stage, until)
     if up_at and not (yield from _gets_well(recovery, stage)):
         recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")

@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from viagralib import children, hooks
+from viagralib import children, hooks, table
 from viagralib.durations import spell
 from viagralib.family import end
 from viagralib.incidents import Incident
 from viagralib.messages import reason, safe
 from viagralib.processes import DOWN, UP, Verdict
-from viagralib.procfs import Process
+from viagralib.procfs import Process, Unreadable, Vanished
 from viagralib.run import Run
 from viagralib.settings import Daemon
 
+HOLDING = 1.0  # seconds after which a hook that has become a parent will stay one
 GRACE = 2.0  # seconds between TERM and KILL for a hook that is out of time
 _T = TypeVar("_T")
 Looks = Generator[None, Verdict, _T]  # what goes on from look to look at its daemon
@@ -91,6 +92,7 @@ def _step(stage: Stage, program: str) -> str:
 
 
 def _attend(stage: Stage, child: children.Child, program: str) -> Looks[hooks.Outcome]:
+    held_since = 0.0
     while not child.poll():
         verdict = yield
         stage.incident.log.watch()
@@ -99,9 +101,43 @@ def _attend(stage: Stage, child: children.Child, program: str) -> Looks[hooks.Ou
         if verdict.word == UP and child.process.identity in pids:
             text = f"became the daemon (pid {child.process.pid})"
             return hooks.Outcome(program, text, 0)
+        if not _holds_the_daemon(stage, child, verdict):
+            held_since = 0.0
+        elif not held_since:
+            held_since = time.monotonic()
+        elif time.monotonic() - held_since > HOLDING:
+            text = f"holds the daemon (pid {child.process.pid})"
+            return hooks.Outcome(program, text, 0)
         if stage.is_over():
             return (yield from _out_of_time(stage, child, program, verdict))
     return hooks.outcome_of(child, program)
+
+
+def _holds_the_daemon(stage: Stage, child: children.Child, verdict: Verdict) -> bool:
+    """Return whether the hook has become a parent of the daemon, such as viagra-run.
+
+    As long as it is the hook's script that works, it may have more to do.
+    """
+    if verdict.word != UP:
+        return False
+    now = table.find(child.process.pid)
+    try:
+        if now is None or stage.run.onlooker.is_hook_at_work(now, stage.daemon):
+            return False
+    except (Vanished, Unreadable):
+        return False
+    return any(_descends(one, now.pid) for one in verdict.processes())
+
+
+def _descends(process: Process | None, ancestor: int) -> bool:
+    """Return whether a process comes, by its parents, of the pid `ancestor`."""
+    seen: set[int] = set()
+    while process is not None and process.pid not in seen:
+        if process.parent == ancestor:
+            return True
+        seen.add(process.pid)
+        process = table.find(process.parent)
+    return False
 
 
 def _out_of_time(

@@ -47,6 +47,7 @@ class Recovery:
         self.logs: dict[str, list[str]] = {}  # the last lines of its log files
         self.resets: list[str] = []  # who is restarted because this one was
         self.remark = ""  # what there is to say of the result
+        self.recorded_death = ""  # what viagra-run says of it
         self.cause = ""  # of death, for people
         self.earlier = earlier  # what was open for the daemon before this
         self.alarmed = bool(earlier.get("alarmed"))  # whether fail.d has had its turn

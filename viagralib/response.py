@@ -86,6 +86,7 @@ class Response:
         if begun:
             evidence.begin([r.daemon.facts.unit for r in begun if r.daemon.facts.unit])
         for recovery in begun:
+            recovery.recorded_death = cause.recorded(recovery)
             recovery.logs = logtails.take(recovery.daemon, recovery.incident)
         side_by_side(recoveries, evidence, lambda one: self._ended(one, evidence))
         evidence.finish()
