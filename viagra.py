@@ -51,6 +51,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
         return watch(run, options, out, err)
     from viagralib import control
 
+    out.patience = 86400.0  # seconds: a person, or a pager, reads at leisure
     return control.VERBS[options.verb](run, options, out)
 
 

@@ -217,7 +217,7 @@ def test_a_full_queue_is_sick_after_the_time_limit(world: World) -> None:
         ("exit 17", 1, "is unknown: check.d/NAME: ended with 17"),
         ("kill -9 $$", 1, "is unknown: check.d/NAME: ended with -9"),
         ("sleep 100", 1, "is sick: check.d/NAME: gave no answer within 0."),
-        ("yes", 1, "is unknown: check.d/NAME: ended with"),
+        ("yes", 1, "is unknown: check.d/NAME: printed more than"),
         (r"printf 'a\033[2Jb\n'; exit 2", 1, r"a\x1b[2Jb"),
     ],
 )

@@ -508,7 +508,7 @@ def test_a_set_user_id_program_under_the_daemons_name(
         ("UID_MIN 1000\nUID_MAX 60000", "unknown"),
         (f"UID_MIN {ORDINARY}\nUID_MAX {ORDINARY}", "unknown"),
         (f"UID_MIN {ORDINARY + 1}", "up"),
-        (f"UID_MAX {ORDINARY - 1}", "up"),
+        (f"UID_MAX {ORDINARY - 1}", "unknown"),  # a directory's, or a subordinate id
         (f"#UID_MIN {ORDINARY + 1}\nUID_MIN\nUID_MIN many\n\nUMASK 022", "unknown"),
         (None, "unknown"),
     ],

@@ -81,8 +81,8 @@ def test_the_end_of_its_log_outlives_the_restart(world: World) -> None:
     assert r"    last words \x1b[2J" in result.out and "fresh" not in result.out
     assert f"missing   log {link}: " in result.out
     incident = world.incidents(name)[0]
-    assert "last words" in (incident / "log-food.log.txt").read_text()
-    assert (incident / "log-food.log.txt").stat().st_size < 110_000
+    assert "last words" in (incident / "log-1-food.log.txt").read_text()
+    assert (incident / "log-1-food.log.txt").stat().st_size < 110_000
 
 
 def test_how_a_unit_ended() -> None:

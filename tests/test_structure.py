@@ -17,7 +17,7 @@ LIBRARY = CHECKOUT / "viagralib"
 _ORDER = """
     messages durations values facts order tomlfile homes accounts listing settings
     commandline printing trust
-    procfs portable table matching processes
+    patterns procfs portable table onlooker matching processes
     family state deaths outputs children incidents announcements pauses runners
     run hooks alarms health limits machine kernellog evidence logtails
     performing stopping standing report telling recovery course rounds

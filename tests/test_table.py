@@ -14,7 +14,8 @@ from world import World, alive, comm, need, need_root, until
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from viagralib import portable, procfs  # noqa: E402
-from viagralib.matching import Onlooker, classify  # noqa: E402
+from viagralib.matching import classify  # noqa: E402
+from viagralib.onlooker import Onlooker
 from viagralib.procfs import Unreadable, Vanished  # noqa: E402
 from viagralib.settings import load  # noqa: E402
 

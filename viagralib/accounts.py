@@ -6,6 +6,8 @@ from viagralib.messages import safe
 
 # Where people's ids begin and end, when login.defs(5) does not say.
 ORDINARY_USERS = (1000, 60000)
+# Not people, although above them: systemd's dynamic users (its UIDS-GIDS page), nobody.
+SERVICE_USERS = range(61184, 65536)
 
 
 def ordinary_users() -> tuple[int, int]:
@@ -28,7 +30,7 @@ def user_id(name: str) -> int:
 
     try:
         return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):
         return -1
 
 

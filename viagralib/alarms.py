@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import stat
 
 from viagralib.messages import reason, safe
+from viagralib.patterns import TooLong
+from viagralib.patterns import search as search_in
 from viagralib.procfs import Process
 from viagralib.settings import Daemon
 from viagralib.state import Record, State
@@ -46,7 +46,10 @@ def search(state: State, daemon: Daemon, process: Process) -> str:
         if place.get("start") != process.start:
             fresh["offset"] = status.st_size  # what is there may be its predecessor's
         else:
-            lines, offset = _unread(log.fileno(), path, place, status)
+            try:
+                lines, offset = _unread(log.fileno(), path, place, status)
+            except OSError as error:
+                raise CannotSearch(f"could not read it: {reason(error)}") from None
             fresh["offset"] = offset
             fresh["found"] = place.get("found") or _first_match(pattern, lines)
     if fresh != place:
@@ -69,7 +72,8 @@ def _unread(
 ) -> tuple[list[bytes], int]:
     """Return the lines written since `place`, and the offset after the last of them."""
     offset = place.get("offset")
-    offset = offset if isinstance(offset, int) else status.st_size
+    if not isinstance(offset, int) or offset < 0:
+        offset = status.st_size
     before: list[bytes] = []
     if place.get("inode") != status.st_ino:
         before = _rest_of_rotated(f"{path}.1", place, offset)
@@ -95,22 +99,12 @@ def _rest_of_rotated(path: str, place: Record, offset: int) -> list[bytes]:
 
 
 def _first_match(pattern: str, lines: list[bytes]) -> str:
-    compiled = re.compile(pattern)
-    previous = signal.signal(signal.SIGALRM, _too_long)
-    signal.setitimer(signal.ITIMER_REAL, _LONGEST_SEARCH)
+    texts = [line[:_LONGEST_LINE].decode(errors="surrogateescape") for line in lines]
     try:
-        for line in lines:
-            text = line[:_LONGEST_LINE].decode(errors="surrogateescape")
-            if compiled.search(text):
-                return safe(text)[:_SHOWN]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-    return ""
-
-
-def _too_long(*_: object) -> None:
-    raise CannotSearch(f"its pattern needs more than {_LONGEST_SEARCH} s: simplify it")
+        return safe(search_in(pattern, texts, _LONGEST_SEARCH))[:_SHOWN]
+    except TooLong:
+        text = f"its pattern needs more than {_LONGEST_SEARCH} s: simplify it"
+        raise CannotSearch(text) from None
 
 
 def _keep(state: State, name: str, record: Record, place: Record) -> None:

@@ -56,7 +56,7 @@ class Options:
         self.until: str | None = None
         self.reason = ""
         self.since: str | None = None
-        self.show = ""  # the incident that `history show` is to show
+        self.show: str | None = None  # the incident that `history show` is to show
         self.json = False
         self.verbose = False
         self.version = False

@@ -9,7 +9,7 @@ from viagralib import hooks, runners, stopping
 from viagralib.durations import spell
 from viagralib.evidence import Evidence
 from viagralib.family import Family, until_gone
-from viagralib.health import Checkup
+from viagralib.health import Checkup, examine
 from viagralib.limits import note_try
 from viagralib.matching import LEFTOVER
 from viagralib.messages import safe
@@ -96,10 +96,13 @@ def _look(recovery: Recovery, checked: bool) -> Looks[None]:
     if not checked or recovery.verdict.word != UP or not recovery.daemon.has_health:
         return
     checkup = Checkup(recovery.run, recovery.daemon, recovery.verdict)
-    while not checkup.is_over():
-        recovery.verdict = yield
-        if recovery.verdict.word != UP:
-            return
+    try:
+        while not checkup.is_over():
+            recovery.verdict = yield
+            if recovery.verdict.word != UP:
+                return
+    finally:
+        checkup.close()
     recovery.verdict = checkup.verdict()
 
 
@@ -114,7 +117,9 @@ def _waits_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Looks[
         if name in others and others[name].result != BACK:
             word = others[name].verdict.word
         else:
-            word = judge([needed], recovery.run.onlooker)[name].word
+            verdicts = judge([needed], recovery.run.onlooker)
+            examine(recovery.run, verdicts)
+            word = verdicts[name].word
         if word != UP:
             recovery.end(WAITS, f"for {safe(name)}, which is {word}")
             return False
@@ -198,8 +203,7 @@ def _run_programs(recovery: Recovery, stage: Stage) -> Looks[hooks.Outcome | Non
                 note_try(recovery.run.state, recovery.daemon)
         outcome = yield from perform(stage, program, may_begin)
         if outcome is None:
-            up = recovery.verdict.word == UP
-            recovery.end(CAME_BACK if up else UNDECIDED, recovery.verdict.reason)
+            recovery.end(*recovery.why_not_begun())
             return None
         recovery.outcomes.append(outcome)
         told = [f"{one.what}: {one.words}" for one in recovery.outcomes]

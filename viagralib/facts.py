@@ -92,7 +92,12 @@ def _address(text: str) -> str:
     if kind == "unix" and place.startswith("/"):
         return text
     host, _, port = place.rpartition(":")
-    good_port = port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535
+    good_port = (
+        port.isascii()
+        and port.isdecimal()
+        and len(port) <= 5
+        and 1 <= int(port) <= 65535
+    )
     if kind == "tcp" and good_port and _is_ip_address(host):
         return text
     raise ValueError(

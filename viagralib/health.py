@@ -44,8 +44,12 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
         daemon = run.settings.daemons[name]
         if verdict.word == UP and daemon.has_health and is_of_age(daemon, verdict):
             checkups[name] = Checkup(run, daemon, verdict)
-    while not all([checkup.is_over() for checkup in checkups.values()]):
-        time.sleep(_TICK)
+    try:
+        while not all([checkup.is_over() for checkup in checkups.values()]):
+            time.sleep(_TICK)
+    finally:
+        for checkup in checkups.values():
+            checkup.close()
     for name, checkup in checkups.items():
         verdicts[name] = checkup.verdict()
 
@@ -77,6 +81,11 @@ class Checkup:
         late = time.monotonic() > self._deadline
         under_way: list[_Call | _Check] = [*self._calls, *self._checks]
         return all([one.is_over(late) for one in under_way])
+
+    def close(self) -> None:
+        """End the checks that are still at work: nobody waits for them."""
+        for check in self._checks:
+            check.close()
 
     def verdict(self) -> Verdict:
         """Return the verdict of before, amended by what was found."""
@@ -162,7 +171,6 @@ class _Check:
                 (),
                 self._output,
                 environment(daemon, path, variables),
-                _LARGEST_OUTPUT,
             )
             self._child.release()
         except OSError as error:
@@ -174,11 +182,20 @@ class _Check:
             return True
         if self._child.poll():
             self._judge(self._child)
+        elif os.fstat(self._output).st_size > _LARGEST_OUTPUT:
+            self._child.kill()
+            self._end(UNKNOWN, f"printed more than {_LARGEST_OUTPUT} bytes")
         elif late:
             self._child.kill()
             spent = spell(self._child.seconds())
             self._end(SICK, f"gave no answer within {spent}")
         return self._child is None
+
+    def close(self) -> None:
+        """End the check, if it is still at work."""
+        if self._child is not None:
+            self._child.kill()
+            self._end(UNKNOWN, "was not waited for")
 
     def _judge(self, child: children.Child) -> None:
         if child.failure or child.status not in (0, 1, 2, 3):

@@ -20,7 +20,7 @@ from viagralib.run import Run
 
 def history(run: Run, options: Options, out: Printer) -> int:
     """Show incidents: when, which daemon, verdict, how it ended, cause."""
-    if options.show:
+    if options.show is not None:
         return _show(run, options, out)
     since = _since(options.since)
     names = set(options.names)
@@ -69,10 +69,11 @@ def _line(incident: Incident) -> str:
 
 
 def _show(run: Run, options: Options, out: Printer) -> int:
-    incident = incidents.load(run.state, options.show)
+    shown = options.show or ""
+    incident = incidents.load(run.state, shown)
     if incident is None:
         text = "no such incident, or damaged: see viagra.py history"
-        raise Fault(safe(options.show), text)
+        raise Fault(safe(shown), text)
     if options.json:
         out.say(json.dumps({"version": FORMAT, **incident.record}, indent=1))
         return WELL

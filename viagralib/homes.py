@@ -15,7 +15,7 @@ def find_home(given: str | None, script: str) -> str:
     Raises Fault when there is none.
     """
     if given is not None:
-        return _existing_home(os.path.abspath(given))
+        return _existing_home(absolute(given))
     beside = os.path.dirname(os.path.realpath(script))
     own = [os.path.expanduser("~/.config/viagra")] if os.geteuid() != 0 else []
     # Without a home directory, "~" stays, and would be looked for where we are.
@@ -28,6 +28,14 @@ def find_home(given: str | None, script: str) -> str:
         f"no start.d found in {safe(', '.join((beside, *places)))}: "
         "make one, or name its directory with --dir",
     )
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root on. Raises Fault where there is no way to tell."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        raise Fault(safe(path), "the directory that we are in is gone") from None
 
 
 def _existing_home(place: str) -> str:

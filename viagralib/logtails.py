@@ -15,13 +15,13 @@ _MOST = 100_000  # bytes of each log
 def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
     """Copy the end of each log into the incident; return their lines, by path."""
     tails = {}
-    for path in daemon.facts.logs:
+    for number, path in enumerate(daemon.facts.logs, 1):
         try:
             text = _tail(path)
         except OSError as error:
             incident.missing.append(f"log {path}: {reason(error)}")
             continue
-        incident.write(f"log-{os.path.basename(path)}.txt", text)
+        incident.write(f"log-{number}-{os.path.basename(path)}.txt", text)
         tails[path] = text.rstrip("\n").split("\n")
     return tails
 
@@ -33,12 +33,14 @@ def _tail(path: str) -> str:
     any file, and a pipe could keep it waiting, so neither is followed.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(None, "no regular file", path)
-        file.seek(max(0, status.st_size - _MOST))
-        data = file.read(_MOST)
+        data = os.pread(descriptor, _MOST, max(0, status.st_size - _MOST))
+    finally:
+        os.close(descriptor)
     if status.st_size > _MOST:
         data = data.partition(b"\n")[2]
     return data.decode(errors="surrogateescape")

@@ -9,8 +9,8 @@ from viagralib.accounts import user_name
 from viagralib.commandline import Options
 from viagralib.durations import spell
 from viagralib.health import examine
-from viagralib.matching import Onlooker
 from viagralib.messages import FAULTY, NOT_WELL, Fault, exit_code, safe
+from viagralib.onlooker import Onlooker
 from viagralib.printing import Printer
 from viagralib.processes import UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.procfs import Process, Unreadable, Vanished

@@ -15,6 +15,7 @@ class Printer:
     """Writes to a descriptor what it takes at once, and the rest at the end."""
 
     def __init__(self, descriptor: int) -> None:
+        self.patience = PATIENCE
         self._descriptor = descriptor
         self._waiting = b""
         self.broken = False  # nobody reads: what was said is in the incidents alone
@@ -29,8 +30,8 @@ class Printer:
         self._write(0.0)
 
     def finish(self) -> None:
-        """Wait until all is read, or PATIENCE is over."""
-        self._write(PATIENCE)
+        """Wait until all is read, or `patience` is over, in seconds."""
+        self._write(self.patience)
         self.broken = self.broken or bool(self._waiting)
 
     def _occupy(self) -> None:

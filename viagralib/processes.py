@@ -7,8 +7,9 @@ import stat
 
 from viagralib import table
 from viagralib.accounts import user_id
-from viagralib.matching import COUNTED, LEFTOVER, UNSURE, Onlooker, classify, cut
+from viagralib.matching import COUNTED, LEFTOVER, UNSURE, classify, cut
 from viagralib.messages import reason, safe
+from viagralib.onlooker import Onlooker
 from viagralib.procfs import Process, Unreadable, Vanished
 from viagralib.settings import Daemon
 
@@ -162,10 +163,14 @@ def _read_pidfile(path: str) -> int:
     if not path:
         return 0
     try:
+        # Its directory may be the daemon's user's: only a file is opened at all.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return 0
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            first = file.read(64).split()[:1] if regular else []
+        try:
+            first = os.read(descriptor, 64).split()[:1]
+        finally:
+            os.close(descriptor)
     except OSError:
         return 0
     return int(first[0]) if first and first[0].isdigit() else 0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from viagralib import hooks
 from viagralib.incidents import Incident
+from viagralib.pauses import why_paused
 from viagralib.performing import (
     Stage,
 )
-from viagralib.processes import DOWN, UNKNOWN, Verdict
+from viagralib.processes import DOWN, UNKNOWN, UP, Verdict
 from viagralib.run import Run
 from viagralib.state import Lock, Record
 
@@ -81,4 +82,18 @@ class Recovery:
     def is_still_down(self, verdict: Verdict) -> bool:
         """Return whether the last look before the start says so; it is kept."""
         self.verdict = verdict
-        return verdict.word == DOWN
+        return verdict.word == DOWN and not self._paused()
+
+    def why_not_begun(self) -> tuple[str, str]:
+        """Return with which result, and remark, a start ends that was called off."""
+        if self.verdict.word == UP:
+            return CAME_BACK, ""
+        if self.verdict.word == DOWN:
+            return PUT_OFF, self._paused()
+        return UNDECIDED, self.verdict.reason
+
+    def _paused(self) -> str:
+        """Return why it is paused, if somebody did that since this run began."""
+        if self.is_wanted:
+            return ""
+        return why_paused(self.run.state, self.daemon.name)

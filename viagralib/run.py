@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.matching import Onlooker
 from viagralib.messages import Fault, safe
+from viagralib.onlooker import Onlooker
 from viagralib.settings import Daemon, Settings
 from viagralib.state import State
 from viagralib.table import own_pid
@@ -69,7 +69,7 @@ class Run:
     def paused(self) -> dict[str, str]:
         """Return until when and why some of its daemons are paused, by their names."""
         names = [name for name in self.state.names("paused") if name in self.names]
-        if not names:
+        if not names or self.is_state_unsafe:
             return {}
         from viagralib.pauses import why_paused
 

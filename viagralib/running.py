@@ -6,8 +6,8 @@ import os
 
 from viagralib.facts import Facts
 from viagralib.homes import find_home
-from viagralib.matching import Onlooker
 from viagralib.messages import CannotTell, Fault
+from viagralib.onlooker import Onlooker
 from viagralib.processes import UNKNOWN, UP, judge
 from viagralib.settings import Daemon, Settings, load
 from viagralib.table import own_pid

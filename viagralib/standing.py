@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 
 from viagralib import limits, machine, pauses, runners, table
 from viagralib.durations import spell
-from viagralib.family import lives
+from viagralib.family import Family, lives
 from viagralib.incidents import Incident, recorded_process
-from viagralib.matching import SHELLS, Onlooker, cut
+from viagralib.matching import cut
 from viagralib.messages import NOT_WELL, WELL
+from viagralib.onlooker import SHELLS, Onlooker
 from viagralib.processes import DOWN, UNKNOWN
 from viagralib.procfs import Process, Unreadable, Vanished
 from viagralib.run import Run
@@ -123,6 +125,11 @@ def hook_at_work(
         process = recorded_process(last, "hook")
         if process is not None and lives(process):
             return table.find(process.pid)
+        if process is not None and _is_fresh(last, daemon):
+            mark = f"VIAGRA_INCIDENT={last.directory}"
+            left = Family([process], mark=mark).living()
+            if left:  # of a hook whose run was killed: what may become the daemon
+                return left[0]
     for process in table.look(_script_names(daemon, onlooker)):
         try:
             ours = process.users()[0] in (0, onlooker.user) and not process.zombie
@@ -131,6 +138,14 @@ def hook_at_work(
         except (Vanished, Unreadable):
             continue
     return None
+
+
+def _is_fresh(last: Incident, daemon: Daemon) -> bool:
+    """Return whether an incident's run was killed when its daemon may yet come up."""
+    began = last.record.get("began")
+    if "result" in last.record or not isinstance(began, int | float):
+        return False
+    return 0 <= time.time() - began < daemon.facts.start_timeout
 
 
 def why_hook_blocks(daemon: Daemon, process: Process) -> str:

@@ -8,18 +8,19 @@ import sys
 import time
 
 from viagralib import table
+from viagralib.homes import absolute
 
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
 LARGEST_RECORD = 1_000_000  # bytes; what is larger was not written by us
-# Locks go here when the state directory takes none: its disk is full or read-only.
-_SPARE_LOCKS = "/run/viagra"
+LARGEST_NUMBER = 1e11  # in a record: seconds since 1970, clock ticks, bytes, pids
+_RUN_LOCKS = "/run/viagra" if os.path.isdir("/run") else "/var/run/viagra"
 Record = dict[str, object]
 
 
 def find_state(given: str | None) -> str:
     """Return the path of the state directory, which need not exist yet."""
     if given is not None:
-        return os.path.abspath(given)
+        return absolute(given)
     if os.geteuid() == 0:
         return "/var/db/viagra" if "bsd" in sys.platform else "/var/lib/viagra"
     base = os.environ.get("XDG_STATE_HOME", "")
@@ -85,19 +86,34 @@ class State:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def lock(self, name: str) -> Lock | None:
-        """Take the daemon's lock; None when another run has it. Raises OSError."""
+        """Take the daemon's lock; None when another run has it. Raises OSError.
+
+        It is two: the state may be deleted during a run, or its disk take nothing;
+        what root has in /run stays. One of them is enough to be had.
+        """
+        descriptors: list[int] = []
         try:
-            descriptor = _open_lock(f"{self.path}/locks", name)
-        except OSError:
-            if os.geteuid() != 0:
-                raise
-            descriptor = _open_lock(_SPARE_LOCKS, name)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return Lock(descriptor)
+            for directory, file in self._lock_files(name):
+                _append_open(descriptors, directory, file)
+            if not descriptors:
+                raise OSError(None, "neither the state nor /run takes a lock")
+            for descriptor in descriptors:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            Lock(descriptors).release()
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        return Lock(descriptors)
+
+    def _lock_files(self, name: str) -> list[tuple[str, str]]:
+        files = [(f"{self.path}/locks", name)]
+        if os.geteuid() == 0:
+            import zlib
+
+            other_states = zlib.crc32(os.fsencode(self.path))
+            files.append((_RUN_LOCKS, f"{name}.{other_states:08x}"))
+        return files
 
     def count(self, name: str) -> int:
         """Return how often the daemon was restarted: VIAGRA_INSTANCE of its life."""
@@ -126,33 +142,58 @@ class State:
 class Lock:
     """A daemon's lock, held until release() or the end of this process.
 
-    The descriptor is closed in every child before it executes anything.
+    The descriptors are closed in every child before it executes anything.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptors: list[int]) -> None:
+        self._descriptors = descriptors
 
     def release(self) -> None:
         """Let another run have it."""
-        os.close(self._descriptor)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
-def _open_lock(directory: str, name: str) -> int:
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+def _append_open(descriptors: list[int], directory: str, name: str) -> None:
+    """Open a lock's file, if the directory takes one."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(f"{directory}/{name}", flags, 0o600)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        descriptors.append(os.open(f"{directory}/{name}", flags, 0o600))
+    except OSError:
+        pass
 
 
 def read_record(path: str) -> Record:
     """Return the record in this file; {} when it is missing, damaged or no record."""
     import json
 
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with open(path, "rb") as file:
-            record = json.loads(file.read(LARGEST_RECORD))
+        descriptor = os.open(path, flags)
+        try:
+            text = os.read(descriptor, LARGEST_RECORD)
+        finally:
+            os.close(descriptor)
+        record = json.loads(
+            text, parse_constant=_number, parse_float=_number, parse_int=_integer
+        )
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _number(text: str) -> float:
+    """Return a number that can be a time; ValueError for what we never write."""
+    number = float(text)
+    if not -LARGEST_NUMBER < number < LARGEST_NUMBER:  # nor for NaN
+        raise ValueError(text)
+    return number
+
+
+def _integer(text: str) -> int:
+    _number(text)
+    return int(text)
 
 
 def write_record(path: str, record: Record) -> None:

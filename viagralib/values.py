@@ -32,11 +32,14 @@ def path(value: object) -> str:
 def pattern(value: object) -> str:
     """Return a regular expression; ValueError says why not."""
     import re
+    import warnings
 
     expression = text(value)
     try:
-        re.compile(expression)
-    except (re.error, RecursionError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # else a warning in each run's mail
+            re.compile(expression)
+    except (re.error, RecursionError, OverflowError, Warning) as error:
         complaint = f"{shown(expression)} is no regular expression: {error}"
         raise ValueError(complaint) from None
     return expression
