@@ -19,6 +19,7 @@ from contenders import (
 from recovery import Recovery
 from timing import Times
 
+FEW, MANY = 100, 20_000  # processes: where something is demanded
 Cost = dict[int, Times]  # by the number of processes
 
 
@@ -76,15 +77,14 @@ def demands(results: Results) -> str:
 
 
 def _demands(results: Results) -> list[Demand]:
-    smallest, largest = results.sizes[0], results.sizes[-1]
     ratios = [
-        (smallest, QUIET, BARE, 2.5),
-        (smallest, FACTS, BARE, 4),
-        (smallest, HEALTH, BARE, 4.5),
-        (smallest, QUIET, ARTICLE, 0.6),
-        (largest, QUIET, ARTICLE, 1 / 20),
-        (largest, CHECK, ARTICLE_MISSING, 1 / 4),
-        (largest, QUIET, MONIT, 1 / 50),
+        (FEW, QUIET, BARE, 2.5),
+        (FEW, FACTS, BARE, 4),
+        (FEW, HEALTH, BARE, 4.5),
+        (FEW, QUIET, ARTICLE, 0.6),
+        (MANY, QUIET, ARTICLE, 1 / 20),
+        (MANY, CHECK, ARTICLE_MISSING, 1 / 4),
+        (MANY, QUIET, MONIT, 1 / 50),
     ]
     found = [_ratio(results, *ratio) for ratio in ratios]
     found.append(Demand(f"{QUIET}: memory", results.memory / 1e6, 20, " MB"))
@@ -100,7 +100,7 @@ def _ratio(
     results: Results, size: int, ours: str, other: str, highest: float
 ) -> Demand | None:
     """Return what must hold of ours beside another; None when one was not measured."""
-    times = results.cost[size]
+    times = results.cost.get(size, {})
     if ours not in times or other not in times:
         return None
     text = f"{ours} / {other}, {size:,} processes"
