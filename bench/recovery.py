@@ -12,7 +12,7 @@ from scene import ENVIRONMENT, Scene
 
 _TRACE = "execve,openat,exit_group"
 _LINE = re.compile(r"^(\d+) +(\d+\.\d+) (.*)$")
-_LOOK = re.compile(r'openat\(.*"/proc/(\d+)/stat"')
+_LOOK = re.compile(r'openat\(.*"/proc/\d+/stat"')
 _DAEMON = "reborn"
 
 
@@ -64,21 +64,22 @@ def _read(trace: str, hook: str) -> Recovery:
     events = [match.groups() for match in map(_LINE.match, trace.splitlines()) if match]
     calls = [(pid, float(at), call) for pid, at, call in events]
     run = calls[0][0]
-    hook_at = next(at for _, at, call in calls if call.startswith(hook))
-    before = [one for one in calls if one[1] < hook_at]
-    # The run reads its own children's stat files too; what it looks for is others'.
-    own = {pid for pid, _, _ in calls}
-    looks = [at for pid, at, call in before if pid == run and _is_look(call, own)]
-    begins = [at for pid, at, call in before if pid != run and "execve(" in call]
-    collectors = {pid for pid, _, call in before if pid != run and "execve(" in call}
+    child, hook_at = next((pid, at) for pid, at, call in calls if call.startswith(hook))
+    # The run keeps looking while its child makes ready to be the hook: what counts is
+    # the look that decided, before there was a child.
+    born = next(
+        at for pid, at, call in calls if pid == child or f'"/proc/{child}/' in call
+    )
+    looks = [at for pid, at, call in calls if pid == run and _LOOK.match(call)]
+    before = [one for one in calls if one[1] < born and one[0] != run]
+    begins = [(pid, at) for pid, at, call in before if "execve(" in call]
+    collectors = {pid for pid, _ in begins}
     ends = [at for pid, at, call in before if pid in collectors and "+++" in call]
-    end = max(at for pid, at, _ in calls if pid == run)
-    return Recovery(max(ends) - min(begins), hook_at - max(looks), end - hook_at)
-
-
-def _is_look(call: str, own: set[str]) -> bool:
-    found = _LOOK.match(call)
-    return found is not None and found[1] not in own
+    return Recovery(
+        evidence=max(ends) - min(at for _, at in begins),
+        to_hook=hook_at - max(at for at in looks if at < born),
+        to_end=max(at for pid, at, _ in calls if pid == run) - hook_at,
+    )
 
 
 def _reap() -> None:
