@@ -65,19 +65,15 @@ def _read(trace: str, hook: str) -> Recovery:
     calls = [(pid, float(at), call) for pid, at, call in events]
     run = calls[0][0]
     child, hook_at = next((pid, at) for pid, at, call in calls if call.startswith(hook))
-    # The run keeps looking while its child makes ready to be the hook: what counts is
-    # the look that decided, before there was a child.
-    born = next(
-        at for pid, at, call in calls if pid == child or f'"/proc/{child}/' in call
-    )
+    # The child is made ready before the last look, and is released or not after it.
     looks = [at for pid, at, call in calls if pid == run and _LOOK.match(call)]
-    before = [one for one in calls if one[1] < born and one[0] != run]
+    before = [one for one in calls if one[1] < hook_at and one[0] not in (run, child)]
     begins = [(pid, at) for pid, at, call in before if "execve(" in call]
     collectors = {pid for pid, _ in begins}
     ends = [at for pid, at, call in before if pid in collectors and "+++" in call]
     return Recovery(
         evidence=max(ends) - min(at for _, at in begins),
-        to_hook=hook_at - max(at for at in looks if at < born),
+        to_hook=hook_at - max(at for at in looks if at < hook_at),
         to_end=max(at for pid, at, _ in calls if pid == run) - hook_at,
     )
 
