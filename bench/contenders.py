@@ -24,7 +24,7 @@ FLOOR = "C: read every /proc/PID/stat"
 class Contender:
     """One row of the table: a command, and how it must end for its time to count."""
 
-    only_middle = False  # only where it is the number of daemons that varies
+    only_first = False  # at the first number of processes, not at all of them
 
     def __init__(
         self, title: str, command: list[str], needs: str = "", exits: int = 0
@@ -69,7 +69,7 @@ def _for_many(scene: Scene, number: int) -> list[Contender]:
         for title, command in rows.items()
     ]
     for one in found:
-        one.only_middle = True
+        one.only_first = True
         one.exits = int(one.command is monit)
     return found
 
