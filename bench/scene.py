@@ -8,7 +8,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -44,7 +43,6 @@ class Scene:
         self.place = place
         self.python = python
         self._children: list[subprocess.Popen[bytes]] = []
-        self._crowd: subprocess.Popen[bytes] | None = None
         place.chmod(0o755)
         self._copy_program()
         for program in ("still", "floor", "peak"):
@@ -86,13 +84,10 @@ class Scene:
         return child
 
     def crowd(self, size: int) -> None:
-        """Have `size` processes in all, or more if there are more without a crowd."""
-        if self._crowd is not None:
-            self._crowd.kill()
-            self._crowd.wait()
-            wait_until(lambda: count_processes() < 200)
+        """Add bystanders, so that there are `size` processes, or more if there were."""
         number = max(0, size - count_processes() - 1)
-        self._crowd = self._spawn(["bystander", str(number)], self.place / "still")
+        bystanders = self._spawn(["bystander", str(number)], self.place / "still")
+        self._children.append(bystanders)
 
     @staticmethod
     def _spawn(arguments: list[str], program: Path) -> subprocess.Popen[bytes]:
@@ -175,12 +170,3 @@ def compile_c(source: Path, program: Path) -> None:
 def count_processes() -> int:
     """Return how many processes there are in this pid namespace."""
     return sum(name.isdecimal() for name in os.listdir("/proc"))
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until `holds()` is true. Raises RuntimeError when that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise RuntimeError("waited in vain")
-        time.sleep(0.05)
