@@ -29,10 +29,10 @@ demo:
 	@PYTHON="$(PYTHON)" sh tests/demo.sh
 
 test: lint
-	$(RUN) pytest -rs -n auto --dist loadgroup $(PYTEST)
+	$(RUN) pytest -rs -n 4 --dist loadgroup $(PYTEST)
 
 test-long: lint
-	$(RUN) pytest -rs -n auto --dist loadgroup -m "" $(PYTEST)
+	$(RUN) pytest -rs -n 4 --dist loadgroup -m "" $(PYTEST)
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .

@@ -487,7 +487,9 @@ def test_command_starts_in_a_clean_state(run: Program) -> None:
     argv = ["-o", "noorphan", "-n", "food", "-L", "log", "sh", "-c", script]
     with_state(run)
     assert run.run(*argv, preexec_fn=muddle, restore_signals=False) == 0
-    assert [int(line.split()[1], 16) for line in run.lines()] == [0, 0]
+    # The C library keeps two for itself, and make(1) leaves them ignored.
+    kept = 1 << 31 | 1 << 32
+    assert [int(line.split()[1], 16) & ~kept for line in run.lines()] == [0, 0]
     # 3 is the directory that ls reads.
     assert run.lines("fds") == ["0", "1", "2", "3"]
 
