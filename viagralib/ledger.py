@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib import contract
+from viagralib import member
 from viagralib.contract import Death
 from viagralib.deaths import Recorder, now
 from viagralib.guardian import boot_clock
@@ -17,7 +17,7 @@ class Ledger:
     def __init__(self, recorder: Recorder | None, runner: int) -> None:
         """`runner` is the pid to which signals for the command are to be sent."""
         self._recorder = recorder
-        self._runner = contract.look(runner)
+        self._runner = member.look(runner)
         self._first = _first_instance()
         self.restarts = 0
         self._death: dict[str, object] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
-from viagralib import contract, launch
+from viagralib import contract, launch, member
 from viagralib.contract import Death
 from viagralib.deaths import now
 from viagralib.guardian import boot_clock
@@ -46,7 +46,7 @@ class Life:
     __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
 
     def __init__(self, pid: int) -> None:
-        found = contract.look(pid)
+        found = member.look(pid)
         self.pid = pid
         self.start = found.start if found else 0
         self.began = boot_clock()
