@@ -23,7 +23,7 @@ _ORDER = """
     performing stopping standing report telling recovery course rounds
     cause notice syslogging endings closing response
     looking status history orders selftest control
-    signals member contract guardian launch lives ledger outfile runner
+    signals member contract launch companion guardian lives ledger outfile runner
     web running conditions
 """
 ORDER = _ORDER.split()

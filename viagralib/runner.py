@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterable
 
 from viagralib import contract, launch, signals
+from viagralib.companion import say
 from viagralib.contract import Death
 from viagralib.deaths import Recorder, now
 from viagralib.guardian import Link, boot_clock
@@ -17,8 +17,8 @@ from viagralib.lives import Life, Plan, events_of
 from viagralib.messages import reason
 from viagralib.outfile import Outfile
 
+PROGRAM = "viagra-run"
 ABNORMAL = 123  # the command was killed by a signal
-INTERNAL = 124
 
 
 class GuardianGoneError(Exception):
@@ -62,10 +62,8 @@ class Runner:
         return self._finish()
 
     def _begin(self) -> None:
-        plan = self._plan
-        environment = dict(os.environ)
-        environment.update(plan.user.environment() if plan.user else {})
-        environment["VIAGRA_INSTANCE"] = str(self._ledger.instance)
+        plan, instance = self._plan, self._ledger.instance
+        environment = launch.environment(plan.user, instance)
         output = self._outfile.entrance if self._outfile else None
         try:
             pid = launch.start(plan.argv, environment, output, plan.user)
@@ -77,7 +75,7 @@ class Runner:
             raise
         self._life = Life(pid)
         self._record()
-        self._tell(f"started {pid}, instance {self._ledger.instance}")
+        self._tell(f"started {pid}, instance {instance}")
         if "fork" in plan.told:
             self._say(f"event fork: {pid}")
 
@@ -266,14 +264,7 @@ class Runner:
             self._say(text)
 
     def _say(self, text: str) -> None:
-        say(text)
-
-
-def say(text: str) -> None:
-    """Tell people, on stderr; a reader that has gone does not matter."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"viagra-run: {text}\n")
-        sys.stderr.flush()
+        say(PROGRAM, text)
 
 
 def _kill(pid: int, number: int) -> None:

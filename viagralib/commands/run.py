@@ -6,11 +6,13 @@ import getopt
 import os
 import sys
 
-from viagralib import contract, deaths, durations, guardian, launch, signals
+from viagralib import contract, deaths, guardian, launch, signals
+from viagralib.companion import Companion, duration, say
+from viagralib.ledger import first_instance
 from viagralib.lives import Plan
-from viagralib.messages import Fault, reason, safe
+from viagralib.messages import Fault
 from viagralib.outfile import Outfile
-from viagralib.runner import INTERNAL, GuardianGoneError, Runner, say
+from viagralib.runner import PROGRAM, GuardianGoneError, Runner
 
 USAGE = (
     "usage: viagra-run [-f events] [-i events] [-l contract | child | none]"
@@ -18,6 +20,7 @@ USAGE = (
     " [-L file] [--user name] [--] command [argument ...]"
 )
 BAD_USAGE = 125
+INTERNAL = 124
 _FATAL = ("core", "signal", "hwerr", "exit")  # in the order in which ctrun looks
 _EVENTS = ("core", "signal", "hwerr", "empty", "fork", "exit")
 _TERMS = ("noorphan", "pgrponly", "regent")
@@ -31,26 +34,8 @@ def entry() -> None:
 
 def main(argv: list[str]) -> int:
     """Run what `argv` (without the program's name) asks for; return the exit code."""
-    if argv[:1] == ["--help"]:
-        sys.stdout.write(USAGE + "\n")
-        return 0
-    try:
-        plan = parse(argv)
-    except Fault as fault:
-        say(safe(str(fault)))
-        return BAD_USAGE
-    try:
-        return _start(plan) if plan.lifetime == "none" else _hold(plan)
-    except Fault as fault:
-        say(safe(str(fault)))
-    except launch.NotStarted as failure:
-        say(f"{safe(plan.argv[0])}: {failure}")
-        return failure.code
-    except GuardianGoneError:
-        say("the guardian was killed, ended all")
-    except OSError as error:
-        say(f"{safe(plan.argv[0])}: could not go on: {reason(error)}")
-    return INTERNAL
+    companion = Companion(PROGRAM, USAGE, BAD_USAGE, faulty=INTERNAL, failed=INTERNAL)
+    return companion.run(argv, parse, _work)
 
 
 def parse(argv: list[str]) -> Plan:
@@ -98,7 +83,7 @@ def _set_addition(plan: Plan, option: str, value: str) -> None:
         case "-b":
             plan.backoff = _backoff(value)
         case "-w":
-            plan.patience = _duration(option, value)
+            plan.patience = duration(option, value)
         case "-L":
             plan.output = value
         case "--user":
@@ -155,32 +140,27 @@ def _count(value: str) -> int:
     return int(value)
 
 
-def _duration(option: str, value: str) -> float:
-    try:
-        return durations.parse(value)
-    except ValueError as error:
-        raise Fault(option, str(error)) from None
-
-
 def _backoff(value: str) -> tuple[float, float]:
     shortest, colon, longest = value.partition(":")
     if not colon:
         raise Fault("-b", f"{value!r} is not like 1s:1m")
-    low, high = _duration("-b", shortest), _duration("-b", longest)
+    low, high = duration("-b", shortest), duration("-b", longest)
     if not 0 < low <= high:
         raise Fault("-b", f"{value!r}: 0 < min <= max must hold")
     return low, high
 
 
+def _work(plan: Plan) -> int:
+    return _start(plan) if plan.lifetime == "none" else _hold(plan)
+
+
 def _start(plan: Plan) -> int:
     """Start the command, leave it to itself, and say that all is well."""
-    environment = dict(os.environ)
-    environment.update(plan.user.environment() if plan.user else {})
-    environment.setdefault("VIAGRA_INSTANCE", "0")
     signals.collect()
+    environment = launch.environment(plan.user, first_instance())
     pid = launch.start(plan.argv, environment, user=plan.user)
     if plan.verbose:
-        say(f"started {pid}")
+        say(PROGRAM, f"started {pid}")
     return 0
 
 
@@ -189,14 +169,15 @@ def _hold(plan: Plan) -> int:
     wanted = signals.collect()
     link = None
     if "noorphan" in plan.terms:
-        link = guardian.stand("viagra-run", killed=INTERNAL, late=INTERNAL)
+        link = guardian.stand(PROGRAM, killed=INTERNAL, late=INTERNAL)
     else:
         contract.hold()
-    recorder, outfile = _recorder(plan), None
-    if plan.output:
-        owners = {0, os.geteuid()} | ({plan.user.uid} if plan.user else set())
-        outfile = Outfile(plan.output, frozenset(owners))
-    return Runner(plan, wanted, link, recorder, outfile).run()
+    recorder, outfile = _recorder(plan), _outfile(plan)
+    try:
+        return Runner(plan, wanted, link, recorder, outfile).run()
+    except GuardianGoneError:
+        say(PROGRAM, "the guardian was killed, ended all")
+        return INTERNAL
 
 
 def _recorder(plan: Plan) -> deaths.Recorder | None:
@@ -206,5 +187,12 @@ def _recorder(plan: Plan) -> deaths.Recorder | None:
     try:
         return deaths.Recorder(plan.name)
     except Fault as fault:
-        say(f"deaths are not recorded: {fault}")
+        say(PROGRAM, f"deaths are not recorded: {fault}")
         return None
+
+
+def _outfile(plan: Plan) -> Outfile | None:
+    if not plan.output:
+        return None
+    owners = {0, os.geteuid()} | ({plan.user.uid} if plan.user else set())
+    return Outfile(plan.output, frozenset(owners))
