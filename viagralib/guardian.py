@@ -22,10 +22,10 @@ import contextlib
 import os
 import signal
 import struct
-import sys
 import time
 
 from viagralib import contract, signals
+from viagralib.companion import say
 
 _DEADLINE = struct.Struct("d")
 # sigtimedwait(2) counts time awake, the deadline also counts sleep (suspend): while
@@ -145,7 +145,5 @@ def _leave(program: str, message: str | None, status: int) -> None:
         pids = ", ".join(str(member.pid) for member in left)
         message = f"{message or 'left'}, but could not kill: {pids}"
     if message:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{program}: guardian: {message}\n")
-            sys.stderr.flush()
+        say(program, f"guardian: {message}")
     os._exit(status)
