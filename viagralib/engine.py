@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,10 +27,10 @@ class LostError(Exception):
 
 @dataclass(frozen=True)
 class Card:
-    """What a keeper tells of itself: node, host name, pid, since when, priority.
+    """What a keeper tells of itself; others wrote it: print it with care.
 
-    `since` counts seconds since 1970; the lower `priority` goes first. Others wrote
-    it: print it with care.
+    `since` is when it took its role, in seconds since 1970, `ttl` in seconds; the
+    lower `priority` goes first; `token` is that of its lease.
     """
 
     node: str
@@ -37,7 +38,12 @@ class Card:
     pid: int = 0
     since: float = 0.0
     priority: int = 0
-    token: int = 0  # of the lease under which the command was started last
+    ttl: float = 0.0
+    token: int = 0
+
+    def now(self, token: int = 0) -> Card:
+        """Return it for a role that is taken now."""
+        return dataclasses.replace(self, since=time.time(), token=token)
 
     def text(self, **more: object) -> str:
         """Return it as JSON, together with `more`."""
@@ -66,6 +72,7 @@ _FITTING = {
     "pid": ("int",),
     "since": ("int", "float"),
     "priority": ("int",),
+    "ttl": ("int", "float"),
     "token": ("int",),
 }
 
@@ -97,7 +104,7 @@ class Held:
 
 
 class Engine:
-    """One resource, seen by one keeper. Made before the guardian splits off."""
+    """One resource, as one keeper sees it."""
 
     # How often a keeper has to look by itself, in seconds; None: `arm` tells.
     look_every: float | None = None
@@ -125,8 +132,11 @@ class Engine:
         """
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Open what the guardian is to share, before it splits off. Raises Fault."""
+
     def connect(self) -> None:
-        """Get ready; called in the holder, after the guardian has split off."""
+        """Get ready, in the holder alone: the guardian stays small. Raises Fault."""
 
     def stand_by(self) -> View:
         """Be known as a standby, and look. Raises UnreachableError."""

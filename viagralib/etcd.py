@@ -2,7 +2,7 @@
 
 Keys, below the prefix, for a resource NAME:
 
-    NAME/primary        the primary's card, on its lease; its create_revision is the token
+    NAME/primary        the primary's card, on its lease; create_revision is the token
     NAME/standby/ID     a standby's card, on a lease of its own
     NAME/last           who started the command last; `released`: and saw it end
     NAME/yield          the token of the primary that is asked to give up
@@ -30,7 +30,7 @@ from viagralib.engine import (
     View,
     read_card,
 )
-from viagralib.etcdwire import Address, Answer, Members
+from viagralib.etcdwire import Address, Answer, Members, Stream
 from viagralib.guardian import boot_clock
 
 _ORDER_LASTS = 60.0  # seconds until an order to yield that nobody heeded is forgotten
@@ -48,7 +48,7 @@ class EtcdEngine(Engine):
         self._lease: int | None = None  # the primary's
         self._standby: int | None = None  # the standby's
         self._term: tuple[object, object] | None = None
-        self._stream: Any = None
+        self._stream: Stream | None = None
 
     # The three calls
 
@@ -57,7 +57,7 @@ class EtcdEngine(Engine):
         began = boot_clock()
         lease, ttl = self._grant(self.ttl)
         try:
-            primary = _put(f"{self._base}primary", self.card.text(), lease)
+            primary = _put(f"{self._base}primary", self.card.now().text(), lease)
             won = self._transact(0, [primary, {"request_range": _below(self._base)}])
         except UnreachableError:
             self._revoke(lease)  # the order may have arrived all the same
@@ -114,7 +114,7 @@ class EtcdEngine(Engine):
         if self._standby is None or self._keep_alive(self._standby) is None:
             self._standby, _ = self._grant(self.ttl)
             key = f"{self._base}standby/{self.card.node}.{self.card.pid}"
-            card = _put(key, self.card.text(), self._standby)
+            card = _put(key, self.card.now().text(), self._standby)
             self._members.ask("/kv/put", card["request_put"])
         return self._look()
 
@@ -130,14 +130,14 @@ class EtcdEngine(Engine):
             self._stream.close()
             self._stream = None
         stream = self._members.stream("/watch", {"create_request": _below(self._base)})
-        signals.watch(stream.raw.fileno())
+        signals.watch(stream.fileno())
         self._stream = stream
 
     def is_stirred(self) -> bool:
         """Return whether anything came, the stream's end included."""
         if self._stream is None:
             return True
-        return bool(select.select([self._stream.raw.fileno()], [], [], 0)[0])
+        return bool(select.select([self._stream.fileno()], [], [], 0)[0])
 
     def note_start(self, held: Held) -> None:
         """Note, if the key is ours, that we are the last to have started it."""
@@ -196,7 +196,7 @@ class EtcdEngine(Engine):
         return self._members.ask("/kv/txn", {"compare": [condition], "success": orders})
 
     def _last(self, held: Held, released: bool) -> Answer:
-        card = dataclasses.replace(self.card, token=held.token)
+        card = self.card.now(held.token)
         return _put(f"{self._base}last", card.text(released=released))
 
     def _look(self, until: float = math.inf) -> View:

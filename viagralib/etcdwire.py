@@ -7,7 +7,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from viagralib.engine import UnreachableError
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from etcd3gw.client import Etcd3Client
 
 Answer = Mapping[str, Any]
+
+
+class Stream(Protocol):
+    """An answer that goes on: what urllib3 gives."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
 # Since etcd 3.4. An older etcd3gw would call /v3alpha/, which is gone.
 _API = "/v3/"
 _PORT = 2379
@@ -125,7 +137,7 @@ class Members:
                 self._clients.append(self._clients.pop(0))
         raise UnreachableError(why)
 
-    def stream(self, path: str, order: Answer) -> Any:
+    def stream(self, path: str, order: Answer) -> Stream:
         """Return an answer that goes on, after its first line. Raises as `ask`."""
         client = self._clients[0]
         with _Failures(client):
@@ -134,7 +146,7 @@ class Members:
             )
             if not next(stream.iter_lines(chunk_size=1), None):
                 raise ValueError("no stream")
-            return stream
+            return stream.raw  # type: ignore[no-any-return]
 
     def _ask_first(self, path: str, order: Answer, limit: float) -> Answer:
         client = self._clients[0]

@@ -2,11 +2,11 @@
 
 Files in the directory, for a resource NAME:
 
-    NAME.lock           who holds flock(2) on it is the primary
-    NAME.lease          the primary's card with its token
-    NAME.last           who started the command last; `released`: and saw it end
-    NAME.yield          the token of the primary that is asked to give up
-    NAME.standby.ID     a standby's card; it holds flock(2) on it
+    NAME/lock           who holds flock(2) on it is the primary
+    NAME/lease          the primary's card with its token
+    NAME/last           who started the command last; `released`: and saw it end
+    NAME/yield          the token of the primary that is asked to give up
+    NAME/standby.ID     a standby's card; it holds flock(2) on it
 
 The lock is shared with the guardian, so it is free only when both are gone, and with
 them the command.
@@ -15,7 +15,6 @@ them the command.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import time
 import zlib
@@ -32,7 +31,7 @@ from viagralib.engine import (
     read_card,
 )
 from viagralib.guardian import boot_clock
-from viagralib.lockfile import OPEN, LockFile
+from viagralib.lockfile import OPEN, READ, LockFile
 from viagralib.messages import Fault, reason, safe
 from viagralib.state import RUN_LOCKS
 
@@ -43,16 +42,22 @@ class FileEngine(Engine):
     look_every = 0.5  # a lock that becomes free tells nobody
 
     def __init__(self, directory: str, name: str, ttl: float, card: Card) -> None:
-        """Open the locks, before the guardian splits off. Raises Fault."""
         super().__init__(name, ttl, card)
-        self._directory = directory
+        self._above = directory
+        self._directory = f"{directory}/{name}"
+        self._locks: list[LockFile] = []
         self._standby: LockFile | None = None
+
+    def prepare(self) -> None:
+        """Open the locks, which the guardian is to share. Raises Fault."""
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            _check_owner(directory)
+            os.makedirs(self._above, mode=0o700, exist_ok=True)
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            check_owner(self._above)
+            check_owner(self._directory)
             self._locks = [LockFile(path) for path in self._lock_paths()]
         except OSError as error:
-            raise Fault(safe(directory), f"cannot be used: {reason(error)}") from None
+            raise Fault("", f"no lock can be made: {reason(error)}") from None
 
     def _lock_paths(self) -> list[str]:
         """Return the lock's file; for root a second one, which outlives the first.
@@ -75,11 +80,13 @@ class FileEngine(Engine):
         if not all(lock.take() for lock in self._locks):
             self._unlock()
             return None
+        if not all(lock.is_in_place() for lock in self._locks):
+            raise Fault("", "the lock was removed or replaced: start anew")
         try:
             before, _ = self._read("lease")
             last, more = self._read("last")
             token = max(before.token + 1 if before else 0, int(time.time()))
-            self._write("lease", self._card(token).text())
+            self._write("lease", self.card.now(token).text())
             self._forget("yield")
         except OSError as error:
             self._unlock()
@@ -105,7 +112,7 @@ class FileEngine(Engine):
         """Note that the command has ended, and unlock."""
         try:
             if ended:
-                self._write("last", self._card(held.token).text(released=True))
+                self._write("last", self.card.now(held.token).text(released=True))
         except OSError as error:
             raise UnreachableError(reason(error)) from None
         finally:
@@ -116,10 +123,12 @@ class FileEngine(Engine):
     def stand_by(self) -> View:
         """Have a card in a locked file of our own, and look."""
         try:
+            if self._standby and not self._standby.is_in_place():
+                self.withdraw()  # another took it for a dead one's
             if self._standby is None:
                 self._standby = LockFile(self._path(self._own_card()))
                 self._standby.take()
-                self._standby.write(self.card.text())
+                self._standby.write(self.card.now().text())
         except OSError as error:
             raise UnreachableError(reason(error)) from None
         return self.look()
@@ -127,18 +136,15 @@ class FileEngine(Engine):
     def withdraw(self) -> None:
         """Remove the card."""
         if self._standby is not None:
-            self._forget(self._own_card())
+            if self._standby.is_in_place():
+                self._forget(self._own_card())
             self._standby.close()
             self._standby = None
-
-    def is_stirred(self) -> bool:
-        """Return True: looking is all there is."""
-        return True
 
     def note_start(self, held: Held) -> None:
         """Note that we are the last to have started the command."""
         try:
-            self._write("last", self._card(held.token).text(released=False))
+            self._write("last", self.card.now(held.token).text(released=False))
         except OSError as error:
             raise UnreachableError(reason(error)) from None
 
@@ -157,23 +163,20 @@ class FileEngine(Engine):
 
     def names(self) -> list[str]:
         """Return the resources that have a lock's file here."""
-        files = os.listdir(self._directory)
-        return sorted(file[:-5] for file in files if file.endswith(".lock"))
+        names = _files(self._above)
+        return [name for name in names if os.path.isfile(f"{self._above}/{name}/lock")]
 
     # Files
 
     def _path(self, kind: str) -> str:
-        return f"{self._directory}/{self.name}.{kind}"
-
-    def _card(self, token: int) -> Card:
-        return dataclasses.replace(self.card, token=token)
+        return f"{self._directory}/{kind}"
 
     def _own_card(self) -> str:
         return f"standby.{self.card.node}.{self.card.pid}"
 
     def _view(self, is_primary: bool) -> View:
         card, _ = self._read("lease")
-        if not is_primary and self._locks[0].is_free():
+        if not is_primary and not self._is_locked("lock"):
             card = None
         asked = self._text("yield")
         return View(
@@ -181,34 +184,36 @@ class FileEngine(Engine):
             card.token if card else 0,
             tuple(self._standbys()),
             asked=int(asked) if asked.isdecimal() else 0,
-            left=self._left() if card else None,
+            left=self._left(card.ttl) if card else None,
         )
 
-    def _left(self) -> float | None:
+    def _left(self, ttl: float) -> float | None:
         try:
             renewed = os.stat(self._path("lease")).st_mtime
         except OSError:
             return None
-        return max(0.0, renewed + self.ttl - time.time())
+        return max(0.0, renewed + ttl - time.time())
 
     def _standbys(self) -> Iterator[Card]:
         """Yield the cards whose owners live; what others left is removed."""
-        head = f"{self.name}.standby."
-        for file in sorted(os.listdir(self._directory)):
-            kind = file[len(self.name) + 1 :]
-            if file.startswith(head) and self._lives(kind):
-                card, _ = self._read(kind)
-                if card:
-                    yield card
+        for kind in _files(self._directory):
+            if not kind.startswith("standby."):
+                continue
+            lives = self._standby if kind == self._own_card() else self._is_locked(kind)
+            card, _ = self._read(kind)
+            if not lives:
+                self._forget(kind)
+            elif card:
+                yield card
 
-    def _lives(self, kind: str) -> bool:
-        if kind == self._own_card():
-            return self._standby is not None
-        lock = LockFile(self._path(kind))
+    def _is_locked(self, kind: str) -> bool:
+        """Return whether another opening of the file is locked."""
+        try:
+            lock = LockFile(self._path(kind), READ)
+        except OSError:
+            return False
         free = lock.is_free()
         lock.close()
-        if free:
-            self._forget(kind)
         return not free
 
     def _read(self, kind: str) -> tuple[Card | None, Mapping[str, object]]:
@@ -216,9 +221,8 @@ class FileEngine(Engine):
 
     def _text(self, kind: str) -> str:
         """Return what a file says; "" when it is not there or no file of ours."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(self._path(kind), flags)
+            descriptor = os.open(self._path(kind), READ)
         except OSError:
             return ""
         try:
@@ -230,7 +234,7 @@ class FileEngine(Engine):
 
     def _write(self, kind: str, text: str) -> None:
         """Replace a file whole, by rename. Raises OSError."""
-        fresh = self._path(f"{kind}.new.{os.getpid()}")
+        fresh = self._path(f".{kind}.{os.getpid()}")
         descriptor = os.open(fresh, OPEN | os.O_TRUNC, 0o600)
         try:
             os.write(descriptor, text.encode() + b"\n")
@@ -248,7 +252,7 @@ class FileEngine(Engine):
             lock.release()
 
 
-def _check_owner(directory: str) -> None:
+def check_owner(directory: str) -> None:
     """Raise Fault when another user could change what is in `directory`."""
     found = os.stat(directory)
     if found.st_uid not in (0, os.geteuid()):
@@ -256,3 +260,10 @@ def _check_owner(directory: str) -> None:
     if found.st_mode & 0o022:
         text = f"others can write there: chmod 0700 {safe(directory)}"
         raise Fault(safe(directory), text)
+
+
+def _files(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []

@@ -19,6 +19,7 @@ given, also when the holder is stopped (SIGSTOP) or hangs.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import struct
@@ -38,6 +39,10 @@ def boot_clock() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+class GuardianGoneError(Exception):
+    """The guardian was killed; the contract was ended, as it would have done."""
+
+
 class Link:
     """The holder's end: the guardian's pid, and the pipes between the two."""
 
@@ -49,7 +54,7 @@ class Link:
         self._to_guardian = to_guardian
 
     def extend(self, deadline: float) -> None:
-        """Set the boot clock time at which the guardian ends everything.
+        """Set the boot clock time at which the guardian ends everything; inf: never.
 
         A guardian that is gone is no error here: `is_broken` tells.
         """
@@ -121,7 +126,7 @@ def _last_deadline(deadlines: int, known: float | None) -> float | None:
             known = _DEADLINE.unpack(text[-_DEADLINE.size :])[0]
     except BlockingIOError:
         pass
-    return known
+    return None if known == math.inf else known
 
 
 def _status_of(holder: int) -> int | None:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import fcntl
 import os
 
-from viagralib.messages import Fault, safe
-
-OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+OPEN = READ | os.O_RDWR | os.O_CREAT
 
 
 class LockFile:
     """A file that is opened once; what replaces it in its place is another lock."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, flags: int = OPEN) -> None:
         """Open the file. Raises OSError."""
         self._path = path
-        self._descriptor = os.open(path, OPEN, 0o600)
+        self._descriptor = os.open(path, flags, 0o600)
 
     def take(self) -> bool:
-        """Lock, if nobody else has. Raises Fault when it is not in its place."""
+        """Lock, if nobody else has; return whether it is ours."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        if not self.is_in_place():
-            raise Fault(safe(self._path), "was replaced: start viagra-lease anew")
         return True
 
     def is_free(self) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import socket
+import sys
 
 from viagralib.state import this_boot
 
+_PR_SET_NAME = 15  # linux/prctl.h
 # machine-id(5); the others are the BSDs' and what containers have.
 _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/hostid")
 
@@ -36,3 +39,12 @@ def _machine_id() -> str:
 def host() -> str:
     """Return the machine's name, for people."""
     return socket.gethostname() or os.uname().nodename
+
+
+def name_process(name: str) -> None:
+    """Have this process, and those that it forks, known by `name` (Linux: prctl(2)).
+
+    Else the process table has the interpreter's name, and only the arguments tell.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)

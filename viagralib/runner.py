@@ -11,7 +11,7 @@ from viagralib.companion import say
 from viagralib.contract import Death
 from viagralib.deaths import Recorder, now
 from viagralib.demands import Demands
-from viagralib.guardian import Link, boot_clock
+from viagralib.guardian import GuardianGoneError, Link, boot_clock
 from viagralib.ledger import Ledger
 from viagralib.lives import Backoff, Life, events_of
 from viagralib.messages import reason
@@ -20,10 +20,6 @@ from viagralib.plan import Plan
 
 PROGRAM = "viagra-run"
 ABNORMAL = 123  # the command was killed by a signal
-
-
-class GuardianGoneError(Exception):
-    """The guardian was killed; the contract was ended, as it would have done."""
 
 
 class Runner:

@@ -7,11 +7,12 @@ import sys
 
 from viagralib import contract, deaths, guardian, launch, signals
 from viagralib.companion import Companion, say
+from viagralib.guardian import GuardianGoneError
 from viagralib.ledger import first_instance
 from viagralib.messages import Fault
 from viagralib.outfile import Outfile
 from viagralib.plan import USAGE, Plan, parse
-from viagralib.runner import PROGRAM, GuardianGoneError, Runner
+from viagralib.runner import PROGRAM, Runner
 
 BAD_USAGE = 125
 INTERNAL = 124
