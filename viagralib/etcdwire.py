@@ -7,7 +7,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from viagralib.engine import UnreachableError
@@ -15,19 +15,31 @@ from viagralib.guardian import boot_clock
 from viagralib.messages import Fault, reason, safe, shown
 
 if TYPE_CHECKING:
+    import requests
     from etcd3gw.client import Etcd3Client
 
 Answer = Mapping[str, Any]
 
 
-class Stream(Protocol):
-    """An answer that goes on: what urllib3 gives."""
+class Stream:
+    """An answer that goes on: of interest is only whether more of it has come."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        """Wait for the first line. Raises ValueError when there is none."""
+        self._answer = answer
+        # Kept: at its end an iterator closes the connection.
+        self._lines = answer.iter_lines(chunk_size=1)
+        if not next(self._lines, None):
+            raise ValueError("no stream of changes")
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
+        number: int = self._answer.raw.fileno()
+        return number
 
     def close(self) -> None:
         """Close the connection."""
+        self._answer.close()
 
 
 # Since etcd 3.4. An older etcd3gw would call /v3alpha/, which is gone.
@@ -144,9 +156,7 @@ class Members:
             stream = client.session.post(
                 client.get_url(path), json=order, stream=True, timeout=self._limit
             )
-            if not next(stream.iter_lines(chunk_size=1), None):
-                raise ValueError("no stream")
-            return stream.raw  # type: ignore[no-any-return]
+            return Stream(stream)
 
     def _ask_first(self, path: str, order: Answer, limit: float) -> Answer:
         client = self._clients[0]

@@ -43,7 +43,11 @@ def _keep(plan: Plan, url: str, state: str) -> int:
     """Keep a resource on this node; return the exit code."""
     name = plan.name or ""
     card = Card(
-        nodes.this_node(), nodes.host(), os.getpid(), time.time(), plan.priority
+        nodes.this_node(),
+        nodes.host(),
+        os.getpid(),
+        priority=plan.priority,
+        ttl=plan.ttl,
     )
     engine = open_engine(url, name, plan.ttl, card)
     engine.prepare()
