@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
-from world import World, unique, until
+from world import World, alive, unique, until
 
 
 def hold(world: World, name: str, options: str, command: str) -> None:
@@ -69,3 +70,32 @@ def test_what_viagra_run_is_about_to_start_is_left_to_it(world: World) -> None:
     assert result.code == 0 and "starts it anew" in result.out, result
     until(lambda: world.pids(name))
     assert world.starts(name) == 1 and len(world.pids(name)) == 1
+
+
+def test_a_keeper_is_watched_and_brought_back(world: World) -> None:
+    """As in start.d/shared: the keeper is what is watched, the daemon is its affair."""
+    name = unique("lone")
+    keeper = (
+        f"{world.program.parent}/viagralib/commands/viagra-lease --ttl 2s {name} --"
+    )
+    world.hook(
+        name,
+        f"echo started >> {world.place}/{name}.starts\n"
+        f"exec {keeper} {world.daemon(name)} 1000",
+    )
+    world.facts(name, f"process = 'viagra-lease'\ncommand = ' {name} -- '\n")
+    assert world.run().code == 0
+    until(lambda: world.pids(name))
+    assert world.run().out == ""
+    (daemon,) = world.pids(name)
+    words = world.run("status", "--json").out
+    keeper_pid = json.loads(words)["daemons"][name]["pids"][0]
+    os.kill(keeper_pid, signal.SIGKILL)
+    until(lambda: not alive(daemon))
+    result = world.run()
+    assert result.code == 0 and f"Restarting {name}" in result.out, result
+    until(lambda: world.pids(name))
+    assert world.starts(name) == 2 and len(world.pids(name)) == 1
+    assert world.run("restart", name).code == 0
+    until(lambda: world.pids(name))
+    assert world.starts(name) == 3 and len(world.pids(name)) == 1
