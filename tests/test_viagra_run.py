@@ -27,7 +27,7 @@ from run_tools import (
     until,
 )
 
-from viagralib import deaths, member
+from viagralib import contract, deaths, member
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -105,6 +105,8 @@ def test_exit_code(
         ["-l", "cont"],
         ["-l", "ever"],
         ["-f", "x"],
+        ["-f", ""],
+        ["-o", ","],
         ["-f", "empty"],
         ["-f", "fork"],
         ["-f", "none,core"],
@@ -265,6 +267,21 @@ def test_transfer_never_leaves_two_commands(run: Program) -> None:
     assert lives(second)
 
 
+@pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
+def test_term_in_the_pause_asks_what_is_to_be_transferred(
+    run: Program, terms: tuple[str, ...]
+) -> None:
+    daemon = 'trap "sleep 0.3; echo asked >>got; exit" TERM; echo $$ >out; sleep 1000'
+    leave = f"(setsid sh -c '{daemon} & wait' &); until [ -s out ]; do sleep 0.01; done"
+    options = ["-v", "-r", "0", "-t", "-b", "1h:1h", "-f", "signal", *terms]
+    run.start(*options, "sh", "-c", f"{leave}; kill -KILL $$")
+    until(lambda: "starting again" in "".join(run.lines("stderr")))
+    run.send(signal.SIGTERM)
+    assert run.end() == 123
+    assert run.lines("got") == ["asked"]
+    assert not lives(run.pids()[0])
+
+
 def test_transfer_without_restarts_left_ends_all(run: Program) -> None:
     count = "$(cat out 2>/dev/null | wc -l)"
     wait = f"until [ {count} -gt $VIAGRA_INSTANCE ]; do sleep 0.01; done"
@@ -323,6 +340,27 @@ def test_child_with_noorphan_takes_the_rest_along(run: Program) -> None:
     script = DAEMON + "; until [ -s out ]; do sleep 0.01; done; exit 4"
     assert run.run("-l", "child", "-o", "noorphan", "sh", "-c", script) == 4
     assert not run.left()
+
+
+def test_member_whose_first_thread_has_ended_is_ended_too(run: Program) -> None:
+    # The kernel calls it a zombie, though its other threads live.
+    text = (
+        "import ctypes, os, signal, threading, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "os.write(1, b'%d\\n' % os.getpid())\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    command = [PYTHON, "-I", "-S", "-c", text]
+    run.start("-o", "noorphan", "-w", "0s", *command)
+    headless = run.pids("stdout")[0]
+    until(lambda: state(headless) == "Z")
+    assert len(os.listdir(f"/proc/{headless}/task")) == 2
+    began = time.monotonic()
+    run.send(signal.SIGTERM)
+    assert run.end() == 123
+    assert state(headless) == ""
+    assert time.monotonic() - began < contract.PATIENCE
 
 
 def test_none_leaves_at_once(run: Program) -> None:
