@@ -372,7 +372,7 @@ def test_compound_restart_cleans_up_starts_and_mounts_in_this_order(
     managed: Managed,
 ) -> None:
     managed.stand_in("/etc/init.d/nfs-common", {})
-    for program in ("mount", "umount", "sleep"):
+    for program in ("mount", "umount", "viagra-wait"):
         managed.stand_in(program, {})
     calls: list[str] = []
     for step in sorted((STARTS / "nfs").iterdir()):
@@ -381,14 +381,14 @@ def test_compound_restart_cleans_up_starts_and_mounts_in_this_order(
         "umount -f -l /mnt/web",
         "umount -f -l /mnt/home",
         "nfs-common start",
-        "sleep 2",
+        "viagra-wait --timeout 20s tcp:192.0.2.1:2049",
         "mount -t nfs 192.0.2.1:/home /mnt/home",
-        "sleep 2",
+        "viagra-wait --timeout 20s mount:/mnt/home",
         "mount -t nfs 192.0.2.1:/web /mnt/web",
     ]
 
 
-# With the real daemons
+# With real daemons
 
 # Fast, and also on a machine that has only just been booted.
 GENERAL = """
@@ -428,7 +428,8 @@ class Watched:
             shutil.copy(STARTS / ready.name, hook)
         for path in hook.iterdir() if hook.is_dir() else [hook]:
             text = path.read_text().replace("nfs 192.0.2.1:/", "tmpfs new-")
-            path.write_text(text.replace("sleep 2", "sleep 0.1"))
+            # rpcbind's port, which is one that is served.
+            path.write_text(text.replace("192.0.2.1:2049", "127.0.0.1:111"))
             path.chmod(0o755)
         return hook
 
@@ -510,6 +511,50 @@ def test_what_its_own_guard_brings_back_is_not_started_twice(
     [new] = watched.counted(ready)
     assert new != int(old)
     assert len(machine.shell(ready.also).split()) == 1
+
+
+# Stays until it may finish, and says so.
+CALCULATION = """\
+#!/bin/sh
+echo "working as $(id -un), restarted $VIAGRA_INSTANCE times"
+until [ -e /var/local/done ]; do sleep 0.05; done
+"""
+
+
+def test_calculation_is_brought_back_with_its_cause_and_left_when_finished(
+    machine: Machine, watched: Watched, tmp_path: Path
+) -> None:
+    program = tmp_path / "calculation"
+    program.write_text(CALCULATION)
+    # As shipped, but for the place of the program, and a shorter wait.
+    machine.shell(f"install -m 755 {program} /var/local/calculation")
+    [ready] = [path for path in HOOKS if path.name == "calculation"]
+    text = ready.read_text().replace("/usr/local/bin", "/var/local")
+    hook = tmp_path / "home" / "start.d" / "calculation"
+    hook.write_text(text.replace("-b 1s:1m", "-b 10ms:1m"))
+    hook.chmod(0o755)
+    shutil.copy(STARTS / "calculation.toml", hook.parent)
+
+    code, output = watched.viagra()
+    assert (code, output.partition("\n")[0]) == (0, "Restarting calculation"), output
+    for lived in range(1, 5):  # three times viagra-run is quicker than anybody
+        machine.await_that(f"[ $(wc -l </var/log/calculation.out) = {lived} ]")
+        assert watched.viagra("check") == (0, "")
+        machine.shell("kill -KILL $(pgrep -x calculation)")
+    record = f"{tmp_path}/home/state/deaths/calculation"
+    machine.await_that(f"grep '\"finished\": false' {record}")
+    code, output = watched.viagra()
+    assert code == 0
+    assert "cause     viagra-run: signal 9 (SIGKILL), after " in output, output
+
+    machine.shell("touch /var/local/done")
+    machine.await_that(f"grep '\"finished\": true' {record}")
+    assert watched.viagra() == (0, "")
+    assert "finished" in watched.viagra("status")[1]
+    machine.shell("rm /var/local/done")
+    assert watched.viagra("restart", "calculation")[0] == 0
+    said = machine.shell("cut -d , -f 1 /var/log/calculation.out").split("\n")
+    assert said == ["working as nobody"] * 6 + [""]
 
 
 DATABASES = [ready for ready in DAEMONS if (STOPS / ready.name).exists()]

@@ -26,13 +26,13 @@ from run_tools import (
     state,
     until,
 )
+from world import absent, need_root
 
-from viagralib import deaths, member
+from viagralib import VERSION, contract, deaths, member
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
 )
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 HERE = Path(__file__).parent
 Spoil = Callable[[Path], None]
 
@@ -105,6 +105,8 @@ def test_exit_code(
         ["-l", "cont"],
         ["-l", "ever"],
         ["-f", "x"],
+        ["-f", ""],
+        ["-o", ","],
         ["-f", "empty"],
         ["-f", "fork"],
         ["-f", "none,core"],
@@ -265,6 +267,21 @@ def test_transfer_never_leaves_two_commands(run: Program) -> None:
     assert lives(second)
 
 
+@pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
+def test_term_in_the_pause_asks_what_is_to_be_transferred(
+    run: Program, terms: tuple[str, ...]
+) -> None:
+    daemon = 'trap "sleep 0.3; echo asked >>got; exit" TERM; echo $$ >out; sleep 1000'
+    leave = f"(setsid sh -c '{daemon} & wait' &); until [ -s out ]; do sleep 0.01; done"
+    options = ["-v", "-r", "0", "-t", "-b", "1h:1h", "-f", "signal", *terms]
+    run.start(*options, "sh", "-c", f"{leave}; kill -KILL $$")
+    until(lambda: "starting again" in "".join(run.lines("stderr")))
+    run.send(signal.SIGTERM)
+    assert run.end() == 123
+    assert run.lines("got") == ["asked"]
+    assert not lives(run.pids()[0])
+
+
 def test_transfer_without_restarts_left_ends_all(run: Program) -> None:
     count = "$(cat out 2>/dev/null | wc -l)"
     wait = f"until [ {count} -gt $VIAGRA_INSTANCE ]; do sleep 0.01; done"
@@ -325,6 +342,27 @@ def test_child_with_noorphan_takes_the_rest_along(run: Program) -> None:
     assert not run.left()
 
 
+def test_member_whose_first_thread_has_ended_is_ended_too(run: Program) -> None:
+    # The kernel calls it a zombie, though its other threads live.
+    text = (
+        "import ctypes, os, signal, threading, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "os.write(1, b'%d\\n' % os.getpid())\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    command = [PYTHON, "-I", "-S", "-c", text]
+    run.start("-o", "noorphan", "-w", "0s", *command)
+    headless = run.pids("stdout")[0]
+    until(lambda: state(headless) == "Z")
+    assert len(os.listdir(f"/proc/{headless}/task")) == 2
+    began = time.monotonic()
+    run.send(signal.SIGTERM)
+    assert run.end() == 123
+    assert state(headless) == ""
+    assert time.monotonic() - began < contract.PATIENCE
+
+
 def test_none_leaves_at_once(run: Program) -> None:
     assert run.run("-l", "none", "sh", "-c", "echo $$ >>out; exec sleep 1000") == 0
     assert lives(run.pids()[0])
@@ -371,6 +409,45 @@ def test_what_a_contract_within_leaves_is_inherited(
     assert run.runner.poll() is None
     os.kill(daemon, signal.SIGKILL)
     assert run.end() == 0
+
+
+@pytest.mark.parametrize("killed", ["runner", "holder"])
+def test_stopped_half_does_its_part_once_it_goes_on(run: Program, killed: str) -> None:
+    run.start("-o", "noorphan", "sh", "-c", DAEMON + "; exec sleep 1000")
+    run.pids()
+    (holder,) = children(_pid(run))
+    stopped, dead = (holder, _pid(run)) if killed == "runner" else (_pid(run), holder)
+    os.kill(stopped, signal.SIGSTOP)
+    until(lambda: state(stopped) == "T")
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: not lives(dead))
+    assert len(run.left()) >= 3  # the daemon, the command, and the stopped half
+    os.kill(stopped, signal.SIGCONT)
+    until(lambda: not run.left())
+    assert run.end() == (-signal.SIGKILL if killed == "runner" else 124)
+
+
+@pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
+def test_what_happens_while_it_is_stopped_is_done_afterwards(
+    run: Program, terms: tuple[str, ...]
+) -> None:
+    script = "echo $$ >>out; exec sleep 1000"
+    run.start("-r", "1", "-f", "signal", *terms, "sh", "-c", script)
+    command = run.pids()[0]
+    holder = children(_pid(run))[0] if terms else _pid(run)
+    os.kill(holder, signal.SIGSTOP)
+    until(lambda: state(holder) == "T")
+    os.kill(command, signal.SIGKILL)
+    until(lambda: state(command) == "Z")
+    assert len(run.lines()) == 1
+    os.kill(holder, signal.SIGCONT)
+    second = run.pids(count=2)[1]
+    os.kill(holder, signal.SIGSTOP)
+    run.send(signal.SIGTERM)
+    assert lives(second)
+    os.kill(holder, signal.SIGCONT)
+    assert run.end() == 123
+    assert not run.left()
 
 
 # Signals
@@ -663,6 +740,7 @@ def _elsewhere(directory: Path) -> None:
 
 
 def _foreign(directory: Path) -> None:
+    need_root()
     os.chown(directory, 12345, 12345)
 
 
@@ -672,7 +750,7 @@ def _foreign(directory: Path) -> None:
         _missing,
         _writable,
         _elsewhere,
-        pytest.param(_foreign, marks=root_only),
+        _foreign,
     ],
 )
 def test_unusable_state_costs_only_the_record(run: Program, spoil: Spoil) -> None:
@@ -729,6 +807,21 @@ def test_output_that_cannot_be_written_is_lost(run: Program) -> None:
     assert "log" in run.lines("stderr")[0]
 
 
+def test_full_disk_costs_output_but_not_the_command(run: Program) -> None:
+    need_root()
+    disk = run.directory / "disk"
+    disk.mkdir()
+    script = f"mount -t tmpfs -o size=64k tmpfs '{disk}' && exec \"$@\""
+    prefix = ["unshare", "-m", "sh", "-c", script, "sh"]
+    if subprocess.call([*prefix, "true"], stderr=subprocess.DEVNULL):
+        absent("needs mount namespaces")
+    run.argv = [*prefix, *run.argv]
+    script = "head -c 300000 /dev/zero; echo $$ >>out; exit 5"
+    assert run.run("-L", "disk/log", "sh", "-c", script) == 5
+    assert len(run.lines()) == 1
+    assert "output lost: No space left" in run.lines("stderr")[0]
+
+
 def _link(path: Path) -> None:
     path.symlink_to(path.parent / "other")
 
@@ -747,6 +840,7 @@ def _directory(path: Path) -> None:
 
 
 def _of_another(path: Path) -> None:
+    need_root()
     path.touch()
     os.chown(path, 12345, 12345)
 
@@ -758,7 +852,7 @@ def _of_another(path: Path) -> None:
         _second_name,
         _fifo,
         _directory,
-        pytest.param(_of_another, marks=root_only),
+        _of_another,
     ],
 )
 def test_output_file_that_another_may_have_made(run: Program, make: Spoil) -> None:
@@ -768,8 +862,8 @@ def test_output_file_that_another_may_have_made(run: Program, make: Spoil) -> No
     assert len(run.lines("stderr")) == 1
 
 
-@root_only
 def test_user_is_changed_for_good(run: Program) -> None:
+    need_root()
     run.directory.chmod(0o755)
     ids = "id -u; id -g; id -G; grep Uid /proc/self/status"
     script = f"{ids}; echo $HOME $USER $LOGNAME"
@@ -782,8 +876,8 @@ def test_user_is_changed_for_good(run: Program) -> None:
     assert lines[4].split()[1:] == ["nobody", "nobody"]
 
 
-@root_only
 def test_only_root_can_change_the_user(run: Program) -> None:
+    need_root()
     # Imported as root: the interpreter need not be readable for all.
     text = (
         "import os, pwd, sys; sys.path.insert(0, sys.argv[1]);"
@@ -797,6 +891,29 @@ def test_only_root_can_change_the_user(run: Program) -> None:
 
 
 # Cost
+
+
+def test_says_where_there_are_no_contracts(run: Program) -> None:
+    # Imported on this system, as on one that has neither subreapers nor procctl.
+    text = (
+        "import sys; sys.path.insert(0, sys.argv[1]); sys.platform = 'openbsd7';"
+        "from viagralib.commands import run; sys.exit(run.main(sys.argv[2:]))"
+    )
+    run.argv = [PYTHON, "-I", "-c", text, str(ROOT)]
+    for terms in ((), ("-o", "noorphan")):
+        assert run.run(*terms, "touch", "started") == 124
+    assert not (run.directory / "started").exists()
+    line = "viagra-run: openbsd7 has no process contracts or subreapers"
+    assert run.lines("stderr") == [line, line]
+
+
+def test_help_and_version(run: Program) -> None:
+    assert run.run("--help") == 0
+    assert run.run("--version") == 0
+    usage, version = run.lines("stdout")
+    assert usage.startswith("usage: viagra-run [-f events]")
+    assert version == f"viagra-run {VERSION}"
+    assert run.lines("stderr") == []
 
 
 def test_memory_and_idleness(run: Program) -> None:
@@ -826,9 +943,13 @@ def _switches(pid: int) -> int:
     return _status(pid, "voluntary_ctxt_switches")
 
 
-def test_thousand_restarts_leak_nothing(run: Program) -> None:
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.long)])
+def test_restarts_leak_nothing_and_each_record_is_whole(
+    run: Program, count: int
+) -> None:
     with_state(run)
-    script = "echo $$ >>out; [ $VIAGRA_INSTANCE -lt 1000 ] && kill -KILL $$; sleep 1000"
+    die = f"[ $VIAGRA_INSTANCE -lt {count} ] && kill -KILL $$"
+    script = f"echo $$ >>out; {die}; sleep 1000"
     options = ["-o", "noorphan", "-n", "food", "-L", "log", "-r", "0", "-f", "signal"]
     run.start(*options, "sh", "-c", script)
     run.pids()
@@ -836,7 +957,9 @@ def test_thousand_restarts_leak_nothing(run: Program) -> None:
     ours = (_pid(run), holder)
     # 0 to 2; the other's death; and: deadlines, record, log, its pipe's two ends.
     before = [5, 9]
-    until(lambda: len(run.lines()) == 1001, 4 * LONG)
+    until(lambda: record(run) and len(run.lines()) == count + 1, 4 * LONG)
+    until(lambda: record(run)["instance"] == count)
+    assert os.listdir(run.directory / "state" / "deaths") == ["food"]
     until(lambda: len(run.left()) == 4)  # runner, holder, sh, its sleep
     until(lambda: [len(os.listdir(f"/proc/{pid}/fd")) for pid in ours] == before)
     assert children(_pid(run)) == [holder]

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 from run_tools import LONG, PYTHON, ROOT, Program, children, lives, program, until
+from world import absent, need_root
+
+from viagralib import VERSION
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -304,15 +307,15 @@ def test_mount(wait: Program) -> None:
 
 
 @linux_only
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_mount_of_a_directory_onto_one_with_a_blank(wait: Program) -> None:
+    need_root()
     # A bind mount is of the same device as its parent; only the table knows it.
     point = wait.directory / "a point"
     point.mkdir()
     script = f"mount --bind '{point}' '{point}' && exec \"$@\""
     prefix = ["unshare", "-m", "sh", "-c", script, "sh"]
     if subprocess.call([*prefix, "true"], stderr=subprocess.DEVNULL):
-        pytest.skip("no mount namespaces here")
+        absent("needs mount namespaces")
     wait.argv = [*prefix, *wait.argv]
     assert wait.run(*SHORT, f"mount:{point}") == 0
 
@@ -515,6 +518,38 @@ def test_command_is_not_run_when_time_is_over(wait: Program) -> None:
 def test_escapes_what_could_forge_a_line(wait: Program) -> None:
     assert wait.run(*SHORT, "path:/absent\nviagra-wait: all is well") == 1
     assert len(wait.lines("stderr")) == 1
+
+
+def test_help_and_version(wait: Program) -> None:
+    assert wait.run("--help") == 0
+    assert wait.run("--version") == 0
+    usage, version = wait.lines("stdout")
+    assert usage.startswith("usage: viagra-wait [--timeout duration]")
+    assert version == f"viagra-wait {VERSION}"
+
+
+def test_interrupt_ends_it_without_a_word(wait: Program) -> None:
+    wait.start("--timeout", "1h", "path:/absent")
+    until(lambda: children(wait.runner.pid))
+    wait.send(signal.SIGINT)
+    assert wait.end() == 130
+    until(lambda: not wait.left())
+    assert wait.lines("stderr") == []
+
+
+@linux_only
+def test_no_more_processes_is_one_line(wait: Program) -> None:
+    need_root()
+    text = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from viagralib.commands import wait; import os, resource;"
+        "os.setuid(65533); resource.setrlimit(resource.RLIMIT_NPROC, (0, 0));"
+        "sys.exit(wait.main(sys.argv[2:]))"
+    )
+    wait.argv = [PYTHON, "-I", "-c", text, str(ROOT)]
+    assert wait.run("--timeout", "1s", "path:/") == 1
+    (line,) = wait.lines("stderr")
+    assert line == "viagra-wait: could not go on: Resource temporarily unavailable"
 
 
 def test_starts_without_the_heavy_modules() -> None:

@@ -33,9 +33,10 @@ _SLACK = 2.0
 
 def find(recovery: Recovery, evidence: Evidence) -> str:
     """Return what ended the daemon, for people; "unknown" when nothing says it."""
+    # viagra-run knows how it died, and the kernel why.
+    seen = (recovery.recorded_death, _from_kernel(recovery, evidence.kernel_log))
     return (
-        recovery.recorded_death
-        or _from_kernel(recovery, evidence.kernel_log)
+        "; ".join(text for text in seen if text)
         or _from_unit(recovery.daemon.facts.unit, evidence)
         or _still_the_same(recovery)
     )

@@ -101,6 +101,8 @@ def _look_in_proc(pid: int) -> Member | None:
     # The name stands in brackets and may hold brackets itself.
     rest = text[text.rindex(b")") + 2 :].split()
     state, parent, group, start = rest[0].decode(), rest[1], rest[2], rest[19]
+    if state == "Z" and int(rest[17]) > 1:
+        state = "S"  # only its first thread has ended, others live
     return Member(pid, int(start), int(parent), int(group), state)
 
 

@@ -117,6 +117,8 @@ def _words(option: str, value: str, known: tuple[str, ...]) -> frozenset[str]:
     """
     words = value.replace(" ", ",").split(",")
     found = [_expand(option, word, (*known, "none")) for word in words if word]
+    if not found:
+        raise Fault(option, f"needs one or more of {', '.join(known)}, or none")
     if "none" in found and set(found) != {"none"}:
         raise Fault(option, "none goes with nothing else")
     return frozenset(found) - {"none"}

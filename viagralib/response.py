@@ -147,6 +147,7 @@ class Response:
 
     def _open(self, name: str, verdict: Verdict, last: Incident | None) -> Incident:
         facts: Record = {"verdict": verdict.word, "reason": verdict.reason}
+        facts["home"] = self.run.settings.home  # for viagra-wait in a hook
         if last is not None and last.record.get("status") == OPEN:
             facts["before"] = _before(last)
             last.update(status=CLOSED)

@@ -207,6 +207,8 @@ class Runner:
         until = boot_clock() + delay
         while not self._demands.to_end and (left := until - boot_clock()) > 0:
             self._hear(signals.wait(self._wanted, left))
+        while not self._demands.are_met:  # what -t had kept for the next life
+            self._hear(signals.wait(self._wanted, self._demands.left()))
 
     def _finish(self) -> int:
         if "noorphan" in self._plan.terms:

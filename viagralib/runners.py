@@ -39,15 +39,27 @@ def runner(state: State, name: str) -> Process | None:
 
 def death_since(state: State, name: str, since: float) -> str:
     """Return how its last life ended, if not before `since`, for people; or ""."""
-    record = deaths.read(state.path, name)
-    death = record.get("death") if record else None
-    if not isinstance(death, dict):
+    record = deaths.read(state.path, name) or {}
+    death = record.get("death")
+    at, ran = (death.get("at"), death.get("ran")) if isinstance(death, dict) else (0, 0)
+    started = record.get("started")
+    if not isinstance(at, int | float) or not isinstance(started, int | float):
         return ""
-    at, ran = death.get("at"), death.get("ran")
-    if not isinstance(at, int | float) or at < since:
+    if record.get("end") is None and at <= started:
+        return _lost(record, started)  # nobody saw that life's end
+    if not isinstance(death, dict) or at < since:
         return ""
     after = f" after {spell(ran)}" if isinstance(ran, int | float) else ""
     return f"viagra-run: {_how(death)}{after}"
+
+
+def _lost(record: dict[str, object], started: float) -> str:
+    """Return that viagra-run was killed itself, in this life of the machine; or ""."""
+    runner = record.get("runner")
+    pid = runner.get("pid") if isinstance(runner, dict) else None
+    if not isinstance(pid, int) or started < time.time() - table.uptime():
+        return ""
+    return f"viagra-run itself was killed (pid {pid})"
 
 
 def _how(death: dict[str, object]) -> str:

@@ -10,6 +10,7 @@ from viagralib.messages import CannotTell, Fault
 from viagralib.onlooker import Onlooker
 from viagralib.processes import UNKNOWN, UP, judge
 from viagralib.settings import Daemon, Settings, load
+from viagralib.state import read_record
 from viagralib.table import own_pid
 
 _SCRIPT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "viagra.py")
@@ -42,6 +43,16 @@ class Watched:
 
 def _settings() -> Settings:
     try:
-        return load(find_home(None, _SCRIPT))
+        return load(find_home(_home_of_our_hook(), _SCRIPT))
     except Fault:
         return Settings("")  # no home: names without facts
+
+
+def _home_of_our_hook() -> str | None:
+    """Return the home whose hook we work in; None outside of start, stop and fail.d.
+
+    The run that executes the hook may have been told of another home with --dir.
+    """
+    incident = os.environ.get("VIAGRA_INCIDENT")
+    home = read_record(f"{incident}/incident.json").get("home") if incident else None
+    return home if isinstance(home, str) else None
