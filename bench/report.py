@@ -67,7 +67,8 @@ def table(results: Results) -> str:
 def _cell(times: Times, title: str) -> str:
     if title not in times:
         return ""
-    return f"{times[title] * 1000:,.1f} ms ({times[title] / times[BARE]:.2g} x)"
+    ratio = times[title] / times[BARE]
+    return f"{times[title] * 1000:,.1f} ms ({ratio:.{1 if ratio < 10 else 0}f} x)"
 
 
 def demands(results: Results) -> str:

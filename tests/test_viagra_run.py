@@ -27,7 +27,7 @@ from run_tools import (
     until,
 )
 
-from viagralib import contract, deaths
+from viagralib import deaths, member
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -925,16 +925,16 @@ def test_killed_keeper_is_told_from_one_that_was_late(run: Program) -> None:
 def test_signal_reaches_no_later_process_of_the_same_pid() -> None:
     child = subprocess.Popen(["sleep", "1000"])
     try:
-        member = contract.look(child.pid)
-        assert member
-        other = contract.Member(
-            member.pid, member.start - 1, member.parent, member.group, member.state
+        known = member.look(child.pid)
+        assert known
+        other = member.Member(
+            known.pid, known.start - 1, known.parent, known.group, known.state
         )
-        assert not contract.send(other, signal.SIGKILL)
+        assert not member.send(other, signal.SIGKILL)
         assert child.poll() is None
-        assert contract.send(member, signal.SIGKILL)
+        assert member.send(known, signal.SIGKILL)
         assert child.wait(LONG) == -signal.SIGKILL
-        assert not contract.send(member, signal.SIGKILL)
+        assert not member.send(known, signal.SIGKILL)
     finally:
         child.kill()
         child.wait()
@@ -944,9 +944,9 @@ def test_members_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None
     shell = subprocess.Popen(["sh", "-c", "sleep 1000 & wait"])
     try:
         below = until(lambda: children(shell.pid))
-        mine = contract.look(below[0])
-        monkeypatch.setattr(contract, "LINUX", False)
-        found = {member.pid: member for member in contract.members(shell.pid)}
+        mine = member.look(below[0])
+        monkeypatch.setattr(member, "LINUX", False)
+        found = {one.pid: one for one in member.below(shell.pid)}
         assert list(found) == below
         assert mine
         assert found[below[0]].parent == mine.parent

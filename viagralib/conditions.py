@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable
 
-from viagralib import contract, durations
+from viagralib import durations, member
 from viagralib.messages import CannotTell, reason
 
 _LARGEST_PIDFILE = 64  # bytes; a pid has at most 10 digits
@@ -170,10 +170,10 @@ def _pid(path: str) -> str | None:
         os.close(file)
     if not text.isdigit() or int(text) < 1:
         return "holds no pid"
-    member = contract.look(int(text))
-    if member is None or member.state in "ZX":
+    process = member.look(int(text))
+    if process is None or process.state in "ZX":
         return f"{int(text)} does not run"
-    if contract.began_at(member) > found.st_mtime + _CLOCK_SLACK:
+    if member.began_at(process) > found.st_mtime + _CLOCK_SLACK:
         return f"{int(text)} is younger than the file: another process"
     return None
 

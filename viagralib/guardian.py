@@ -19,13 +19,14 @@ given, also when the holder is stopped (SIGSTOP) or hangs.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import struct
-import sys
 import time
 
 from viagralib import contract, signals
+from viagralib.companion import say
 
 _DEADLINE = struct.Struct("d")
 # sigtimedwait(2) counts time awake, the deadline also counts sleep (suspend): while
@@ -36,6 +37,10 @@ _LOOK_AT_CLOCK = 1.0
 def boot_clock() -> float:
     """Return seconds since boot, time spent asleep included where the system can."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class GuardianGoneError(Exception):
+    """The guardian was killed; the contract was ended, as it would have done."""
 
 
 class Link:
@@ -49,7 +54,7 @@ class Link:
         self._to_guardian = to_guardian
 
     def extend(self, deadline: float) -> None:
-        """Set the boot clock time at which the guardian ends everything.
+        """Set the boot clock time at which the guardian ends everything; inf: never.
 
         A guardian that is gone is no error here: `is_broken` tells.
         """
@@ -121,7 +126,7 @@ def _last_deadline(deadlines: int, known: float | None) -> float | None:
             known = _DEADLINE.unpack(text[-_DEADLINE.size :])[0]
     except BlockingIOError:
         pass
-    return known
+    return None if known == math.inf else known
 
 
 def _status_of(holder: int) -> int | None:
@@ -145,7 +150,5 @@ def _leave(program: str, message: str | None, status: int) -> None:
         pids = ", ".join(str(member.pid) for member in left)
         message = f"{message or 'left'}, but could not kill: {pids}"
     if message:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{program}: guardian: {message}\n")
-            sys.stderr.flush()
+        say(program, f"guardian: {message}")
     os._exit(status)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from viagralib import signals
-from viagralib.messages import Fault, reason
+from viagralib.messages import Fault, reason, safe
 
 CANNOT_RUN = 126  # found, but could not be executed
 NOT_FOUND = 127
@@ -57,6 +57,12 @@ class User:
             os.setuid(self.uid)
 
 
+def environment(user: User | None, instance: int) -> dict[str, str]:
+    """Return ours for a command in its life number `instance`, as `user`."""
+    variables = {**os.environ, **(user.environment() if user else {})}
+    return {**variables, "VIAGRA_INSTANCE": str(instance)}
+
+
 def start(
     argv: Sequence[str],
     environment: Mapping[str, str],
@@ -88,6 +94,14 @@ def execute(argv: Sequence[str], environment: Mapping[str, str]) -> None:
     if not argv[0]:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     os.execvpe(argv[0], list(argv), environment)
+
+
+def become(argv: Sequence[str]) -> None:
+    """Become the program `argv`, with our environment. Raises NotStarted."""
+    try:
+        execute(argv, os.environ)
+    except OSError as error:
+        raise not_started(argv[0], error.errno or errno.EIO) from None
 
 
 def _become(
@@ -129,4 +143,4 @@ def not_started(program: str, number: int) -> NotStarted:
     words = reason(OSError(number, os.strerror(number)))
     if number == errno.ENOEXEC:
         words += " (a script needs a #! line)"
-    return NotStarted(code, f"could not run: {words}")
+    return NotStarted(code, f"{safe(program)}: could not run: {words}")

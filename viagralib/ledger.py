@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib import contract
+from viagralib import member
 from viagralib.contract import Death
 from viagralib.deaths import Recorder, now
 from viagralib.guardian import boot_clock
@@ -17,8 +17,8 @@ class Ledger:
     def __init__(self, recorder: Recorder | None, runner: int) -> None:
         """`runner` is the pid to which signals for the command are to be sent."""
         self._recorder = recorder
-        self._runner = contract.look(runner)
-        self._first = _first_instance()
+        self._runner = member.look(runner)
+        self._first = first_instance()
         self.restarts = 0
         self._death: dict[str, object] | None = None
 
@@ -56,7 +56,7 @@ class Ledger:
         )
 
 
-def _first_instance() -> int:
+def first_instance() -> int:
     """Return how often viagra.py has restarted the daemon before, if it says so."""
     text = os.environ.get("VIAGRA_INSTANCE", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

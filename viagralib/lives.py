@@ -1,11 +1,11 @@
-"""The lives of a command: what is asked for, what happens, and what it amounts to."""
+"""The lives of a command: what happens in one, what it amounts to, what is between."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Collection
 
-from viagralib import contract, launch
+from viagralib import contract, member
 from viagralib.contract import Death
 from viagralib.deaths import now
 from viagralib.guardian import boot_clock
@@ -20,33 +20,13 @@ _CORE = frozenset(
 _HARDWARE = signal.SIGBUS.value
 
 
-class Plan:
-    """What the command line asks for."""
-
-    def __init__(self, argv: list[str]) -> None:
-        """Begin with the defaults of ctrun(1) for the command `argv`."""
-        self.argv = argv
-        self.fatal: frozenset[str] = frozenset({"hwerr"})
-        self.told: frozenset[str] = frozenset()
-        self.lifetime = "contract"
-        self.terms: frozenset[str] = frozenset()  # noorphan, pgrponly, regent
-        self.restarts: int | None = None  # None: never; 0: without end
-        self.transfer = False
-        self.verbose = False
-        self.name: str | None = None
-        self.backoff: tuple[float, float] | None = None  # seconds: shortest, longest
-        self.patience = 10.0  # seconds between TERM and KILL
-        self.user: launch.User | None = None
-        self.output: str | None = None
-
-
 class Life:
     """One instance of the command, from its start until the next one's."""
 
     __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
 
     def __init__(self, pid: int) -> None:
-        found = contract.look(pid)
+        found = member.look(pid)
         self.pid = pid
         self.start = found.start if found else 0
         self.began = boot_clock()
@@ -62,6 +42,24 @@ class Life:
         if self.ended and self.ended.code != 0:
             return self.ended
         return self.last or self.ended
+
+
+class Backoff:
+    """How long to wait before each restart: twice as long as the last time."""
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        """Both in seconds; a life longer than `longest` starts this anew."""
+        self._shortest = shortest
+        self._longest = longest
+        self._last = 0.0
+
+    def next(self, lasted: float) -> float:
+        """Return the seconds to wait after a life that `lasted` so many."""
+        if self._last == 0.0 or lasted > self._longest:
+            self._last = self._shortest
+        else:
+            self._last = min(self._last * 2, self._longest)
+        return self._last
 
 
 def events_of(death: Death, own: Collection[int]) -> frozenset[str]:

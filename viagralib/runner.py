@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterable
 
 from viagralib import contract, launch, signals
+from viagralib.companion import say
 from viagralib.contract import Death
 from viagralib.deaths import Recorder, now
-from viagralib.guardian import Link, boot_clock
+from viagralib.demands import Demands
+from viagralib.guardian import GuardianGoneError, Link, boot_clock
 from viagralib.ledger import Ledger
-from viagralib.lives import Life, Plan, events_of
+from viagralib.lives import Backoff, Life, events_of
 from viagralib.messages import reason
 from viagralib.outfile import Outfile
+from viagralib.plan import Plan
 
+PROGRAM = "viagra-run"
 ABNORMAL = 123  # the command was killed by a signal
-INTERNAL = 124
-
-
-class GuardianGoneError(Exception):
-    """The guardian was killed; the contract was ended, as it would have done."""
 
 
 class Runner:
@@ -41,11 +38,8 @@ class Runner:
         self._link = link
         self._ledger = Ledger(recorder, link.pid if link else os.getpid())
         self._outfile = outfile
-        self._delay = 0.0
-        self._ending = False  # asked to end: nothing is restarted
-        self._kill_at: float | None = None
-        self._asked: set[int] = set()  # who was asked to end, and has not
-        self._sent: dict[int, set[int]] = {}  # signals passed on, by pid
+        self._demands = Demands(plan.patience)
+        self._backoff = Backoff(*plan.backoff) if plan.backoff else None
         self._life: Life
 
     def run(self) -> int:
@@ -57,15 +51,13 @@ class Runner:
                 break
             self._ledger.restarts += 1
             self._pause()
-            if self._ending:
+            if self._demands.to_end:
                 break
         return self._finish()
 
     def _begin(self) -> None:
-        plan = self._plan
-        environment = dict(os.environ)
-        environment.update(plan.user.environment() if plan.user else {})
-        environment["VIAGRA_INSTANCE"] = str(self._ledger.instance)
+        plan, instance = self._plan, self._ledger.instance
+        environment = launch.environment(plan.user, instance)
         output = self._outfile.entrance if self._outfile else None
         try:
             pid = launch.start(plan.argv, environment, output, plan.user)
@@ -77,7 +69,7 @@ class Runner:
             raise
         self._life = Life(pid)
         self._record()
-        self._tell(f"started {pid}, instance {self._ledger.instance}")
+        self._tell(f"started {pid}, instance {instance}")
         if "fork" in plan.told:
             self._say(f"event fork: {pid}")
 
@@ -85,7 +77,7 @@ class Runner:
         """Return when this life is over."""
         self._hear(None)
         while not self._is_over():
-            self._hear(signals.wait(self._wanted, self._left()))
+            self._hear(signals.wait(self._wanted, self._demands.left()))
         if self._life.ended is None:
             self._note_quietly(contract.reap())
         cause = self._life.cause()
@@ -94,33 +86,32 @@ class Runner:
 
     def _hear(self, arrival: signals.Arrival | None) -> None:
         """Do what a signal, or time, asks for."""
-        number = arrival.number if arrival else None
-        if self._outfile and (trouble := self._outfile.copy()):
-            self._say(trouble)
+        self._copy_output()
         if self._link and self._link.is_broken():
             contract.end()
             raise GuardianGoneError
-        if number == signal.SIGHUP and self._outfile:
+        if arrival and arrival.number == signal.SIGHUP and self._outfile:
             if trouble := self._outfile.reopen():
                 self._say(f"{trouble}; the old file goes on")
-        elif arrival and number in signals.PASSED_ON:
+        elif arrival and arrival.number in signals.PASSED_ON:
             self._pass_on(arrival)
         for death in contract.reap():
             self._note(death)
-        if self._kill_at is not None and boot_clock() >= self._kill_at:
+        if self._demands.is_out_of_time():
             self._kill_the_asked()
 
-    def _left(self) -> float | None:
-        """Return the seconds until there is something to do by the clock."""
-        return None if self._kill_at is None else self._kill_at - boot_clock()
+    def _copy_output(self) -> None:
+        if self._outfile and (trouble := self._outfile.copy()):
+            self._say(trouble)
 
     def _is_over(self) -> bool:
-        life, terms = self._life, self._plan.terms
-        if life.fault and "pgrponly" not in terms:
-            return life.ended is not None or not self._plan.transfer
-        if self._plan.lifetime == "child" and life.ended:
+        life, plan = self._life, self._plan
+        if life.fault and "pgrponly" not in plan.terms:
+            return life.ended is not None or not plan.transfer
+        if plan.lifetime == "child" and life.ended:
             return True
-        if self._ending and not self._asked and "noorphan" not in terms:
+        demands = self._demands
+        if demands.to_end and demands.are_met and "noorphan" not in plan.terms:
             return True
         return contract.is_empty()
 
@@ -129,20 +120,19 @@ class Runner:
     def _note(self, death: Death) -> None:
         """Take note of a member's end, and act on it if it is fatal."""
         life = self._life
-        self._keep(death)
-        life.last = death
         # What the holder itself sent is no event, as on Solaris.
-        events = events_of(death, self._sent.pop(death.pid, set()))
+        events = events_of(death, self._keep(death))
+        life.last = death
         for event in sorted(events & self._plan.told):
             self._say(f"event {event}: {death.pid}: {death}")
         fatal = events & self._plan.fatal
         if "exit" in fatal and not self._is_fatal_exit(death):
             fatal -= {"exit"}
-        if fatal and not self._ending and not life.fault:
+        if fatal and not self._demands.to_end and not life.fault:
             self._tell(f"fatal {', '.join(sorted(fatal))}: {death.pid}: {death}")
             self._end_members(death)
-        if self._ending and "noorphan" in self._plan.terms and life.ended:
-            self._ask_the_rest()
+        if self._demands.to_end and "noorphan" in self._plan.terms and life.ended:
+            self._demands.ask(member.pid for member in contract.adopted())
 
     def _is_fatal_exit(self, death: Death) -> bool:
         """Return whether -f exit means this end.
@@ -176,80 +166,54 @@ class Runner:
         for death in deaths:
             self._keep(death)
 
-    def _keep(self, death: Death) -> None:
-        self._asked.discard(death.pid)
+    def _keep(self, death: Death) -> set[int]:
+        """Keep an end in mind; return the signals that were passed on to its pid."""
         if death.pid == self._life.pid:
             self._life.ended = death
+        return self._demands.settle(death.pid)
 
     # What callers ask for
 
     def _pass_on(self, arrival: signals.Arrival) -> None:
         """Pass a signal on to the command; when it is gone, to those it left to us."""
-        pids = self._heads()
-        for pid in pids:
-            self._sent.setdefault(pid, set()).add(arrival.number)
-            # A terminal sends to its whole foreground group, so it has it already.
-            if not (arrival.by_terminal and _is_in_our_group(pid)):
-                _kill(pid, arrival.number)
+        pids = [self._life.pid]
+        if self._life.ended:
+            pids = [member.pid for member in contract.adopted()]
+        self._demands.pass_on(arrival, pids)
         self._tell(f"passed signal {arrival.number} on to {pids}")
-        if arrival.number in (signal.SIGTERM, signal.SIGINT):
-            self._ending = True
-            self._asked |= set(pids)
-        if arrival.number == signal.SIGTERM and self._kill_at is None:
-            self._kill_at = boot_clock() + self._plan.patience
-
-    def _heads(self) -> list[int]:
-        if self._life.ended is None:
-            return [self._life.pid]
-        return [member.pid for member in contract.adopted()]
-
-    def _ask_the_rest(self) -> None:
-        """Ask those to end who became ours since the command ended."""
-        for member in contract.adopted():
-            if member.pid not in self._asked:
-                self._asked.add(member.pid)
-                _kill(member.pid, signal.SIGTERM)
-        if self._kill_at is None:
-            self._kill_at = boot_clock() + self._plan.patience
 
     def _kill_the_asked(self) -> None:
         """End what was asked and did not: all of it under noorphan."""
-        self._kill_at = None
         if "noorphan" in self._plan.terms:
             self._end_all()
-            return
-        for pid in self._asked:
-            _kill(pid, signal.SIGKILL)
+        else:
+            self._demands.kill()
 
     # Between lives, and after the last
 
     def _is_to_restart(self) -> bool:
         count = self._plan.restarts
-        if not self._life.fault or self._ending or count is None:
+        if not self._life.fault or self._demands.to_end or count is None:
             return False
         return count == 0 or self._ledger.restarts < count
 
     def _pause(self) -> None:
         """Wait as long as -b says, still listening."""
-        if not self._plan.backoff:
+        if not self._backoff:
             return
-        shortest, longest = self._plan.backoff
-        lasted = boot_clock() - self._life.began
-        fresh = self._delay == 0.0 or lasted > longest
-        self._delay = shortest if fresh else min(self._delay * 2, longest)
+        delay = self._backoff.next(boot_clock() - self._life.began)
         self._record()
-        self._tell(f"starting again in {self._delay:g} s")
-        until = boot_clock() + self._delay
-        while not self._ending and (left := until - boot_clock()) > 0:
+        self._tell(f"starting again in {delay:g} s")
+        until = boot_clock() + delay
+        while not self._demands.to_end and (left := until - boot_clock()) > 0:
             self._hear(signals.wait(self._wanted, left))
 
     def _finish(self) -> int:
         if "noorphan" in self._plan.terms:
             self._end_all()
-        if self._outfile and (trouble := self._outfile.copy()):
-            self._say(trouble)
+        self._copy_output()
         cause, ended = self._life.cause(), self._life.ended
-        plain = cause is not None and cause.code == 0 and not self._ending
+        plain = cause is not None and cause.code == 0 and not self._demands.to_end
         self._record({"at": now(), "finished": plain})
         return ABNORMAL if ended is None or ended.code is None else ended.code
 
@@ -266,24 +230,4 @@ class Runner:
             self._say(text)
 
     def _say(self, text: str) -> None:
-        say(text)
-
-
-def say(text: str) -> None:
-    """Tell people, on stderr; a reader that has gone does not matter."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"viagra-run: {text}\n")
-        sys.stderr.flush()
-
-
-def _kill(pid: int, number: int) -> None:
-    # Children only: until they are reaped their pid belongs to nobody else.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def _is_in_our_group(pid: int) -> bool:
-    try:
-        return os.getpgid(pid) == os.getpgrp()
-    except ProcessLookupError:
-        return False
+        say(PROGRAM, text)

@@ -13,7 +13,7 @@ from viagralib.homes import absolute
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
 LARGEST_RECORD = 1_000_000  # bytes; what is larger was not written by us
 LARGEST_NUMBER = 1e11  # in a record: seconds since 1970, clock ticks, bytes, pids
-_RUN_LOCKS = "/run/viagra" if os.path.isdir("/run") else "/var/run/viagra"
+RUN_LOCKS = "/run/viagra" if os.path.isdir("/run") else "/var/run/viagra"
 Record = dict[str, object]
 
 
@@ -112,7 +112,7 @@ class State:
             import zlib
 
             other_states = zlib.crc32(os.fsencode(self.path))
-            files.append((_RUN_LOCKS, f"{name}.{other_states:08x}"))
+            files.append((RUN_LOCKS, f"{name}.{other_states:08x}"))
         return files
 
     def count(self, name: str) -> int:

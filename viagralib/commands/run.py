@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import getopt
 import os
 import sys
 
-from viagralib import contract, deaths, durations, guardian, launch, signals
-from viagralib.lives import Plan
-from viagralib.messages import Fault, reason, safe
+from viagralib import contract, deaths, guardian, launch, signals
+from viagralib.companion import Companion, say
+from viagralib.guardian import GuardianGoneError
+from viagralib.ledger import first_instance
+from viagralib.messages import Fault
 from viagralib.outfile import Outfile
-from viagralib.runner import INTERNAL, GuardianGoneError, Runner, say
+from viagralib.plan import USAGE, Plan, parse
+from viagralib.runner import PROGRAM, Runner
 
-USAGE = (
-    "usage: viagra-run [-f events] [-i events] [-l contract | child | none]"
-    " [-o options] [-r count [-t]] [-v] [-n name] [-b min:max] [-w duration]"
-    " [-L file] [--user name] [--] command [argument ...]"
-)
 BAD_USAGE = 125
-_FATAL = ("core", "signal", "hwerr", "exit")  # in the order in which ctrun looks
-_EVENTS = ("core", "signal", "hwerr", "empty", "fork", "exit")
-_TERMS = ("noorphan", "pgrponly", "regent")
-_LARGEST_COUNT = 2**31 - 1
+INTERNAL = 124
 
 
 def entry() -> None:
@@ -31,156 +25,21 @@ def entry() -> None:
 
 def main(argv: list[str]) -> int:
     """Run what `argv` (without the program's name) asks for; return the exit code."""
-    if argv[:1] == ["--help"]:
-        sys.stdout.write(USAGE + "\n")
-        return 0
-    try:
-        plan = parse(argv)
-    except Fault as fault:
-        say(safe(str(fault)))
-        return BAD_USAGE
-    try:
-        return _start(plan) if plan.lifetime == "none" else _hold(plan)
-    except Fault as fault:
-        say(safe(str(fault)))
-    except launch.NotStarted as failure:
-        say(f"{safe(plan.argv[0])}: {failure}")
-        return failure.code
-    except GuardianGoneError:
-        say("the guardian was killed, ended all")
-    except OSError as error:
-        say(f"{safe(plan.argv[0])}: could not go on: {reason(error)}")
-    return INTERNAL
+    companion = Companion(PROGRAM, USAGE, BAD_USAGE, faulty=INTERNAL, failed=INTERNAL)
+    return companion.run(argv, parse, _work)
 
 
-def parse(argv: list[str]) -> Plan:
-    """Return what `argv` asks for; raises Fault for anything that cannot be done."""
-    try:
-        options, command = getopt.getopt(argv, "f:i:l:o:r:tvn:b:w:L:", ["user="])
-    except getopt.GetoptError as error:
-        raise Fault("", f"{error}; {USAGE}") from None
-    if not command:
-        raise Fault("", f"no command; {USAGE}")
-    plan = Plan(command)
-    given = dict(options)
-    for option, value in options:
-        _set(plan, option, value)
-    _check(plan, given)
-    return plan
-
-
-def _set(plan: Plan, option: str, value: str) -> None:
-    match option:
-        case "-f":
-            plan.fatal = _words(option, value, _FATAL)
-        case "-i":
-            plan.told = _words(option, value, _EVENTS)
-        case "-l":
-            plan.lifetime = _one_of(value, ("contract", "child", "none"))
-        case "-o":
-            plan.terms = _words(option, value, _TERMS)
-        case "-r":
-            plan.restarts = _count(value)
-        case "-t":
-            plan.transfer = True
-        case "-v":
-            plan.verbose = True
-        case _:
-            _set_addition(plan, option, value)
-
-
-def _set_addition(plan: Plan, option: str, value: str) -> None:
-    """Set one of the options that ctrun does not have."""
-    match option:
-        case "-n":
-            deaths.check_name(value)
-            plan.name = value
-        case "-b":
-            plan.backoff = _backoff(value)
-        case "-w":
-            plan.patience = _duration(option, value)
-        case "-L":
-            plan.output = value
-        case "--user":
-            plan.user = launch.User(value)
-
-
-def _check(plan: Plan, given: dict[str, str]) -> None:
-    """Raise Fault for options that contradict each other; the first four: ctrun(1)."""
-    none = plan.lifetime == "none"
-    rules = (
-        (none and "noorphan" in plan.terms, "no -o noorphan with -l none"),
-        ("-r" in given and plan.lifetime != "contract", "-r needs -l contract"),
-        ("-r" in given and "pgrponly" in plan.terms, "no -r with -o pgrponly"),
-        ("-t" in given and "-r" not in given, "-t needs -r"),
-        ("-b" in given and "-r" not in given, "-b needs -r"),
-        (none and "-n" in given, "no -n with -l none"),
-        (none and "-L" in given, "no -L with -l none"),
-    )
-    for broken, text in rules:
-        if broken:
-            raise Fault("", text)
-    if plan.verbose and "-i" not in given:
-        plan.told = frozenset({"core"})
-
-
-def _words(option: str, value: str, known: tuple[str, ...]) -> frozenset[str]:
-    """Return the words of a list, each of which may be shortened; "none" is empty.
-
-    As in ctrun, commas or blanks separate, and the first of `known` that fits counts.
-    """
-    words = value.replace(" ", ",").split(",")
-    found = [_expand(option, word, (*known, "none")) for word in words if word]
-    if "none" in found and set(found) != {"none"}:
-        raise Fault(option, "none goes with nothing else")
-    return frozenset(found) - {"none"}
-
-
-def _expand(option: str, word: str, known: tuple[str, ...]) -> str:
-    for name in known:
-        if name.startswith(word):
-            return name
-    raise Fault(option, f"{word!r} is none of {', '.join(known)}")
-
-
-def _one_of(value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise Fault("-l", f"{value!r} is none of {', '.join(known)}")
-    return value
-
-
-def _count(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and int(value[:12]) <= _LARGEST_COUNT):
-        raise Fault("-r", f"{value!r} is no number from 0 to {_LARGEST_COUNT}")
-    return int(value)
-
-
-def _duration(option: str, value: str) -> float:
-    try:
-        return durations.parse(value)
-    except ValueError as error:
-        raise Fault(option, str(error)) from None
-
-
-def _backoff(value: str) -> tuple[float, float]:
-    shortest, colon, longest = value.partition(":")
-    if not colon:
-        raise Fault("-b", f"{value!r} is not like 1s:1m")
-    low, high = _duration("-b", shortest), _duration("-b", longest)
-    if not 0 < low <= high:
-        raise Fault("-b", f"{value!r}: 0 < min <= max must hold")
-    return low, high
+def _work(plan: Plan) -> int:
+    return _start(plan) if plan.lifetime == "none" else _hold(plan)
 
 
 def _start(plan: Plan) -> int:
     """Start the command, leave it to itself, and say that all is well."""
-    environment = dict(os.environ)
-    environment.update(plan.user.environment() if plan.user else {})
-    environment.setdefault("VIAGRA_INSTANCE", "0")
     signals.collect()
+    environment = launch.environment(plan.user, first_instance())
     pid = launch.start(plan.argv, environment, user=plan.user)
     if plan.verbose:
-        say(f"started {pid}")
+        say(PROGRAM, f"started {pid}")
     return 0
 
 
@@ -189,14 +48,15 @@ def _hold(plan: Plan) -> int:
     wanted = signals.collect()
     link = None
     if "noorphan" in plan.terms:
-        link = guardian.stand("viagra-run", killed=INTERNAL, late=INTERNAL)
+        link = guardian.stand(PROGRAM, killed=INTERNAL, late=INTERNAL)
     else:
         contract.hold()
-    recorder, outfile = _recorder(plan), None
-    if plan.output:
-        owners = {0, os.geteuid()} | ({plan.user.uid} if plan.user else set())
-        outfile = Outfile(plan.output, frozenset(owners))
-    return Runner(plan, wanted, link, recorder, outfile).run()
+    recorder, outfile = _recorder(plan), _outfile(plan)
+    try:
+        return Runner(plan, wanted, link, recorder, outfile).run()
+    except GuardianGoneError:
+        say(PROGRAM, "the guardian was killed, ended all")
+        return INTERNAL
 
 
 def _recorder(plan: Plan) -> deaths.Recorder | None:
@@ -206,5 +66,12 @@ def _recorder(plan: Plan) -> deaths.Recorder | None:
     try:
         return deaths.Recorder(plan.name)
     except Fault as fault:
-        say(f"deaths are not recorded: {fault}")
+        say(PROGRAM, f"deaths are not recorded: {fault}")
         return None
+
+
+def _outfile(plan: Plan) -> Outfile | None:
+    if not plan.output:
+        return None
+    owners = {0, os.geteuid()} | ({plan.user.uid} if plan.user else set())
+    return Outfile(plan.output, frozenset(owners))

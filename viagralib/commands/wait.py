@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getopt
 import mmap
 import os
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from viagralib import durations, launch
+from viagralib.companion import Companion, duration, say
 from viagralib.conditions import Condition, parse
 from viagralib.messages import Fault, safe
 
@@ -20,6 +20,7 @@ USAGE = (
     "usage: viagra-wait [--timeout duration] [--every duration] [--not] [--any]"
     " condition ... [-- command [argument ...]]"
 )
+PROGRAM = "viagra-wait"
 HOLDS, OUT_OF_TIME, BAD_USAGE = 0, 1, 2
 
 FIRST_STEP = 0.05  # seconds between checks at first,
@@ -46,8 +47,8 @@ class Task:
         if not conditions:
             raise Fault("", f"no condition; {USAGE}")
         self.any = "--any" in options
-        self.limit = _duration(options, "--timeout")
-        self.every = _duration(options, "--every")
+        self.limit = _seconds(options, "--timeout")
+        self.every = _seconds(options, "--every")
         if self.every == 0:
             raise Fault("--every", "must be longer than nothing")
         self.conditions = [_condition(text, "--not" in options) for text in conditions]
@@ -60,22 +61,21 @@ def entry() -> None:
 
 def main(argv: list[str]) -> int:
     """Wait as `argv` (without the program's name) says; return the exit code."""
-    if argv[:1] == ["--help"]:
-        sys.stdout.write(USAGE + "\n")
-        return 0
-    try:
-        task = Task(*_split(argv))
-    except Fault as fault:
-        _say(safe(str(fault)))
-        return BAD_USAGE
-    try:
-        lacking = _wait_watched(task)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    companion = Companion(
+        PROGRAM, USAGE, BAD_USAGE, faulty=BAD_USAGE, failed=OUT_OF_TIME
+    )
+    return companion.run(argv, lambda words: Task(*_split(words)), _work)
+
+
+def _work(task: Task) -> int:
+    """Wait, and become the command if there is one; return the exit code."""
+    lacking = _wait_watched(task)
     if lacking:
-        _say(lacking)
+        say(PROGRAM, lacking)
         return OUT_OF_TIME
-    return _execute(task.command) if task.command else HOLDS
+    if task.command:
+        launch.become(task.command)
+    return HOLDS
 
 
 def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -88,13 +88,8 @@ def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     return dict(options), words + argv[len(head) :]
 
 
-def _duration(options: dict[str, str], name: str) -> float | None:
-    if name not in options:
-        return None
-    try:
-        return durations.parse(options[name])
-    except ValueError as error:
-        raise Fault(name, str(error)) from None
+def _seconds(options: dict[str, str], name: str) -> float | None:
+    return duration(name, options[name]) if name in options else None
 
 
 def _condition(text: str, opposite: bool) -> Condition:
@@ -198,20 +193,3 @@ def _write(note: mmap.mmap, text: str) -> None:
 
 def _read(note: mmap.mmap) -> str:
     return note[:].rstrip(b"\0").decode(errors="replace")
-
-
-def _execute(command: list[str]) -> int:
-    """Become `command`; return the exit code that says why not."""
-    try:
-        launch.execute(command, os.environ)
-    except OSError as error:
-        failure = launch.not_started(command[0], error.errno or 0)
-        _say(f"{safe(command[0])}: {failure}")
-        return failure.code
-    return BAD_USAGE  # never: a program was executed or an error raised
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"viagra-wait: {text}\n")
-        sys.stderr.flush()

@@ -1,0 +1,170 @@
+"""What viagra-lease asks of an engine: who may have a resource, and until when.
+
+An engine is a class with three calls: `take`, `renew`, `give_up`. The others make it
+quicker and tell people more; an engine without them still works. All times are those
+of the boot clock (`guardian.boot_clock`), in seconds: it does not jump, and goes on
+while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LARGEST_CARD = 4096  # characters; ours are some hundred
+
+
+class UnreachableError(Exception):
+    """The engine did not answer, or not with sense; the text says why, for people."""
+
+
+class LostError(Exception):
+    """The lease is not ours any more: another node may have it at this moment."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a keeper tells of itself; others wrote it: print it with care.
+
+    `since` is when it took its role, in seconds since 1970, `ttl` in seconds; the
+    lower `priority` goes first; `token` is that of its lease.
+    """
+
+    node: str
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0
+    priority: int = 0
+    ttl: float = 0.0
+    token: int = 0
+
+    def now(self, token: int = 0) -> Card:
+        """Return it for a role that is taken now."""
+        return dataclasses.replace(self, since=time.time(), token=token)
+
+    def text(self, **more: object) -> str:
+        """Return it as JSON, together with `more`."""
+        return json.dumps({**dataclasses.asdict(self), **more})
+
+
+def read_card(text: str) -> tuple[Card | None, Mapping[str, object]]:
+    """Return a card and all that was written with it; None if it is none."""
+    try:
+        found = json.loads(text) if len(text) <= LARGEST_CARD else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("node"), str):
+        return None, {}
+    values = {
+        each.name: found[each.name]
+        for each in dataclasses.fields(Card)
+        if type(found.get(each.name)).__name__ in _FITTING[each.name]
+    }
+    return Card(**values), found
+
+
+_FITTING = {
+    "node": ("str",),
+    "host": ("str",),
+    "pid": ("int",),
+    "since": ("int", "float"),
+    "priority": ("int",),
+    "ttl": ("int", "float"),
+    "token": ("int",),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a resource.
+
+    `primary` has the lease, under `token`. `uncertain` is the node that had the
+    command last, where it never said that the command has ended. `asked` is the token
+    of the primary that somebody asked to give up, or 0.
+    """
+
+    primary: Card | None = None
+    token: int = 0
+    standbys: tuple[Card, ...] = ()
+    uncertain: Card | None = None
+    asked: int = 0
+    left: float | None = None  # seconds that the primary's lease lasts, if known
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease that is ours until `deadline`; `token` grows with each change."""
+
+    token: int
+    deadline: float
+    view: View = field(default_factory=View)
+
+
+class Engine:
+    """One resource, as one keeper sees it."""
+
+    # How often a keeper has to look by itself, in seconds; None: `arm` tells.
+    look_every: float | None = None
+
+    def __init__(self, name: str, ttl: float, card: Card) -> None:
+        self.name = name
+        self.ttl = ttl
+        self.card = card
+
+    def take(self) -> Held | None:
+        """Take the lease; None when another has it. Raises UnreachableError."""
+        raise NotImplementedError
+
+    def renew(self, held: Held, until: float) -> Held:
+        """Return the lease with its new deadline; asks no longer than `until`.
+
+        Raises LostError, and UnreachableError.
+        """
+        raise NotImplementedError
+
+    def give_up(self, held: Held, ended: bool) -> None:
+        """Let others have it; `ended`: the command is known to be gone.
+
+        Raises UnreachableError.
+        """
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Open what the guardian is to share, before it splits off. Raises Fault."""
+
+    def connect(self) -> None:
+        """Get ready, in the holder alone: the guardian stays small. Raises Fault."""
+
+    def stand_by(self) -> View:
+        """Be known as a standby, and look. Raises UnreachableError."""
+        return View()
+
+    def withdraw(self) -> None:
+        """Be a standby no longer. Raises UnreachableError."""
+
+    def arm(self) -> None:
+        """Have SIGIO sent at the next change after this. Raises UnreachableError."""
+
+    def is_stirred(self) -> bool:
+        """Return whether there was a change since `arm`."""
+        return False
+
+    def note_start(self, held: Held) -> None:
+        """Note that the command starts here, under this lease, which may be lost.
+
+        Raises UnreachableError, LostError.
+        """
+
+    def look(self) -> View:
+        """Return what there is to see, for people. Raises UnreachableError."""
+        return View()
+
+    def ask_to_yield(self, token: int) -> None:
+        """Ask the primary with this token to give up. Raises UnreachableError."""
+
+    def names(self) -> list[str]:
+        """Return the resources that the engine knows. Raises UnreachableError."""
+        return []
