@@ -8,6 +8,8 @@ SYSCONFDIR =
 STATEDIR =
 MANDIR = $(PREFIX)/share/man
 DESTDIR =
+# "cluster": what viagra-lease needs for etcd is fetched as well.
+EXTRAS =
 # More for pytest, such as PYTEST="-k trust"
 PYTEST =
 
@@ -22,6 +24,7 @@ help:
 	@echo "make test-long  those that take minutes as well"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
+	@echo "                EXTRAS=cluster: with what viagra-lease needs for etcd"
 	@echo "make uninstall  all but settings and state"
 	@echo "make clean      what these left in the checkout"
 
@@ -61,7 +64,7 @@ bench: $(VENV)/ready
 
 install uninstall:
 	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" \
-		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" \
+		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" EXTRAS="$(EXTRAS)" \
 		sh install.sh $@
 
 clean:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # install.sh - what `make install` and `make uninstall` do. The Makefile calls it,
-# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR and DESTDIR in the environment.
+# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR, DESTDIR and EXTRAS in the environment.
 #
 #   PREFIX/lib/viagra      the program, and a Python environment of its own
 #   PREFIX/sbin/viagra.py  the command;  PREFIX/bin/viagra-*  for use inside hooks
@@ -118,7 +118,7 @@ make_environment() {
 	sed '/^command = /d' "$new/venv/pyvenv.cfg" >"$new/cfg"
 	mv "$new/cfg" "$new/venv/pyvenv.cfg"
 	echo "install: fetching psutil"
-	if add_psutil >"$new/log" 2>&1; then
+	if fetch "psutil>=5.9" >"$new/log" 2>&1; then
 		rm "$new/log"
 	elif [ "$(uname -s)" = Linux ]; then
 		tail -n 1 "$new/log" >&2
@@ -129,29 +129,46 @@ make_environment() {
 		cat "$new/log" >&2
 		fail "could not install psutil, by which viagra.py sees processes on this system"
 	fi
+	if wants_cluster; then
+		echo "install: fetching etcd3gw"
+		if ! fetch "etcd3gw>=2.7" >"$new/log" 2>&1; then
+			cat "$new/log" >&2
+			fail "could not install etcd3gw, by which viagra-lease speaks to etcd"
+		fi
+		rm "$new/log"
+	fi
 }
 
-# The environment of an earlier install will do if it has psutil and this very Python.
+wants_cluster() {
+	case ${EXTRAS:-} in
+	'') return 1 ;;
+	cluster) ;;
+	*) fail "EXTRAS: there is only cluster, not $EXTRAS" ;;
+	esac
+}
+
+# The environment of an earlier install will do if it has all and this very Python.
 is_reusable() {
 	base='import sys; print(sys.version, sys.base_prefix)'
+	! wants_cluster || "$1/bin/python" -I -c 'import etcd3gw' 2>/dev/null || return 1
 	[ -x "$1/bin/python" ] && "$1/bin/python" -I -c 'import psutil' 2>/dev/null &&
 		[ "$("$1/bin/python" -I -c "$base")" = "$("$PYTHON" -I -c "$base")" ]
 }
 
 # Through the pip that PYTHON has, if that is of 22.3 or later, or else through one
 # that is in the new environment only for that.
-add_psutil() {
+fetch() {
 	options="--quiet --no-compile --no-cache-dir --disable-pip-version-check --no-input"
 	environment=$new/venv/bin/python
 	if "$PYTHON" -I -m pip --python "$environment" --version; then
 		# shellcheck disable=SC2086
-		"$PYTHON" -I -m pip --python "$environment" install $options "psutil>=5.9"
+		"$PYTHON" -I -m pip --python "$environment" install $options "$1"
 		return
 	fi
 	"$environment" -I -m ensurepip --default-pip || return
 	result=0
 	# shellcheck disable=SC2086
-	"$environment" -I -m pip install $options "psutil>=5.9" || result=$?
+	"$environment" -I -m pip install $options "$1" || result=$?
 	"$environment" -I -m pip --quiet uninstall --yes setuptools pip
 	return $result
 }

@@ -137,9 +137,14 @@ class Program:
 
     def stop(self) -> None:
         """End everything, whatever the test did."""
-        until(lambda: not [os.kill(pid, signal.SIGKILL) for pid in self.left()])
+        until(lambda: not [_kill(pid) for pid in self.left()])
         with contextlib.suppress(AttributeError):
             self.runner.wait(LONG)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # one that has just ended by itself
+        os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ _ORDER = """
     signals member contract launch companion guardian
     plan lives ledger outfile demands runner
     web running conditions
+    leaseplan engine etcdwire etcd lockfile flocked engines
+    nodes marks herald ear tenure keeper leases
 """
 ORDER = _ORDER.split()
 LONGEST_MODULE = 260  # lines

@@ -126,7 +126,7 @@ class Engine:
         raise NotImplementedError
 
     def give_up(self, held: Held, ended: bool) -> None:
-        """Let others have it; `ended`: the command is known to be gone.
+        """Let others have it; `ended`: the command was started, and is gone.
 
         Raises UnreachableError.
         """

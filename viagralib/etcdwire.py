@@ -111,7 +111,8 @@ class Members:
     def connect(self) -> None:
         """Import what talks to etcd, and read the files. Raises Fault."""
         if not importlib.util.find_spec("etcd3gw"):
-            raise Fault("", "etcd needs the Python package etcd3gw, which is not there")
+            text = "etcd needs the Python package etcd3gw, which is not there"
+            raise Fault("", f"{text}: make install EXTRAS=cluster")
         self._check_tls()
         self._login = self._read_login()
         import etcd3gw  # the dearest import of all

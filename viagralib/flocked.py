@@ -31,8 +31,8 @@ from viagralib.engine import (
     read_card,
 )
 from viagralib.guardian import boot_clock
-from viagralib.lockfile import OPEN, READ, LockFile
-from viagralib.messages import Fault, reason, safe
+from viagralib.lockfile import OPEN, READ, LockFile, check_owner
+from viagralib.messages import Fault, reason
 from viagralib.state import RUN_LOCKS
 
 
@@ -250,16 +250,6 @@ class FileEngine(Engine):
     def _unlock(self) -> None:
         for lock in self._locks:
             lock.release()
-
-
-def check_owner(directory: str) -> None:
-    """Raise Fault when another user could change what is in `directory`."""
-    found = os.stat(directory)
-    if found.st_uid not in (0, os.geteuid()):
-        raise Fault(safe(directory), f"belongs to uid {found.st_uid}")
-    if found.st_mode & 0o022:
-        text = f"others can write there: chmod 0700 {safe(directory)}"
-        raise Fault(safe(directory), text)
 
 
 def _files(directory: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from viagralib.messages import Fault, safe
+
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 OPEN = READ | os.O_RDWR | os.O_CREAT
 
@@ -53,3 +55,13 @@ class LockFile:
     def close(self) -> None:
         """Close the file, and unlock it if nobody else has it open."""
         os.close(self._descriptor)
+
+
+def check_owner(directory: str) -> None:
+    """Raise Fault when another user could change what is in `directory`."""
+    found = os.stat(directory)
+    if found.st_uid not in (0, os.geteuid()):
+        raise Fault(safe(directory), f"belongs to uid {found.st_uid}")
+    if found.st_mode & 0o022:
+        text = f"others can write there: chmod 0700 {safe(directory)}"
+        raise Fault(safe(directory), text)

@@ -57,7 +57,9 @@ class Tenure:
         self._held: Held
         self._renew_at = 0.0
         self._why = ""  # why the command is to be stopped
+        self._is_switch = False  # so that another node gets it
         self._is_lost = False
+        self._is_noted = False  # that the command was started here
         self._trouble = ""
 
     def serve(self, held: Held, started: Callable[[], None]) -> Ending:
@@ -87,6 +89,7 @@ class Tenure:
         if self._is_to_stop():
             return Ending(self._why)
         self._engine.note_start(self._held)
+        self._is_noted = True
         environment = {**os.environ, "VIAGRA_TOKEN": str(self._held.token)}
         self._ear.follow(launch.start(self._plan.command, environment))
         started()
@@ -133,11 +136,11 @@ class Tenure:
         elif self._marks.is_forbidden:
             self._why = "forbidden here"
         elif view.standbys and view.asked == self._held.token:
-            self._why = "asked to yield"
+            self._why, self._is_switch = "asked to yield", True
         elif self._plan.fail_back:
             before = [card for card in view.standbys if card.priority < own.priority]
             if before:
-                self._why = f"{safe(before[0].host)} goes before"
+                self._why, self._is_switch = f"{safe(before[0].host)} goes before", True
         return bool(self._why)
 
     def _renew(self) -> None:
@@ -184,9 +187,8 @@ class Tenure:
             if self._renew_at <= boot_clock() < self._soft():
                 self._renew()
             self._ear.listen(min(until, self._hard(), self._renew_at))
-        away = not self._ear.to_end and boot_clock() < self._hard()
         why = f"stopped the command: {self._why}"
-        return Ending(why, asked=self._code(), away=away)
+        return Ending(why, asked=self._code(), away=self._is_switch)
 
     def _code(self) -> int:
         """Return the exit code that the command's end stands for."""
@@ -201,7 +203,8 @@ class Tenure:
         self._link.extend(math.inf)
         if not self._is_lost:
             try:
-                self._engine.give_up(self._held, ended=not contract.survivors())
+                ended = self._is_noted and not contract.survivors()
+                self._engine.give_up(self._held, ended)
             except UnreachableError as error:
                 self._tell(f"could not give the lease up, it ends by itself: {error}")
 
