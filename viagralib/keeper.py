@@ -115,6 +115,7 @@ class Keeper:
         """Return whether this node must not try now, and say why."""
         if self._marks.is_forbidden:
             self._become(INIT)
+            self._away_until = 0.0  # once it is allowed again, it is allowed now
             self._refuse("forbidden here: viagra-lease allow ends that")
             return True
         self._become(SECONDARY)
