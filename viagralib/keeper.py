@@ -115,6 +115,7 @@ class Keeper:
         """Return whether this node must not try now, and say why."""
         if self._marks.is_forbidden:
             self._become(INIT)
+            self._away_until = 0.0  # once it is allowed again, it is allowed now
             self._refuse("forbidden here: viagra-lease allow ends that")
             return True
         self._become(SECONDARY)
@@ -151,7 +152,7 @@ class Keeper:
         priority = self._engine.card.priority
         before = {card.priority for card in view.standbys if card.priority < priority}
         # At a start nobody may be known yet: those of number 0 do not wait for others.
-        steps = min(max(len(before), priority > 0), _MOST_STEPS)
+        steps = min(len(before) + (priority > 0), _MOST_STEPS)
         return boot_clock() - self._free_since >= steps * _STEP
 
     def _refuse(self, why: str) -> None:

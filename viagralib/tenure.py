@@ -124,6 +124,8 @@ class Tenure:
                 return
             if boot_clock() >= self._renew_at or self._engine.is_stirred():
                 self._renew()
+                if self._is_to_stop():  # what it has just seen may ask for that
+                    return
             self._ear.listen(min(self._renew_at, self._soft(), limit))
 
     def _is_to_stop(self) -> bool:
