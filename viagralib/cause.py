@@ -36,7 +36,7 @@ def find(recovery: Recovery, evidence: Evidence) -> str:
     return (
         recovery.recorded_death
         or _from_kernel(recovery, evidence.kernel_log)
-        or _from_unit(recovery.daemon.facts.unit, evidence)
+        or _from_unit(recovery.unit, evidence)
         or _still_the_same(recovery)
     )
 
