@@ -5,6 +5,7 @@ sickly.py ten FILE              touch it ten times, count in FILE.count, then be
 sickly.py aged FILE SECONDS     let FILE be that old all the time
 sickly.py listen PORT           accept connections on 127.0.0.1
 sickly.py deaf FILE             note each TERM in FILE, and live on
+sickly.py family FILE           as deaf, with a child of its name and a grandchild
 sickly.py log FILE              append what is written to FILE.say, line by line
 """
 
@@ -35,7 +36,16 @@ if what == "listen":
     server = socket.create_server(("127.0.0.1", int(place)))
     while True:
         server.accept()[0].close()
-if what == "deaf":
+if what == "family":
+    parent = os.getpid()
+    if os.fork() == 0:
+        place += ".child"
+        if os.fork() == 0:
+            os.setsid()
+            with open(place.replace("child", "grandchild"), "w") as file:
+                file.write(str(os.getpid()))
+            os.execv("/bin/sleep", ["sleep", "1000"])
+if what in {"deaf", "family"}:
     signal.signal(signal.SIGTERM, note)
 if what == "ten":
     signal.signal(signal.SIGTERM, note_and_end)
