@@ -1,8 +1,11 @@
 """A daemon that can be told to fall ill: it beats, listens, logs, and obeys or not.
 
-sickly.py beat FILE SECONDS     touch FILE that often; hold still while FILE.hush is
+sickly.py beat FILE             touch FILE often
+sickly.py ten FILE              touch it ten times, count in FILE.count, then be silent
+sickly.py aged FILE SECONDS     let FILE be that old all the time
 sickly.py listen PORT           accept connections on 127.0.0.1
 sickly.py deaf FILE             note each TERM in FILE, and live on
+sickly.py family FILE           as deaf, with a child of its name and a grandchild
 sickly.py log FILE              append what is written to FILE.say, line by line
 """
 
@@ -23,17 +26,40 @@ def note(*_: object) -> None:
         file.write("TERM\n")
 
 
+def note_and_end(*_: object) -> None:
+    with open(place + ".terms", "a", encoding="ascii") as file:
+        file.write("TERM\n")
+    sys.exit()
+
+
 if what == "listen":
     server = socket.create_server(("127.0.0.1", int(place)))
     while True:
         server.accept()[0].close()
-if what == "deaf":
+if what == "family":
+    parent = os.getpid()
+    if os.fork() == 0:
+        place += ".child"
+        if os.fork() == 0:
+            os.setsid()
+            with open(place.replace("child", "grandchild"), "w") as file:
+                file.write(str(os.getpid()))
+            os.execv("/bin/sleep", ["sleep", "1000"])
+if what in {"deaf", "family"}:
     signal.signal(signal.SIGTERM, note)
+if what == "ten":
+    signal.signal(signal.SIGTERM, note_and_end)
+beats = 0
 while True:
-    if what == "beat" and not os.path.exists(place + ".hush"):
+    if what in {"beat", "aged"} or (what == "ten" and beats < 10):
         with open(place, "w", encoding="ascii"):
             pass
-        os.utime(place)
+        moment = time.time() - (float(sys.argv[4]) if what == "aged" else 0)
+        os.utime(place, (moment, moment))
+        beats += 1
+    if what == "ten":
+        with open(place + ".count", "w", encoding="ascii") as counted:
+            counted.write(str(beats))
     if what == "log":
         with contextlib.suppress(OSError):
             with open(place + ".say", encoding="utf-8") as said:

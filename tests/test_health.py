@@ -5,106 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from world import World, absent, alive, comm, unique, until
+from ailing import FACTS, YOUTH, free_port, sickly, start, told
+from world import World, absent, alive, unique, until
 
-SICKLY = str(Path(__file__).with_name("sickly.py"))
-YOUTH = 1.0  # seconds: start_timeout of the daemons here
-FACTS = f'start_timeout = "{YOUTH}s"\nstop_timeout = "2s"\n'
-
-
-def sickly(world: World, name: str, what: str, place: object, facts: str) -> None:
-    """Watch a daemon that can fall ill; its hook notes its instance."""
-    world.facts(name, FACTS + facts)
-    world.hook(
-        name,
-        f"echo $VIAGRA_REASON $VIAGRA_INSTANCE >> {world.place}/{name}.starts\n"
-        f"{sys.executable} {SICKLY} {name} {what} {place} x >/dev/null 2>&1 &",
-    )
-
-
-def start(world: World, name: str, what: str, place: object) -> subprocess.Popen[bytes]:
-    """Start such a daemon by hand, and wait until it is of age."""
-    child = world.spawn([sys.executable, SICKLY, name, what, str(place), "x"])
-    until(lambda: comm(child.pid) == name)
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > YOUTH)
-    return child
-
-
-def told(world: World, name: str) -> list[str]:
-    """Return what the hook noted of its starts."""
-    path = world.place / f"{name}.starts"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-# Heartbeats, as corosync's SAM has them
-
-
-def test_beats_then_silence_is_warned_and_started_anew(world: World) -> None:
-    name, beat = unique("beat"), world.place / "beat"
-    facts = f'heartbeat = {{ file = "{beat}", every = "0.4s" }}\n'
-    sickly(world, name, "beat", beat, facts)
-    first = start(world, name, "beat", beat)
-    for _ in range(3):
-        assert world.run().code == 0
-    assert told(world, name) == []
-    Path(f"{beat}.hush").touch()
-    until(lambda: time.time() - beat.stat().st_mtime > 0.7)
-    check = world.run("check")
-    assert check.code == 1 and f"{name} is sick: heartbeat {beat}" in check.out
-    assert first.poll() is None
-    Path(f"{beat}.hush").unlink()
-    until(lambda: time.time() - beat.stat().st_mtime < 0.2)
-    assert world.run("check").code == 0
-    Path(f"{beat}.hush").touch()
-    until(lambda: time.time() - beat.stat().st_mtime > 0.7)
-    # The new one beats again: whoever starts it removes the hush.
-    world.hook(
-        name,
-        f"rm -f {beat}.hush\necho $VIAGRA_REASON $VIAGRA_INSTANCE"
-        f" >> {world.place}/{name}.starts\n"
-        f"{sys.executable} {SICKLY} {name} beat {beat} x >/dev/null 2>&1 &",
-    )
-    result = world.run()
-    assert result.code == 0, result
-    assert result.out.startswith(f"Restarting {name}\n")
-    assert "silent for" in result.out
-    assert told(world, name) == ["sick 1"]
-    assert first.wait(5) == -signal.SIGTERM
-
-
-def test_a_heartbeat_is_late_from_one_and_a_half_periods_on(world: World) -> None:
-    name, beat = unique("late"), world.place / "beat"
-    every = 2.0
-    facts = f'heartbeat = {{ file = "{beat}", every = "{every}s" }}\n'
-    sickly(world, name, "deaf", world.place / "log", facts)
-    began = time.monotonic()
-    start(world, name, "deaf", world.place / "log")
-    beat.touch()
-    os.utime(beat, (0, 0))
-    assert world.run("check").code == 0  # it has not lived that long itself
-    until(lambda: time.monotonic() - began > 1.6 * every)
-
-    def code(periods: float) -> int | None:
-        """Return the exit code at that age of the beat; None when the run was slow."""
-        moment = time.time() - periods * every
-        os.utime(beat, (moment, moment))
-        result = world.run("check").code
-        return result if time.time() - moment < (periods + 0.09) * every else None
-
-    until(lambda: code(1.4) == 0)
-    assert code(1.6) in (1, None) and world.run("check").code == 1
+# Heartbeats
 
 
 def test_a_heartbeat_of_the_future_is_unknown(world: World) -> None:
@@ -120,46 +28,7 @@ def test_a_heartbeat_of_the_future_is_unknown(world: World) -> None:
     assert child.poll() is None and told(world, name) == []
 
 
-# Signals
-
-
-def test_one_that_swallows_the_warning_is_killed(world: World) -> None:
-    name, log = unique("deaf"), world.place / "terms"
-    facts = f'stop_timeout = "0.5s"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    sickly(world, name, "deaf", log, facts.replace("stop_timeout = ", "# "))
-    world.facts(name, f'start_timeout = "{YOUTH}s"\n{facts}')
-    child = start(world, name, "deaf", log)
-    result = world.run()
-    assert child.wait(5) == -signal.SIGKILL
-    assert log.read_text() == "TERM\n"
-    assert "Connection refused" in result.out
-    # What was started anew does not listen either: it is up, but not back.
-    assert result.code == 1 and "up, but not well" in result.out, result
-
-
-def test_warn_signal_kill_means_no_warning(world: World) -> None:
-    name, log = unique("kill"), world.place / "terms"
-    facts = f'warn_signal = "KILL"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    sickly(world, name, "deaf", log, facts)
-    child = start(world, name, "deaf", log)
-    world.run()
-    assert child.wait(5) == -signal.SIGKILL
-    assert not log.exists()
-
-
-def test_quit_stops_it_and_leaves_it_so(world: World) -> None:
-    name, log = unique("quit"), world.place / "terms"
-    facts = f'recovery = "quit"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    sickly(world, name, "beat", log, facts)
-    child = start(world, name, "beat", log)
-    result = world.run()
-    assert child.wait(5) == -signal.SIGTERM
-    assert result.code == 0 and "stopped, and left so" in result.out, result
-    quiet = world.run()
-    assert (quiet.code, quiet.out) == (0, "") and told(world, name) == []
-    assert "quit" in world.run("status", name).out
-    world.run("restart", name)
-    assert told(world, name) == ["manual 1"]
+# Only told
 
 
 def test_report_touches_nothing(world: World) -> None:
@@ -317,13 +186,13 @@ def test_alarm(world: World) -> None:
 
     log.write_text("panic of an earlier life\n")
     child = start(world, name, "log", log)
-    assert world.run("check").code == 0  # notes the place
+    assert world.run().code == 0  # notes the place
     say("all is well\n")
-    assert world.run("check").code == 0
+    assert world.run().code == 0
     log.rename(world.place / "log.1")
     log.write_text("rotated\n")
     say("still well\n")
-    assert world.run("check").code == 0
+    assert world.run().code == 0
     log.write_text("")  # truncated
     say("kernel panic \x1b[2J\n")
     result = world.run("check")
@@ -338,7 +207,7 @@ def test_an_alarm_before_the_rotation_is_found(world: World) -> None:
     sickly(world, name, "deaf", world.place / "t", facts)
     log.write_text("")
     start(world, name, "deaf", world.place / "t")
-    assert world.run("check").code == 0
+    assert world.run().code == 0
     with log.open("a") as file:
         file.write("panic\n")
     log.rename(world.place / "log.1")
@@ -352,7 +221,7 @@ def test_a_pattern_that_takes_for_ever_is_bounded(world: World) -> None:
     sickly(world, name, "deaf", world.place / "t", facts)
     log.write_text("")
     child = start(world, name, "deaf", world.place / "t")
-    assert world.run("check").code == 0
+    assert world.run().code == 0
     with log.open("a") as file:
         file.write("a" * 60 + "b\n")
     result = world.run(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from world import World, need, need_root, unique, until
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LIMIT = 'limit = { restarts = 2, within = "1h" }\n'
 
 
@@ -190,6 +192,77 @@ def test_nothing_is_started_during_a_package_transaction(world: World) -> None:
     assert world.run().code == 0 and world.starts(name) == 1
 
 
+# Each in a private /var, /usr/lib/sysimage or /lib/apk: the holder locks that file.
+LOCKS = [
+    "/var/lib/dpkg/lock",
+    "/var/lib/rpm/.rpm.lock",
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/lib/apk/db/lock",
+]
+
+
+def locked(world: World, path: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
+    """Run while a package manager of root's holds this lock, which it alone sees."""
+    place, leaf = world.place / "locks", Path(path).parent
+    top = next(one for one in ("/var/lib", "/usr/lib", "/lib") if path.startswith(one))
+    place.mkdir()
+    over = f"lowerdir={top},upperdir={place}/up,workdir={place}/work"
+    shell = (
+        f"mount -t tmpfs tmpfs {place}; mkdir {place}/up {place}/work\n"
+        f"mount -t overlay -o {over} overlay {top}; mkdir -p {leaf}\n"
+        f'mount -t tmpfs tmpfs {leaf}; exec "$@"'
+    )
+    hold = HOLD.replace("/var/lib/dpkg/lock-frontend", path)
+    command = [sys.executable, "-c", hold, *wrapper, *world.command("--verbose")]
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", shell, "sh", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("path", LOCKS)
+def test_the_lock_of_each_package_manager_puts_off(world: World, path: str) -> None:
+    need_root()
+    name = unique("lock")
+    world.watch(name)
+    said = locked(world, path)
+    assert "not now: packages are being installed (pid " in said.stdout, said
+    assert said.returncode == 0 and world.starts(name) == 0
+
+
+def test_a_transaction_of_over_an_hour_puts_nothing_off(world: World) -> None:
+    """faketime lets the boot clock be years ahead, so that its holder seems as old."""
+    need_root()
+    name = unique("hour")
+    world.watch(name)
+    done = locked(world, LOCKS[0], need("faketime"), "-f", "+0s")
+    assert world.starts(name) == 1 and "not now" not in done.stdout, done
+
+
+@pytest.mark.parametrize(("age", "starts"), [(60, 0), (3700, 1)])
+def test_the_mark_of_pacman_puts_off_for_an_hour(
+    world: World, age: int, starts: int
+) -> None:
+    need_root()
+    name = unique("mark")
+    world.watch(name)
+    mark = "/var/lib/pacman/db.lck"
+    shell = (
+        "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/pacman && "
+        f'touch -d "{age} seconds ago" {mark} && exec "$@"'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command("--verbose")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and world.starts(name) == starts, done
+    assert (f"({mark} is there)" in done.stdout) == (starts == 0)
+
+
 def test_the_real_dpkg_is_seen_at_work(world: World, tmp_path: Path) -> None:
     """dpkg itself, in a root directory of its own, installing a package that waits."""
     need_root()
@@ -246,6 +319,65 @@ def test_a_shutdown_is_not_disturbed(world: World, tmp_path: Path) -> None:
     )
     assert done.returncode == 0 and "the machine is shutting down" in done.stdout, done
     assert world.starts(name) == 0
+
+
+SHUTDOWNS = {
+    "halt": "echo 'echo 2 0' >>{tools}/runlevel",
+    "reboot": "echo 'echo 5 6' >>{tools}/runlevel",
+    "nologin": "touch /run/nologin; {tools}/shutdown 1000 >/dev/null 2>&1 & sleep 0.1",
+    "nologin alone": "touch /run/nologin",
+    "multi-user": "echo 'echo N 2' >>{tools}/runlevel",
+}
+
+
+@pytest.mark.parametrize("how", SHUTDOWNS)
+def test_a_shutdown_without_systemd(world: World, how: str) -> None:
+    """By sysvinit's runlevel, or a shutdown at work under /run/nologin."""
+    need_root()
+    name, tools = unique("halt"), world.place / "tools"
+    tools.mkdir()
+    world.write(tools / "runlevel", "#!/bin/sh\n", 0o755)
+    shutil.copy(need("sleep"), tools / "shutdown")
+    world.watch(name)
+    script = (
+        "mount -t tmpfs tmpfs /run && mount --bind {tools} /usr/local/sbin\n"
+        + SHUTDOWNS[how]
+        + '\nexec "$@"'
+    ).format(tools=tools)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *world.command("--verbose")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    goes_on = how in {"nologin alone", "multi-user"}
+    assert done.returncode == 0 and world.starts(name) == goes_on, done
+    assert ("the machine is shutting down" in done.stdout) != goes_on
+
+
+def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:
+    """A boot is known by the kernel's boot_id, here by another one in its place."""
+    need_root()
+    paused, stopped = unique("paused"), unique("quit")
+    for name in (paused, stopped):
+        world.watch(name)
+    world.run("pause", paused, "--until", "2099-12-24 18:00")
+    boot = Path(BOOT_ID).read_text().strip()
+    (world.state / "counts").mkdir(mode=0o700, exist_ok=True)
+    world.write(world.state / "counts" / stopped, f'{{"quit": "{boot}"}}')
+    assert world.run().out == "" and world.starts(stopped) == 0
+    (world.place / "boot_id").write_text("another\n")
+    shell = f'mount --bind {world.place}/boot_id {BOOT_ID} && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert (world.starts(paused), world.starts(stopped)) == (0, 1)
+    assert "paused until Thu Dec 24 18:00:00" in world.run("status").out
 
 
 # What depends on what

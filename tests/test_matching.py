@@ -645,6 +645,8 @@ def test_too_few_are_sick_and_too_many_are_reported(world: World) -> None:
     name = watched(world, "count = [2, 3]")
     assert_down(look(world, name))
     pids = [world.up(name).pid]
+    assert_up(look(world, name), *pids)  # younger than start_timeout, never sick
+    world.facts(name, 'count = [2, 3]\nstart_timeout = "1ms"')
     seen = look(world, name)
     assert (seen.word, seen.reason) == ("sick", "1 of at least 2 processes")
     pids += [world.up(name).pid, world.up(name).pid]
@@ -660,11 +662,12 @@ def test_too_few_are_sick_and_too_many_are_reported(world: World) -> None:
 def test_one_that_may_be_the_second_is_no_reason_to_stop_the_first(
     public: World,
 ) -> None:
-    name = watched(public, "count = [2, 9]")
+    old = 'start_timeout = "1ms"\n'
+    name = watched(public, f"{old}count = [2, 9]")
     public.up(name)
     pid = up_as(public, name, ORDINARY)
     assert_unknown(look(public, name), f"pid {pid}: of the ordinary user")
-    public.facts(name, "count = [3, 9]")
+    public.facts(name, f"{old}count = [3, 9]")
     assert look(public, name).word == "sick"
     public.kill(public.pids(name)[0])
     public.kill(public.pids(name)[0])

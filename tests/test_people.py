@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
+import pty
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from world import World, need_root, unique
-
-from viagralib.cause import how_unit_ended
+from world import World, need_root, unique, until
 
 
 def test_status_fits_a_terminal_and_tells_it_all(world: World) -> None:
@@ -32,6 +33,10 @@ def test_status_fits_a_terminal_and_tells_it_all(world: World) -> None:
     told = json.loads(world.run("status", "--json").out)
     assert told["version"] == 1 and told["exit"] == 1
     assert told["daemons"][up]["pids"] == world.pids(up)
+    assert told["daemons"][up]["user"] == getpass.getuser()
+    assert time.time() - told["daemons"][up]["since"] < 300
+    assert told["overdue"] is False and time.time() - told["last_run"] < 300
+    assert told["last_incident"] == {up: world.incidents(up)[0].name, down: None}
     assert told["restarts"][up] == told["restarts_24h"][up] == 1
     assert world.run("status", off).out.splitlines()[1].split()[1] == "off"
 
@@ -85,27 +90,118 @@ def test_the_end_of_its_log_outlives_the_restart(world: World) -> None:
     assert (incident / "log-1-food.log.txt").stat().st_size < 110_000
 
 
-def test_how_a_unit_ended() -> None:
-    """In the form of `systemctl show`, after systemd's pages: of no real machine."""
-    recorded = {
-        "Result=core-dump\nExecMainCode=3\nExecMainStatus=11": (
-            "signal 11 (SIGSEGV), core dumped"
-        ),
-        "Result=oom-kill\nExecMainCode=2\nExecMainStatus=9": (
-            "out of memory, signal 9 (SIGKILL)"
-        ),
-        "Result=exit-code\nExecMainCode=1\nExecMainStatus=3": "exit 3",
-        "Result=start-limit-hit\nExecMainCode=1\nExecMainStatus=1": (
-            "started too often, given up, exit 1"
-        ),
-        "Result=success\nExecMainCode=0\nExecMainStatus=0": "",
-        "Result=watchdog\nExecMainCode=3\nExecMainStatus=6": (
-            "its watchdog ran out, signal 6 (SIGABRT), core dumped"
-        ),
+def test_one_whole_is_paged_on_a_terminal(world: World) -> None:
+    name = unique("paged")
+    world.watch(name)
+    world.run()
+    command = world.command("history", "show", world.incidents(name)[0].name)
+    terminal, other = pty.openpty()
+    shown = world.spawn(command, stdout=other, stderr=other, env={"TERM": "xterm"})
+    os.close(other)
+    until(lambda: any(b"less" in line or b"more" in line for line in children(shown)))
+    seen: list[bytes] = []
+
+    def is_shown() -> bool:
+        seen.append(os.read(terminal, 4096))
+        return b"Restarting " in b"".join(seen)
+
+    until(is_shown)
+    os.write(terminal, b"q")
+    os.close(terminal)
+
+
+def children(process: subprocess.Popen[bytes]) -> list[bytes]:
+    """Return the command lines of a process's children."""
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    lines = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            lines.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+    return lines
+
+
+def test_restart_waits_for_another_runs_work(world: World) -> None:
+    name, go = unique("wait"), world.place / "go"
+    world.hook(
+        name,
+        f"echo started >>{world.place}/{name}.starts\n"
+        f"while ! [ -e {go} ]; do sleep 0.05; done\n"
+        f"{world.daemon(name)} 1000 >/dev/null 2>&1 &",
+    )
+    world.facts(name, 'start_timeout = "60s"\n')
+    first = world.spawn(world.command())
+    until(lambda: world.starts(name) == 1)
+    second = world.spawn(world.command("restart", name), stdout=subprocess.PIPE)
+    until(lambda: b"restart" in Path(f"/proc/{second.pid}/cmdline").read_bytes())
+    assert first.poll() is None and second.poll() is None and world.starts(name) == 1
+    go.touch()
+    assert first.wait(30) == second.wait(30) == 0
+    assert world.starts(name) == 2 and len(world.pids(name)) == 1
+    assert second.stdout is not None
+    assert second.stdout.read().startswith(f"Restarting {name}\n".encode())
+
+
+def files(place: Path) -> dict[str, tuple[int, bytes]]:
+    """Return what lies below a directory: when each was changed, and its content."""
+    return {
+        str(path): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [place, *place.rglob("*")]
     }
-    for text, words in recorded.items():
-        values = dict(line.split("=") for line in text.split("\n"))
-        assert how_unit_ended(values) == words
+
+
+def test_who_only_looks_changes_nothing(world: World) -> None:
+    name, log = unique("look"), world.place / "log"
+    alarm = f'alarm = {{ file = "{log}", pattern = "panic" }}\n'
+    world.watch(name, f'start_timeout = "1ms"\nrecovery = "report"\n{alarm}')
+    world.watch(unique("dead"), 'recovery = "report"\n')
+    log.write_text("")
+    world.up(name)
+    looks = (["check"], ["status"], ["explain", name], ["history"])
+    for verb in looks:
+        world.run(*verb)
+        assert not world.state.exists(), verb
+    world.run()
+    with log.open("a") as file:
+        file.write("panic\n")
+    before = files(world.place)
+    for verb in looks:
+        done = world.run(*verb)
+        assert files(world.place) == before, verb
+        assert ("alarm: panic" in done.out) == (verb != ["history"]), done
+    assert "alarm: panic" in world.run().out  # nobody has read it away
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("paused/NAME", '{"since": 17'),
+        ("paused/NAME", '{"since": "long ago"}'),
+        ("paused/NAME", '{"since": 17, "until": "later"}'),
+        ("open/NAME", ""),
+        ("counts/NAME", "[]"),
+        ("deaths/NAME", '{"version": 99}'),
+        ("incidents/20260101T000000Z-NAME", None),
+    ],
+)
+def test_damage_to_the_state_is_ignored_and_said_by_test(
+    world: World, file: str, text: str | None
+) -> None:
+    name = unique("damage")
+    world.watch(name)
+    path = world.state / file.replace("NAME", name)
+    path.parent.mkdir(mode=0o700, parents=True)
+    if text is None:  # a run was killed before it could write
+        path.mkdir(mode=0o700)
+    else:
+        path.write_text(text)
+    said = world.run("test")
+    assert said.code == 2 and said.out.count("damaged, and ignored: remove it") == 1
+    assert path.name in said.out
+    result = world.run()
+    assert (result.code, result.err) == (0, "") and world.starts(name) == 1
 
 
 def in_private_run(world: World, script: str) -> list[str]:

@@ -17,10 +17,11 @@ LIBRARY = CHECKOUT / "viagralib"
 _ORDER = """
     messages durations values facts order tomlfile homes accounts listing settings
     commandline printing trust
-    patterns procfs portable table onlooker matching processes
+    patterns procfs portable table onlooker matching processes units
     family state deaths outputs children incidents announcements pauses runners
-    run hooks alarms health limits machine kernellog evidence logtails
-    performing stopping standing report telling recovery course rounds
+    run hooks findings alarms sockets checks health limits machine
+    kernellog evidence logtails
+    performing stopping standing report telling recovery needs course rounds
     cause notice syslogging endings closing response
     looking status history orders selftest control
     signals member contract launch companion guardian

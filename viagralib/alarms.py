@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
+from viagralib.findings import WELL, Finding
 from viagralib.messages import reason, safe
-from viagralib.patterns import TooLong
-from viagralib.patterns import search as search_in
+from viagralib.processes import SICK, UNKNOWN
 from viagralib.procfs import Process
+from viagralib.run import Run
 from viagralib.settings import Daemon
 from viagralib.state import Record, State
 
@@ -23,38 +24,71 @@ class CannotSearch(Exception):  # noqa: N818
     """The log cannot be searched; says why."""
 
 
-def search(state: State, daemon: Daemon, process: Process) -> str:
-    """Return the line that `process` wrote to its log and that is an alarm, or "".
+def find(run: Run, daemon: Daemon, process: Process) -> Finding:
+    """Return whether `process` wrote to its log what is an alarm.
 
     The place read up to is kept in the state; without it, only what is written from
-    now on counts. Raises CannotSearch.
+    now on counts. Who only looks keeps nothing.
     """
+    if run.is_state_unsafe:
+        return Finding(UNKNOWN, "alarm: the state that tells what is new is unsafe")
+    record = run.state.read("counts", daemon.name).get(_KEY)
+    known = record if isinstance(record, dict) else {}
+    try:
+        place = _search(daemon, process, known)
+    except CannotSearch as why:
+        return Finding(UNKNOWN, f"alarm: {why}")
+    if place != known and not run.only_looks:
+        _keep(run.state, daemon.name, place)
+    found = place["found"]
+    return Finding(SICK, f"alarm: {found}") if found else Finding(WELL)
+
+
+def _search(daemon: Daemon, process: Process, known: Record) -> Record:
+    """Search what was written since `known`; return the place read up to, and the
+    alarm `found` in this life of the daemon. Raises CannotSearch."""
     assert daemon.facts.alarm is not None
     path, pattern = daemon.facts.alarm
-    record = state.read("counts", daemon.name)
-    place = record.get(_KEY)
-    place = place if isinstance(place, dict) else {}
+    is_same_life = known.get("start") == process.start
+    found = known.get("found") if is_same_life else ""
+    place: Record = {"start": process.start, "found": str(found or "")}
     try:
         file = _open(path)
     except FileNotFoundError:
-        return str(place.get("found") or "")
+        return {**known, **place} if is_same_life else {**place, "offset": 0}
     except OSError as error:
         raise CannotSearch(f"could not read {reason(error)}") from None
     with open(file, "rb") as log:
         status = os.fstat(log.fileno())
-        fresh = {"start": process.start, "inode": status.st_ino, "found": ""}
-        if place.get("start") != process.start:
-            fresh["offset"] = status.st_size  # what is there may be its predecessor's
-        else:
-            try:
-                lines, offset = _unread(log.fileno(), path, place, status)
-            except OSError as error:
-                raise CannotSearch(f"could not read it: {reason(error)}") from None
-            fresh["offset"] = offset
-            fresh["found"] = place.get("found") or _first_match(pattern, lines)
-    if fresh != place:
-        _keep(state, daemon.name, record, fresh)
-    return str(fresh["found"])
+        place["inode"] = status.st_ino
+        if not is_same_life:
+            place["offset"] = status.st_size  # what is there may be its predecessor's
+            return place
+        try:
+            lines, place["offset"] = _unread(log.fileno(), path, known, status)
+        except OSError as error:
+            raise CannotSearch(f"could not read it: {reason(error)}") from None
+    place["found"] = place["found"] or _first_match(pattern, lines)
+    return place
+
+
+def mark(daemon: Daemon) -> Record:
+    """Return the place before which the log is not of the life that begins now."""
+    if daemon.facts.alarm is None:
+        return {}
+    try:
+        file = _open(daemon.facts.alarm[0])
+    except OSError:
+        return {"found": "", "offset": 0}
+    with open(file, "rb") as log:
+        status = os.fstat(log.fileno())
+    return {"found": "", "inode": status.st_ino, "offset": status.st_size}
+
+
+def begin_life(state: State, daemon: Daemon, place: Record, process: Process) -> None:
+    """Keep the mark that was set before `process` was started, if there is one."""
+    if place:
+        _keep(state, daemon.name, {**place, "start": process.start})
 
 
 def _open(path: str) -> int:
@@ -100,16 +134,21 @@ def _rest_of_rotated(path: str, place: Record, offset: int) -> list[bytes]:
 
 def _first_match(pattern: str, lines: list[bytes]) -> str:
     texts = [line[:_LONGEST_LINE].decode(errors="surrogateescape") for line in lines]
+    if not any(texts):
+        return ""
+    from viagralib.patterns import TooLong, search
+
     try:
-        return safe(search_in(pattern, texts, _LONGEST_SEARCH))[:_SHOWN]
+        return safe(search(pattern, texts, _LONGEST_SEARCH) or "")[:_SHOWN]
     except TooLong:
         text = f"its pattern needs more than {_LONGEST_SEARCH} s: simplify it"
         raise CannotSearch(text) from None
 
 
-def _keep(state: State, name: str, record: Record, place: Record) -> None:
+def _keep(state: State, name: str, place: Record) -> None:
     try:
         state.prepare()
-        state.write("counts", name, {**record, _KEY: place})
+        # Read anew: another run may have counted a restart meanwhile.
+        state.write("counts", name, {**state.read("counts", name), _KEY: place})
     except OSError:
         pass  # read again by the next run

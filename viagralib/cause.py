@@ -37,7 +37,7 @@ def find(recovery: Recovery, evidence: Evidence) -> str:
     seen = (recovery.recorded_death, _from_kernel(recovery, evidence.kernel_log))
     return (
         "; ".join(text for text in seen if text)
-        or _from_unit(recovery.daemon.facts.unit, evidence)
+        or _from_unit(recovery.unit, evidence)
         or _still_the_same(recovery)
     )
 

@@ -9,10 +9,10 @@ from viagralib import hooks, runners, stopping
 from viagralib.durations import spell
 from viagralib.evidence import Evidence
 from viagralib.family import Family, until_gone
-from viagralib.health import Checkup, examine
+from viagralib.health import Checkup
 from viagralib.limits import note_try
 from viagralib.matching import LEFTOVER
-from viagralib.messages import safe
+from viagralib.needs import wait_for_needed
 from viagralib.performing import (
     Looks,
     Stage,
@@ -21,7 +21,7 @@ from viagralib.performing import (
     perform,
     watch_log,
 )
-from viagralib.processes import DOWN, SICK, UNKNOWN, UP, Verdict, judge
+from viagralib.processes import DOWN, SICK, UNKNOWN, UP, Verdict
 from viagralib.procfs import Process
 from viagralib.recovery import (
     BACK,
@@ -61,7 +61,7 @@ def _bring_back(
     if not (yield from _stays_down(recovery, evidence)):
         return
     evidence.share(recovery.incident.directory)  # a killed run must leave it there
-    if not (yield from _waits_for_needed(recovery, others)):
+    if not (yield from wait_for_needed(recovery, others)):
         return
     if not (yield from _is_cleared(recovery)):
         return
@@ -104,26 +104,6 @@ def _look(recovery: Recovery, checked: bool) -> Looks[None]:
     finally:
         checkup.close()
     recovery.verdict = checkup.verdict()
-
-
-def _waits_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Looks[bool]:
-    """Wait for the recoveries of what it needs; return whether that is up now."""
-    for name in recovery.daemon.facts.after:
-        while name in others and not others[name].result:
-            recovery.verdict = yield
-        needed = recovery.run.daemon(name)
-        if needed is None:
-            continue  # it is off: nobody wants it up
-        if name in others and others[name].result != BACK:
-            word = others[name].verdict.word
-        else:
-            verdicts = judge([needed], recovery.run.onlooker)
-            examine(recovery.run, verdicts)
-            word = verdicts[name].word
-        if word != UP:
-            recovery.end(WAITS, f"for {safe(name)}, which is {word}")
-            return False
-    return True
 
 
 def _is_cleared(recovery: Recovery) -> Looks[bool]:

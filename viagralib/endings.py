@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 
-from viagralib import announcements, standing
+from viagralib import alarms, announcements, standing
 from viagralib.incidents import CLOSED, OPEN
 from viagralib.messages import NOT_WELL, WELL
 from viagralib.recovery import (
@@ -41,6 +41,11 @@ def write_down(recovery: Recovery, notice: str) -> None:
         shutil.rmtree(incident.directory, ignore_errors=True)
         incident.directory = ""
     with contextlib.suppress(OSError):
+        if recovery.result == BACK:
+            oldest = min(recovery.verdict.processes(), key=lambda one: one.start)
+            alarms.begin_life(
+                recovery.run.state, recovery.daemon, recovery.log_mark, oldest
+            )
         standing.note_quit(recovery.run, recovery.daemon, recovery.result == QUIT)
     _note_what_is_open(recovery)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from viagralib import values
 from viagralib.messages import resembling, shown
 
@@ -9,6 +11,7 @@ TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LONGEST_SOCKET = 107  # bytes of a path: unix(7); fewer on the BSDs
 SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT", "KILL")
 
 
@@ -28,6 +31,7 @@ class Facts:
     heartbeat: tuple[str, float] | None = None  # the file, and every how many seconds
     alarm: tuple[str, str] | None = None  # the log file, and the pattern
     check_timeout = 10.0
+    check_arguments: tuple[str, ...] = ()
     recovery = "restart"
     warn_signal = "TERM"
     stop_timeout = 10.0
@@ -90,6 +94,8 @@ def _listens(value: object) -> tuple[str, ...]:
 def _address(text: str) -> str:
     kind, _, place = text.partition(":")
     if kind == "unix" and place.startswith("/"):
+        if len(os.fsencode(place)) > _LONGEST_SOCKET:
+            raise ValueError(f"{shown(text)}: no socket has a path as long as that")
         return text
     host, _, port = place.rpartition(":")
     good_port = (
@@ -156,6 +162,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "heartbeat": _heartbeat,
     "alarm": _alarm,
     "check_timeout": values.some_time,
+    "check_arguments": values.texts,
     "recovery": values.choice("restart", "quit", "report"),
     "warn_signal": values.choice(*SIGNALS),
     "stop_timeout": values.duration,

@@ -65,8 +65,12 @@ def describe(daemon: Daemon, program: str, kind: str) -> str:
 
 
 def arguments(daemon: Daemon, kind: str) -> tuple[str, ...]:
-    """Return what a hook is called with: only the start hook gets `arguments`."""
-    return daemon.facts.arguments if kind == "start.d" else ()
+    """Return what a hook of `kind` is called with: start and check have a fact each."""
+    facts = {
+        "start.d": daemon.facts.arguments,
+        "check.d": daemon.facts.check_arguments,
+    }
+    return facts.get(kind, ())
 
 
 def outcome_of(child: Child, program: str) -> Outcome:

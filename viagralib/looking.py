@@ -34,6 +34,7 @@ class Sight:
 def look(run: Run) -> Sight:
     """Look at all that the run is about, health included; change nothing."""
     sight = Sight()
+    run.only_looks = True
     sight.faults = run.find_faults()
     sight.codes = {fault.subject: FAULTY for fault in sight.faults}
     sight.verdicts = judge(run.sound(sight.faults), run.onlooker)

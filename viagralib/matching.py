@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
+import time
 
+from viagralib import trust
 from viagralib.accounts import user_id, user_name
 from viagralib.messages import safe
 from viagralib.onlooker import Onlooker, scripts
@@ -16,9 +19,10 @@ LEFTOVER = "leftover"  # fits in all but the command line: workers without their
 OTHER = "not counted"
 UNSURE = "unsure"  # it may be the daemon, but we cannot or must not tell
 
-# What is read of a command line that an ordinary user wrote, and for how long.
-_STRANGE_LENGTH = 4096  # characters
-_STRANGE_SECONDS = 0.5
+_STRANGE_LENGTH = 4096  # characters read of a command line that a stranger wrote
+_LONGEST_SEARCH = 0.5  # seconds of work: a pattern can take exponential time
+# How much a file's time, and a process's start, may be off: in seconds.
+_COARSE = 0.1
 
 
 def cut(name: str) -> str:
@@ -33,16 +37,64 @@ def classify(daemon: Daemon, process: Process, onlooker: Onlooker) -> tuple[str,
     """
     if why := _why_never(daemon, process, onlooker):
         return OTHER, why
-    wanted = daemon.facts.executable
-    if wanted and process.executable() != os.path.realpath(wanted):
-        return OTHER, f"its executable is {safe(process.executable())}"
     doubt = _why_doubtful(daemon, process, onlooker)
+    is_other = not _executes(daemon.facts.executable, process)
+    if is_other and (doubt or process.runs_set_user_id()):
+        return OTHER, f"its executable is {safe(process.executable())}"
     pattern = daemon.facts.command
     if pattern and not _fits(pattern, process, is_strange=bool(doubt)):
         # A stranger's is no leftover: it is not ours to end.
-        kind = OTHER if doubt else LEFTOVER
+        kind = OTHER if doubt or is_other else LEFTOVER
         return kind, "its command line does not fit the fact `command`"
+    if is_other:
+        return _judge_other_executable(daemon, process, onlooker)
     return (UNSURE, doubt) if doubt else (COUNTED, "fits")
+
+
+def _executes(wanted: str, process: Process) -> bool:
+    return not wanted or process.executable() == os.path.realpath(wanted)
+
+
+def _judge_other_executable(
+    daemon: Daemon, process: Process, onlooker: Onlooker
+) -> tuple[str, str]:
+    """Return what a process is that fits in all but its executable, and why.
+
+    It may be the daemon of before an upgrade: when the fact leads over a link that
+    was made to lead elsewhere, or to a file put there, since it was started.
+    """
+    why = f"its executable is {safe(process.executable())}"
+    if name := onlooker.whose(process.executable(), daemon):
+        return OTHER, f"{why}, that of {safe(name)}"
+    entry = _changed_since(daemon.facts.executable, time.time() - process.age())
+    if not entry:
+        return OTHER, why
+    return UNSURE, (
+        f"{why}, but {safe(entry)} was changed since it was started: if that is the "
+        "daemon, restart it by hand; if it is not, set the fact command or user"
+    )
+
+
+def _changed_since(path: str, moment: float) -> str:
+    """Return a link on the way to `path`, or its file, that is newer, or ""."""
+    way = list(trust.walk(path))
+    for entry in way:
+        try:
+            status = os.lstat(entry)
+        except OSError:  # nothing is there: was something taken away?
+            there = os.path.dirname(entry)
+            return entry if _modified(there) > moment - _COARSE else ""
+        is_file_or_link = entry == way[-1] or stat.S_ISLNK(status.st_mode)
+        if is_file_or_link and status.st_ctime > moment - _COARSE:
+            return entry
+    return ""
+
+
+def _modified(directory: str) -> float:
+    try:
+        return os.stat(directory).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _why_never(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
@@ -135,15 +187,17 @@ def _whole_names(process: Process) -> list[str]:
 
 
 def _fits(pattern: str, process: Process, is_strange: bool) -> bool:
-    """Return whether a pattern is in the command line; a stranger's costs us little."""
-    text = " ".join(process.arguments())
-    if not is_strange:
-        import re
+    """Return whether a pattern is in the command line; a stranger's costs us little.
 
-        return re.search(pattern, text) is not None
+    Raises Unreadable when that takes too long to tell.
+    """
     from viagralib.patterns import TooLong, search
 
+    text = " ".join(process.arguments())[: _STRANGE_LENGTH if is_strange else None]
     try:
-        return bool(search(pattern, [text[:_STRANGE_LENGTH]], _STRANGE_SECONDS))
+        return search(pattern, [text], _LONGEST_SEARCH) is not None
     except TooLong:
-        return True  # in doubt, it is in doubt
+        if is_strange:
+            return True  # in doubt, it is in doubt
+        why = "its command line in time: simplify the fact command"
+        raise Unreadable(why) from None

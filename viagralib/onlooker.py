@@ -94,6 +94,14 @@ class Onlooker:
                         self._hook_files[identity] = os.path.realpath(last)
         return self._hook_files
 
+    def whose(self, executable: str, daemon: Daemon) -> str:
+        """Return which other daemon's fact names this executable, or ""."""
+        for other in self.daemons:
+            named = other.facts.executable
+            if other is not daemon and named and os.path.realpath(named) == executable:
+                return other.name
+        return ""
+
     def interpreter(self, program: str) -> str:
         """Return what interprets a hook's program; "" when it is no script."""
         return next(iter(self.trust.interpreters_of(program)), "")

@@ -8,8 +8,7 @@ import os
 import tempfile
 
 from viagralib.messages import reason
-
-HOOK_LOG_CAP = 1_000_000  # bytes kept of a hook's output: half its start, half its end
+from viagralib.state import HOOK_LOG_CAP
 
 
 def create(path: str, flags: int = os.O_WRONLY) -> int:

@@ -6,7 +6,7 @@ import time
 
 from viagralib.announcements import date
 from viagralib.messages import safe
-from viagralib.state import State
+from viagralib.state import Record, State
 
 
 def why_paused(state: State, name: str) -> str:
@@ -15,14 +15,26 @@ def why_paused(state: State, name: str) -> str:
     A damaged record pauses nothing: an unwatched daemon is the greater harm.
     """
     record = state.read("paused", name)
-    since, until = record.get("since"), record.get("until")
-    if not isinstance(since, int | float):
+    until = record.get("until")
+    if not _is_sound(record):
         return ""
     if isinstance(until, int | float) and until <= time.time():
         return ""
     reason = f": {safe(str(record['reason']))}" if record.get("reason") else ""
     ends = f"until {date(until)}" if until else "until resumed"
     return f"paused {ends}{reason}"
+
+
+def is_damaged(state: State, name: str) -> bool:
+    """Return whether the record of a pause cannot be used."""
+    return not _is_sound(state.read("paused", name))
+
+
+def _is_sound(record: Record) -> bool:
+    until = record.get("until")
+    return isinstance(record.get("since"), int | float) and (
+        until is None or isinstance(until, int | float)
+    )
 
 
 def pause(state: State, name: str, until: float | None, reason: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from viagralib import hooks
+from viagralib import alarms, hooks, units
 from viagralib.incidents import Incident
+from viagralib.matching import OTHER
 from viagralib.pauses import why_paused
-from viagralib.performing import (
-    Stage,
-)
+from viagralib.performing import Stage
 from viagralib.processes import DOWN, UNKNOWN, UP, Verdict
 from viagralib.run import Run
 from viagralib.state import Lock, Record
@@ -45,7 +44,11 @@ class Recovery:
         self.outcomes: list[hooks.Outcome] = []
         self.result = ""  # one of the words above, once it has ended
         self.stopped = ""  # what was stopped before the start, for people
+        # The service manager's: of a dead one, what its leftovers belong to.
+        seen = [one.process for one in verdict.candidates if one.kind != OTHER]
+        self.unit = daemon.facts.unit or units.unit_of(seen)
         self.logs: dict[str, list[str]] = {}  # the last lines of its log files
+        self.log_mark: Record = {}  # where its alarms begin
         self.resets: list[str] = []  # who is restarted because this one was
         self.remark = ""  # what there is to say of the result
         self.recorded_death = ""  # what viagra-run says of it
@@ -82,6 +85,7 @@ class Recovery:
     def is_still_down(self, verdict: Verdict) -> bool:
         """Return whether the last look before the start says so; it is kept."""
         self.verdict = verdict
+        self.log_mark = alarms.mark(self.daemon)
         return verdict.word == DOWN and not self._paused()
 
     def why_not_begun(self) -> tuple[str, str]:

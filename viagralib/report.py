@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+from viagralib.accounts import user_name
 from viagralib.messages import exit_code, safe
 from viagralib.processes import UP, Verdict
+from viagralib.procfs import Unreadable, Vanished
 from viagralib.run import Run
 
 FORMAT = 1  # of the JSON documents: grows when a key changes its meaning or goes
@@ -62,12 +64,23 @@ def document(
                 "standing": standings.get(name, ""),
                 "since": since(verdict),
                 "pids": [one.pid for one in verdict.processes()],
+                "user": user(verdict),
             }
             for name, verdict in verdicts.items()
         },
         "standings": standings,
         "off": {name: why for name, why in run.settings.set_aside.items()},
     }
+
+
+def user(verdict: Verdict) -> str:
+    """Return whose the daemon's processes are; "" when none is there."""
+    for process in verdict.processes():
+        try:
+            return user_name(process.users()[1])
+        except (Vanished, Unreadable):
+            continue
+    return ""
 
 
 def since(verdict: Verdict) -> float | None:

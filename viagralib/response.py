@@ -84,7 +84,7 @@ class Response:
         evidence = Evidence(run.settings, run.search_path, directory)
         begun = [recovery for recovery in recoveries if not recovery.result]
         if begun:
-            evidence.begin([r.daemon.facts.unit for r in begun if r.daemon.facts.unit])
+            evidence.begin(dict.fromkeys(one.unit for one in begun if one.unit))
         for recovery in begun:
             recovery.recorded_death = cause.recorded(recovery)
             recovery.logs = logtails.take(recovery.daemon, recovery.incident)

@@ -8,9 +8,10 @@ import time
 from viagralib.messages import Fault, safe
 from viagralib.onlooker import Onlooker
 from viagralib.settings import Daemon, Settings
-from viagralib.state import State
+from viagralib.state import HOOK_LOG_CAP, State
 from viagralib.table import own_pid
 
+_HOUR = 3600.0  # seconds
 _LIBRARY = os.path.dirname(os.path.realpath(__file__))
 
 
@@ -31,6 +32,8 @@ class Run:
         self.search_path = ""  # PATH for what we run; known once something is to be run
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
+        self.ailing: dict[str, str] = {}  # verdicts of whom it has found unwell
+        self.only_looks = False  # for a verb that changes nothing
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         for name in names:
             if name not in settings.daemons and name not in settings.set_aside:
@@ -84,6 +87,24 @@ class Run:
             self.state.note_run()
         except OSError:
             pass
+        if self.began // _HOUR != self.previous // _HOUR:
+            self._cut_logs()
+
+    def _cut_logs(self) -> None:
+        """Cut what daemons have written into a hook.log that they hold open.
+
+        In the first run of an hour alone: a quiet run must not look at all of them.
+        """
+        for name in self.state.names("incidents"):
+            log = f"{self.state.path}/incidents/{name}/hook.log"
+            try:
+                is_large = os.lstat(log).st_size > 2 * HOOK_LOG_CAP
+            except OSError:
+                continue
+            if is_large:
+                from viagralib.outputs import cut_log  # hardly ever
+
+                cut_log(log)
 
     def _all_names(self) -> set[str]:
         return {*self.settings.daemons, *self.settings.set_aside}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 
-from viagralib import incidents, listing, table
+from viagralib import deaths, incidents, listing, pauses, table
 from viagralib.commandline import Options
 from viagralib.messages import FAULTY, WELL, Fault, reason, safe
 from viagralib.printing import Printer
 from viagralib.report import FORMAT
 from viagralib.run import Run
 from viagralib.settings import load_facts
+from viagralib.state import State
 
 
 def test(run: Run, options: Options, out: Printer) -> int:
@@ -42,6 +44,23 @@ def test(run: Run, options: Options, out: Printer) -> int:
     return FAULTY if faults else WELL
 
 
+def _damaged(state: State) -> list[str]:
+    """Return which records of the state cannot be used, half-written ones included."""
+    is_damaged: dict[str, Callable[[str], bool]] = {
+        "incidents": lambda name: incidents.load(state, name) is None,
+        "open": lambda name: not state.read("open", name),
+        "counts": lambda name: not state.read("counts", name),
+        "paused": lambda name: pauses.is_damaged(state, name),
+        "deaths": lambda name: deaths.read(state.path, name) is None,
+    }
+    return [
+        f"incident {name}" if kind == "incidents" else f"{state.path}/{kind}/{name}"
+        for kind, is_one in is_damaged.items()
+        for name in state.names(kind)
+        if is_one(name)
+    ]
+
+
 def _faults_of_the_off(run: Run) -> list[Fault]:
     """Return what is wrong with the facts of hooks that are off."""
     found = []
@@ -65,10 +84,10 @@ def _faults_of_machine(run: Run) -> list[Fault]:
             run.state.prepare()
     except OSError as error:
         found.append(Fault(safe(run.state.path), f"could not write: {reason(error)}"))
-    for incident_id in run.state.names("incidents"):
-        if incidents.load(run.state, incident_id) is None:
-            text = "damaged, and ignored: remove it when you have seen it"
-            found.append(Fault(f"incident {safe(incident_id)}", text))
+    found += [
+        Fault(safe(what), "damaged, and ignored: remove it when you have seen it")
+        for what in _damaged(run.state)
+    ]
     if not table.sees_all():
         found.append(Fault("/proc", "processes are hidden from us (hidepid?)"))
     return found

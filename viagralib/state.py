@@ -11,6 +11,7 @@ from viagralib import table
 from viagralib.homes import absolute
 
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
+HOOK_LOG_CAP = 1_000_000  # bytes kept of a hook's output: half its start, half its end
 LARGEST_RECORD = 1_000_000  # bytes; what is larger was not written by us
 LARGEST_NUMBER = 1e11  # in a record: seconds since 1970, clock ticks, bytes, pids
 RUN_LOCKS = "/run/viagra" if os.path.isdir("/run") else "/var/run/viagra"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import time
 
-from viagralib.accounts import user_name
 from viagralib.commandline import Options
 from viagralib.durations import spell
 from viagralib.looking import Sight, look
 from viagralib.messages import exit_code, safe
 from viagralib.printing import Printer
-from viagralib.processes import Verdict
-from viagralib.procfs import Unreadable, Vanished
-from viagralib.report import document, since
+from viagralib.report import document, since, user
 from viagralib.run import Run
 
 _HEADER = ("DAEMON", "STATE", "PIDS", "USER", "SINCE", "24H", "LAST INCIDENT")
@@ -61,7 +58,7 @@ def _cells(run: Run, sight: Sight, name: str, incident: str) -> tuple[str, ...]:
         safe(name),
         _state(run, sight, name),
         ",".join(str(one.pid) for one in verdict.processes()) if verdict else "",
-        _user(verdict) if verdict else "",
+        user(verdict) if verdict else "",
         _moment(began) if began else "",
         str(run.state.recent(name) or ""),
         _moment(_time_of(incident)) if incident else "",
@@ -74,15 +71,6 @@ def _state(run: Run, sight: Sight, name: str) -> str:
     if name in sight.verdicts:
         return sight.verdicts[name].word
     return "off" if name in run.settings.set_aside else "faulty"
-
-
-def _user(verdict: Verdict) -> str:
-    for process in verdict.processes():
-        try:
-            return user_name(process.users()[1])
-        except (Vanished, Unreadable):
-            continue
-    return ""
 
 
 def _moment(seconds: float) -> str:
@@ -109,16 +97,21 @@ def _last_run(run: Run) -> str:
         return "no run yet: put viagra.py into root's crontab (see crontab.example)"
     age = time.time() - run.previous
     text = f"last run {spell(age)} ago"
-    if age > run.settings.every + _SLACK:
+    if _is_overdue(run):
         every = spell(run.settings.every)
         text += f": OVERDUE, cron should run it every {every} ([run] every)"
     return text
+
+
+def _is_overdue(run: Run) -> bool:
+    return time.time() - run.previous > run.settings.every + _SLACK
 
 
 def _document(run: Run, sight: Sight, incidents: dict[str, str]) -> dict[str, object]:
     told = document(run, sight.verdicts, sight.standings, sight.codes)
     told["faults"] = [str(fault) for fault in sight.faults]
     told["last_run"] = run.previous or None
+    told["overdue"] = _is_overdue(run)
     told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}
     told["last_incident"] = {name: incidents.get(name) for name in run.names}
     told["restarts"] = {name: run.state.count(name) for name in run.names}

@@ -46,7 +46,7 @@ class Trust:
         """
         if path not in self._paths:
             try:
-                self._paths[path] = self._why_not_way([*_walk(path)])
+                self._paths[path] = self._why_not_way([*walk(path)])
             except OSError as error:
                 self._paths[path] = f"could not look at {safe(path)}: {reason(error)}"
         return self._paths[path]
@@ -209,7 +209,7 @@ def first_line(path: str) -> bytes:
     return start if b"\n" not in start else start[: start.index(b"\n") + 1]
 
 
-def _walk(path: str) -> Iterator[str]:
+def walk(path: str) -> Iterator[str]:
     """Yield each entry that the system passes on the way to what `path` names."""
     rest = [part for part in reversed(path.split("/")) if part]
     here, links = "/", 0

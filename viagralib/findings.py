@@ -1,0 +1,45 @@
+"""Findings: what a health check says of a daemon; of a heartbeat, at once."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from viagralib.durations import spell
+from viagralib.messages import reason, safe
+from viagralib.processes import SICK, UNKNOWN
+from viagralib.procfs import Process
+
+WELL = "well"
+LATE = 1.5  # heartbeats: sick when the last one is older than this many periods
+
+
+class Finding:
+    """What one check says: WELL, SICK or UNKNOWN, and why."""
+
+    __slots__ = ("word", "why")
+
+    def __init__(self, word: str, why: str = "") -> None:
+        self.word = word
+        self.why = why
+
+
+def heartbeat(file: str, every: float, processes: list[Process]) -> Finding:
+    """Judge a file that the daemon touches at least every `every` seconds."""
+    limit = LATE * every
+    if max(process.age() for process in processes) <= limit:
+        return Finding(WELL)
+    try:
+        status = os.stat(file)
+    except FileNotFoundError:
+        return Finding(SICK, f"heartbeat {safe(file)}: there is none")
+    except OSError as error:
+        return Finding(UNKNOWN, f"could not look at its heartbeat: {reason(error)}")
+    age = time.time() - status.st_mtime
+    if age < -limit or not stat.S_ISREG(status.st_mode):
+        what = "is of the future" if age < 0 else "is no file"
+        return Finding(UNKNOWN, f"heartbeat {safe(file)} {what}")
+    if age > limit:
+        return Finding(SICK, f"heartbeat {safe(file)}: silent for {spell(age)}")
+    return Finding(WELL)
