@@ -43,7 +43,11 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
     for name, verdict in verdicts.items():
         daemon = run.settings.daemons[name]
         if verdict.word == UP and daemon.has_health and is_of_age(daemon, verdict):
-            checkups[name] = Checkup(run, daemon, verdict)
+            try:
+                checkups[name] = Checkup(run, daemon, verdict)
+            except OSError as error:
+                why = f"could not be checked: {reason(error)}"
+                verdicts[name] = Verdict(UNKNOWN, why, verdict.candidates)
     try:
         while not all([checkup.is_over() for checkup in checkups.values()]):
             time.sleep(_TICK)
@@ -80,7 +84,12 @@ class Checkup:
         """Return whether every check has an answer, or its time is over."""
         late = time.monotonic() > self._deadline
         under_way: list[_Call | _Check] = [*self._calls, *self._checks]
-        return all([one.is_over(late) for one in under_way])
+        try:
+            return all([one.is_over(late) for one in under_way])
+        except OSError as error:
+            why = f"could not be checked: {reason(error)}"
+            self._findings.append(Finding(UNKNOWN, why))
+            return True
 
     def close(self) -> None:
         """End the checks that are still at work: nobody waits for them."""
