@@ -65,7 +65,7 @@ def read() -> list[Line]:
     try:
         for _ in range(_LONGEST_LOG):
             try:
-                lines.append(_parse(os.read(descriptor, _RECORD), booted))
+                lines.append(parse(os.read(descriptor, _RECORD), booted))
             except BrokenPipeError:
                 continue  # overwritten while we read: the next one is there
             except BlockingIOError:
@@ -75,7 +75,7 @@ def read() -> list[Line]:
     return lines
 
 
-def _parse(record: bytes, booted: float) -> Line:
+def parse(record: bytes, booted: float) -> Line:
     """Return a record of the form "6,123,4567890,-;text", its time in microseconds."""
     prefix, _, rest = record.partition(b";")
     fields = prefix.split(b",")

@@ -41,9 +41,15 @@ class Call:
         return f"{self.name} {self.number}: {self.text[:100]}"
 
     def kind(self) -> tuple[str, str]:
-        """Return what many calls have in common: name, and file without its numbers."""
+        """Return what many calls have in common: name, and file without its numbers.
+
+        Modules are loaded alike: Python's are one file, and so are the program's.
+        """
         found = _FILE.search(self.text)
         file = (found[1] or found[2] or "") if found else ""
+        for place in ("/lib/python", "/viagralib/"):
+            if place in file:
+                file = place
         return self.name, re.sub(r"\d[\da-fTZ.-]*", "N", file)
 
 
@@ -87,9 +93,10 @@ def injected(world: World, call: Call, what: str, *arguments: str) -> Result:
     return traced(world, options, *arguments)
 
 
-def since(calls: list[Call], text: str) -> list[Call]:
-    """Return the calls from the first one on that holds this text."""
-    return calls[next(n for n, call in enumerate(calls) if text in call.text) :]
+def since(calls: list[Call], place: object) -> list[Call]:
+    """Return the calls from the first one on that opens this, or something in it."""
+    opens = (n for n, one in enumerate(calls) if one.name.startswith("open"))
+    return calls[next(n for n in opens if f'"{place}' in calls[n].text) :]
 
 
 def spread(items: Sequence[_T], number: int) -> list[_T]:

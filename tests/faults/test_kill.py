@@ -53,7 +53,7 @@ def kill_at(world: World, points: int, part: int, parts: int) -> None:
     first = scene(world, 0)
     name = unique("kill")
     watch_counted(first, name)
-    calls = since(recorded(first), '"/proc"')  # from the first look on
+    calls = since(recorded(first), '/proc"')  # from the first look on
     first.end()
     chosen = spread(calls, points)[part::parts]
     # One after the other: a program that is written while another thread forks is
