@@ -99,6 +99,16 @@ def since(calls: list[Call], place: object) -> list[Call]:
     return calls[next(n for n in opens if f'"{place}' in calls[n].text) :]
 
 
+def first_and_last(calls: list[Call]) -> tuple[list[Call], list[Call]]:
+    """Return the first call of each kind, and the last one."""
+    firsts: dict[tuple[str, str], Call] = {}
+    lasts: dict[tuple[str, str], Call] = {}
+    for call in calls:
+        firsts.setdefault(call.kind(), call)
+        lasts[call.kind()] = call
+    return list(firsts.values()), list(lasts.values())
+
+
 def spread(items: Sequence[_T], number: int) -> list[_T]:
     """Return so many of the items, at equal distances."""
     return [items[n * len(items) // number] for n in range(number)]
@@ -117,7 +127,7 @@ def scene(world: World, number: int) -> World:
 def watch_counted(world: World, name: str, facts: str = "", settings: str = "") -> None:
     """Put in a hook whose daemon itself notes that it was executed, each time."""
     world.settings(
-        f'[defaults]\npatience = "0s"\nstart_timeout = "5s"\n{settings}'
+        f'[defaults]\npatience = "0s"\nstart_timeout = "30s"\n{settings}'
         '[evidence]\ncommands = ["ps auxww"]\n'
     )
     if facts:

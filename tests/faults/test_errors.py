@@ -10,6 +10,7 @@ from calls import (
     Call,
     assert_whole,
     executions,
+    first_and_last,
     injected,
     recorded,
     scene,
@@ -48,15 +49,10 @@ class Point:
 
 def points(calls: list[Call]) -> list[Point]:
     """Return the first call of each kind with each error, and the last with one."""
-    firsts: dict[tuple[str, str], Call] = {}
-    lasts: dict[tuple[str, str], Call] = {}
-    for call in calls:
-        if call.name not in SAFE:
-            firsts.setdefault(call.kind(), call)
-            lasts[call.kind()] = call
-    found = [Point(call, error) for call in firsts.values() for error in ERRORS]
+    firsts, lasts = first_and_last([one for one in calls if one.name not in SAFE])
+    found = [Point(call, error) for call in firsts for error in ERRORS]
     errors = itertools.cycle(ERRORS)
-    return found + [Point(call, next(errors)) for call in lasts.values()]
+    return found + [Point(call, next(errors)) for call in lasts]
 
 
 def sample(found: list[Point], number: int) -> list[Point]:
