@@ -13,15 +13,21 @@ import sys
 # Under -I, Python leaves our own directory out of its search path too.
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from viagralib import VERSION
-from viagralib.commandline import HELP, Options, parse
-from viagralib.homes import find_home
-from viagralib.messages import FAULTY, WELL, Fault, exit_code
-from viagralib.printing import Printer
-from viagralib.processes import judge
-from viagralib.run import Run
-from viagralib.settings import load
-from viagralib.state import State, find_state
+# What the machine can be out of, or its disk: any of it may fail at an import, too.
+OUT_OF_ORDER = (OSError, ImportError, EOFError, MemoryError)
+
+try:
+    from viagralib import VERSION
+    from viagralib.commandline import HELP, Options, parse
+    from viagralib.homes import find_home
+    from viagralib.messages import FAULTY, NOT_WELL, WELL, Fault, exit_code, trouble
+    from viagralib.printing import Printer
+    from viagralib.processes import judge
+    from viagralib.run import Run
+    from viagralib.settings import load
+    from viagralib.state import State, find_state
+except OUT_OF_ORDER as error:
+    sys.exit(f"viagra.py: could not load its parts: {error or type(error).__name__}")
 
 
 def main() -> int:
@@ -32,6 +38,9 @@ def main() -> int:
     except Fault as fault:
         err.say(f"viagra.py: {fault}")
         code = FAULTY
+    except OUT_OF_ORDER as error:
+        err.say(f"viagra.py: could not go on: {trouble(error)}; the next run tries it")
+        code = NOT_WELL
     except KeyboardInterrupt:
         err.say("viagra.py: interrupted: the next run sees what was begun")
         code = 128 + 2  # as a shell says that SIGINT ended it

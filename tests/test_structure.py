@@ -16,7 +16,7 @@ LIBRARY = CHECKOUT / "viagralib"
 # A module imports only what stands before it here.
 _ORDER = """
     messages durations values facts order tomlfile homes accounts listing settings
-    commandline printing trust
+    commandline printing ways trust
     patterns procfs portable table onlooker matching processes units
     family state deaths outputs children incidents announcements pauses runners
     run hooks findings alarms sockets checks health limits machine

@@ -8,6 +8,7 @@ from viagralib.messages import safe
 ORDINARY_USERS = (1000, 60000)
 # Not people, although above them: systemd's dynamic users (its UIDS-GIDS page), nobody.
 SERVICE_USERS = range(61184, 65536)
+_KNOWN: dict[str, int] = {}  # uids by name
 
 
 def ordinary_users() -> tuple[int, int]:
@@ -25,13 +26,20 @@ def ordinary_users() -> tuple[int, int]:
 
 
 def user_id(name: str) -> int:
-    """Return the uid of a user's name or number; -1 when there is no such user."""
-    import pwd
+    """Return the uid of a user's name or number; -1 when there is no such user.
 
-    try:
-        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return -1
+    One that was there is known for the whole run: a directory that fails between two
+    looks must not have a daemon's processes seem to be somebody else's.
+    """
+    if name not in _KNOWN:
+        import pwd
+
+        try:
+            known = int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+        except (KeyError, ValueError):
+            return -1
+        _KNOWN[name] = known
+    return _KNOWN[name]
 
 
 def user_name(number: int) -> str:

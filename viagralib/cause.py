@@ -99,7 +99,7 @@ def _signal_name(number: str) -> str:
 
 def _still_the_same(recovery: Recovery) -> str:
     """Return the cause that was told when the daemon went down, if it still is."""
-    state, was_open = recovery.run.state, str(recovery.earlier.get("incident"))
+    state, was_open = recovery.run.state, str(recovery.earlier.get("incident") or "")
     incident = incidents.load(state, was_open)
     return str(incident.record.get("cause") or UNKNOWN) if incident else UNKNOWN
 

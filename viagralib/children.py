@@ -37,7 +37,10 @@ class Child:
 
     def release(self) -> None:
         """Let it execute its program. Until then it has done nothing."""
-        os.write(self._gate, _GO)
+        try:
+            os.write(self._gate, _GO)
+        except BrokenPipeError:
+            pass  # somebody has ended it: poll() tells
         self.began = time.monotonic()
         self._close_gate()
 
@@ -76,9 +79,11 @@ class Child:
         return (self.ended or time.monotonic()) - self.began
 
     def _read_failure(self) -> None:
-        text = os.read(self._failure, 1000)
-        os.close(self._failure)
-        self.failure = text.decode(errors="replace")
+        try:
+            self.failure = os.read(self._failure, 1000).decode(errors="replace")
+            os.close(self._failure)
+        except OSError:
+            pass  # then its status alone tells
 
     def _close_gate(self) -> None:
         if self._gate >= 0:
@@ -100,14 +105,16 @@ def start(
     `largest_file` limits in bytes what it may write. If we die before the release,
     it ends. Raises OSError when the system has no process to give.
     """
-    gate_read, gate_write = os.pipe()
-    failure_read, failure_write = os.pipe()
+    pipes: list[int] = []
     try:
+        pipes += os.pipe()
+        pipes += os.pipe()
         pid = os.fork()
     except OSError:
-        for descriptor in (gate_read, gate_write, failure_read, failure_write):
+        for descriptor in pipes:
             os.close(descriptor)
         raise
+    gate_read, gate_write, failure_read, failure_write = pipes
     if pid == 0:
         _in_the_child(
             (gate_read, failure_write, output),

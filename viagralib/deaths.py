@@ -66,7 +66,7 @@ def read(state: str, name: str) -> dict[str, object] | None:
 
     What another user owns or could have changed is not used.
     """
-    import json  # only on the day something is down
+    from viagralib.state import parse_record  # only on the day something is down
 
     try:
         directory = _open_directory(state)
@@ -78,15 +78,14 @@ def read(state: str, name: str) -> dict[str, object] | None:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 return None
-            record = json.loads(os.read(file, _LARGEST))
+            record = parse_record(os.read(file, _LARGEST))
         finally:
             os.close(file)
     except (OSError, ValueError):
         return None
     finally:
         os.close(directory)
-    known = isinstance(record, dict) and record.get("version") == VERSION
-    return record if known else None
+    return record if record.get("version") == VERSION else None
 
 
 def check_name(name: str) -> None:

@@ -36,9 +36,12 @@ class Piece:
         self.problem = ""
 
     def text(self) -> str:
-        """Return what the command printed."""
-        size = os.fstat(self.output).st_size
-        return os.pread(self.output, size, 0).decode(errors="surrogateescape")
+        """Return what the command printed; "" when it cannot be read."""
+        try:
+            size = os.fstat(self.output).st_size
+            return os.pread(self.output, size, 0).decode(errors="surrogateescape")
+        except OSError:
+            return ""
 
 
 class Evidence:
@@ -107,10 +110,14 @@ class Evidence:
         if not found:
             self.problems.append(f"{shlex.split(commands[0])[0]}: not found")
             return
-        piece = Piece(name, self._open(name))
-        self.pieces[name] = piece
         program, *arguments = found[0]
         environment = {"PATH": self._search_path, "LC_ALL": "C", "COLUMNS": "200"}
+        try:
+            piece = Piece(name, self._open(name))
+        except OSError as error:
+            self.problems.append(f"{program}: {reason(error)}")
+            return
+        self.pieces[name] = piece
         try:
             piece.child = children.start(
                 self._find([program]), arguments, piece.output, environment, LARGEST
@@ -149,10 +156,10 @@ class Evidence:
     def _keep_kernel_log(self) -> None:
         try:
             self.kernel_log = kernellog.read()
+            piece = Piece("kernel.txt", self._open("kernel.txt"))
         except OSError as error:
             self.problems.append(f"kernel log: {reason(error)}")
             return
-        piece = Piece("kernel.txt", self._open("kernel.txt"))
         self.pieces[piece.name] = piece
         lines = self.kernel_log[-KERNEL_LOG_LINES:]
         text = "".join(f"{line.date()} {line.text}\n" for line in lines)

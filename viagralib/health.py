@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from viagralib.findings import Finding, heartbeat
+from viagralib.messages import reason
 from viagralib.processes import SICK, UNKNOWN, UP, Verdict
 from viagralib.run import Run
 from viagralib.settings import Daemon
@@ -28,10 +29,14 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
         if verdict.word == SICK and not is_of_age(daemon, verdict):
             verdicts[name] = Verdict(UP, "", verdict.candidates)
         elif verdict.word == UP and daemon.has_health:
-            if is_of_age(daemon, verdict):
-                checkups[name] = Checkup(run, daemon, verdict)
-            elif daemon.facts.alarm:
-                _alarm(run, daemon, verdict)  # to know from where on to read
+            try:
+                if is_of_age(daemon, verdict):
+                    checkups[name] = Checkup(run, daemon, verdict)
+                elif daemon.facts.alarm:
+                    _alarm(run, daemon, verdict)  # to know from where on to read
+            except OSError as error:
+                why = f"could not be checked: {reason(error)}"
+                verdicts[name] = Verdict(UNKNOWN, why, verdict.candidates)
     try:
         while not all([checkup.is_over() for checkup in checkups.values()]):
             time.sleep(_TICK)
@@ -68,7 +73,12 @@ class Checkup:
     def is_over(self) -> bool:
         """Return whether every check has an answer, or its time is over."""
         late = time.monotonic() > self._deadline
-        return all([one.is_over(late) for one in self._under_way])
+        try:
+            return all([one.is_over(late) for one in self._under_way])
+        except OSError as error:
+            why = f"could not be checked: {reason(error)}"
+            self._findings.append(Finding(UNKNOWN, why))
+            return True
 
     def close(self) -> None:
         """End the checks that are still at work: nobody waits for them."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from viagralib.messages import reason
 from viagralib.outputs import HookLog, create, cut_log
@@ -15,6 +15,7 @@ from viagralib.state import Record, State, read_record, this_boot, write_record
 
 OPEN, CLOSED = "open", "closed"
 _ID_TIME = "%Y%m%dT%H%M%SZ"
+_LONGEST_BIRTH = 3600.0  # seconds, and then some, from its directory to its name
 
 
 class Incident:
@@ -34,7 +35,16 @@ class Incident:
     @property
     def id(self) -> str:
         """Return its name among the incidents; "" when it has no directory."""
-        return os.path.basename(self.directory)
+        return os.path.basename(self.directory).removeprefix(".")
+
+    def publish(self) -> None:
+        """Give its directory the name that others know it by."""
+        if self.directory:
+            place = f"{os.path.dirname(self.directory)}/{self.id}"
+            with self._noting("the whole incident"):
+                os.rename(self.directory, place)
+                self.directory = place
+                self.log = HookLog(f"{place}/hook.log")
 
     def update(self, **changes: object) -> None:
         """Change the record, and replace incident.json by it."""
@@ -64,8 +74,15 @@ class Incident:
             self.missing.append(f"{file}: {reason(error)}")
 
 
-def begin(state: State, daemon: str, record: Record) -> Incident:
-    """Make the directory of a new incident, with status `open`."""
+def begin(
+    state: State, daemon: str, record: Record, note: Callable[[str], None]
+) -> Incident:
+    """Make the directory of a new incident, with status `open`.
+
+    `note` is to keep its id as the daemon's open incident, before there is one: a run
+    may be killed at any point, and must leave no incident without a record, and none
+    that nobody closes.
+    """
     now = time.time()
     directory, problem = "", ""
     try:
@@ -77,6 +94,8 @@ def begin(state: State, daemon: str, record: Record) -> Incident:
     incident.update(
         version=1, id=incident.id, daemon=daemon, status=OPEN, began=now, **record
     )
+    note(incident.id)
+    incident.publish()
     return incident
 
 
@@ -84,13 +103,17 @@ def _make_directory(state: State, daemon: str, now: float) -> str:
     state.prepare()
     while True:
         stamp = time.strftime(_ID_TIME, time.gmtime(now))
-        directory = f"{state.path}/incidents/{stamp}-{daemon}"
+        place, name = f"{state.path}/incidents", f"{stamp}-{daemon}"
         try:
-            os.mkdir(directory, 0o700)
+            os.mkdir(f"{place}/.{name}", 0o700)
         except FileExistsError:
             now += 1  # two in one second: the next one's name is free or will be
             continue
-        return directory
+        if os.path.lexists(f"{place}/{name}"):
+            os.rmdir(f"{place}/.{name}")
+            now += 1
+            continue
+        return f"{place}/.{name}"
 
 
 def load(state: State, incident_id: str) -> Incident | None:
@@ -119,6 +142,7 @@ def prune(state: State, keep: int, keep_bytes: int) -> None:
     Never an open one, and never a daemon's newest: a daemon that was started with its
     output open may write into that one's hook.log for years, so it is cut here, too.
     """
+    _remove_unborn(f"{state.path}/incidents")
     names = state.names("incidents")
     for name in names:
         cut_log(f"{state.path}/incidents/{name}/hook.log")
@@ -133,6 +157,15 @@ def prune(state: State, keep: int, keep_bytes: int) -> None:
         if name != newest[daemon_of(name)] and not _is_open(state, name):
             shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
             number, total = number - 1, total - sizes[name]
+
+
+def _remove_unborn(place: str) -> None:
+    """Remove what runs left that were killed before they published an incident."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if entry.name.startswith(".") and age > _LONGEST_BIRTH:
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def daemon_of(incident_id: str) -> str:

@@ -15,16 +15,16 @@ _DEATHS = (
     (
         "out of memory",
         re.compile(
-            r"[Oo]ut of memory: Kill(?:ed)? process (?P<pid>\d+) \((?P<name>.*?)\)"
+            r"[Oo]ut of memory: Kill(?:ed)? process (?P<pid>\d{1,10}) \((?P<name>.*?)\)"
         ),
     ),
     (
         "segmentation fault",
-        re.compile(r"^(?P<name>.*)\[(?P<pid>\d+)\]: segfault at "),
+        re.compile(r"^(?P<name>.*)\[(?P<pid>\d{1,10})\]: segfault at "),
     ),
     (
         "trap",
-        re.compile(r"^traps: (?P<name>.*)\[(?P<pid>\d+)\] (?P<what>[a-z ]+?) ip:"),
+        re.compile(r"^traps: (?P<name>.*)\[(?P<pid>\d{1,10})\] (?P<what>[a-z ]+?) ip:"),
     ),
 )
 
@@ -65,7 +65,7 @@ def read() -> list[Line]:
     try:
         for _ in range(_LONGEST_LOG):
             try:
-                lines.append(_parse(os.read(descriptor, _RECORD), booted))
+                lines.append(parse(os.read(descriptor, _RECORD), booted))
             except BrokenPipeError:
                 continue  # overwritten while we read: the next one is there
             except BlockingIOError:
@@ -75,11 +75,12 @@ def read() -> list[Line]:
     return lines
 
 
-def _parse(record: bytes, booted: float) -> Line:
+def parse(record: bytes, booted: float) -> Line:
     """Return a record of the form "6,123,4567890,-;text", its time in microseconds."""
     prefix, _, rest = record.partition(b";")
     fields = prefix.split(b",")
-    micro = int(fields[2]) if len(fields) > 2 and fields[2].isdigit() else 0
+    stamp = fields[2] if len(fields) > 2 else b""
+    micro = int(stamp) if stamp.isdigit() and len(stamp) < 18 else 0
     text = rest.split(b"\n", 1)[0].decode(errors="surrogateescape")
     return Line(booted + micro / 1e6, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -53,11 +54,40 @@ def why_copy(name: str) -> str:
 
 
 def is_executable(path: str) -> bool:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
+    mode = _mode(path)
     return stat.S_ISREG(mode) and bool(mode & 0o111)
+
+
+def programs(hook: str) -> list[str]:
+    """Return what a hook executes, in order: itself, or its steps. Raises OSError.
+
+    A hook that cannot be looked at is not one that is not there: a check that is
+    left out would make a sick daemon well.
+    """
+    if stat.S_ISDIR(_mode(hook)):
+        return steps(hook)
+    return [hook] if is_executable(hook) else []
+
+
+def is_there(path: str) -> bool:
+    """Return whether there is a file of this name; in doubt, there is."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _mode(path: str) -> int:
+    """Return what stat(2) says of a file's kind and mode; 0: it is not there."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0
+        raise
 
 
 def why_off(directory: str, name: str) -> str:
@@ -67,6 +97,7 @@ def why_off(directory: str, name: str) -> str:
     path = f"{directory}/{name}"
     try:
         mode = os.stat(path).st_mode
+        is_off = stat.S_ISDIR(mode) and not steps(path)
     except FileNotFoundError:
         target = safe(os.readlink(path)) if os.path.islink(path) else "nothing"
         raise Fault(
@@ -79,7 +110,7 @@ def why_off(directory: str, name: str) -> str:
             safe(name), f"could not look at its hook: {reason(error)}"
         ) from None
     if stat.S_ISDIR(mode):
-        return "" if steps(path) else "off: the directory holds no executable step"
+        return "off: the directory holds no executable step" if is_off else ""
     if not stat.S_ISREG(mode):
         return "neither a file nor a directory"
     if not mode & 0o111:

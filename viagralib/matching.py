@@ -6,12 +6,12 @@ import os
 import stat
 import time
 
-from viagralib import trust
 from viagralib.accounts import user_id, user_name
 from viagralib.messages import safe
 from viagralib.onlooker import Onlooker, scripts
 from viagralib.procfs import NAME_LENGTH, Process, Unreadable
 from viagralib.settings import Daemon
+from viagralib.ways import walk
 
 # What a process that has a daemon's name may be to it.
 COUNTED = "counted"
@@ -77,7 +77,7 @@ def _judge_other_executable(
 
 def _changed_since(path: str, moment: float) -> str:
     """Return a link on the way to `path`, or its file, that is newer, or ""."""
-    way = list(trust.walk(path))
+    way = list(walk(path))
     for entry in way:
         try:
             status = os.lstat(entry)

@@ -36,6 +36,13 @@ def reason(error: OSError) -> str:
     return f"{words} ({safe(str(error.filename))})" if error.filename else words
 
 
+def trouble(error: BaseException) -> str:
+    """Return in words what the machine is out of, or cannot read."""
+    if isinstance(error, OSError):
+        return reason(error)
+    return safe(str(error) or type(error).__name__)
+
+
 def safe(text: str) -> str:
     """Return `text` on one line, with all that could forge or hide text escaped.
 

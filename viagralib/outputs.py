@@ -18,10 +18,13 @@ def create(path: str, flags: int = os.O_WRONLY) -> int:
 
 
 def memory(name: str) -> int:
-    """Return a descriptor of a file that has no name on any disk."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name)
+    """Return a descriptor of a file that has no name on any disk.
+
+    Where there is none to be had, it keeps nothing. Raises OSError.
+    """
     try:
+        if hasattr(os, "memfd_create"):
+            return os.memfd_create(name)
         with tempfile.TemporaryFile() as file:
             return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
     except OSError:
@@ -81,7 +84,11 @@ class HookLog:
         """Return its last bytes, at most this number of them."""
         if self._descriptor < 0:
             return b""
-        return os.pread(self._descriptor, number, max(0, self._size() - number))
+        try:
+            return os.pread(self._descriptor, number, max(0, self._size() - number))
+        except OSError as error:
+            self.problem = reason(error)
+            return b""
 
     def _on_disk(self) -> int:
         descriptor = create(self._path, os.O_RDWR | os.O_APPEND)

@@ -60,20 +60,35 @@ class Process(procfs.Process):
             raise Unreadable(f"its {what}: Permission denied") from None
 
 
-def look(names: Container[str] | None = None) -> Iterator[Process]:
+def look(
+    names: Container[str] | None = None, hidden: list[int] | None = None
+) -> Iterator[Process]:
     """Yield the processes whose name is one of `names` (None: all of them).
 
-    psutil.pids() is asked anew at each look: process_iter() would remember, and
-    skip zombies (giampaolo/psutil 2601, 2793).
+    The pids of those that we may not read are added to `hidden`. psutil.pids() is
+    asked anew at each look: process_iter() would remember, and skip zombies
+    (giampaolo/psutil 2601, 2793).
     """
     for pid in psutil.pids():
-        process = find(pid)
+        try:
+            process = _read(pid)
+        except psutil.AccessDenied:
+            if hidden is not None:
+                hidden.append(pid)
+            continue
         if process is not None and (names is None or process.name in names):
             yield process
 
 
 def find(pid: int) -> Process | None:
     """Return the process that has this pid now, or None."""
+    try:
+        return _read(pid)
+    except psutil.AccessDenied:
+        return None
+
+
+def _read(pid: int) -> Process | None:
     try:
         asked = psutil.Process(pid)
         with asked.oneshot():
@@ -87,7 +102,7 @@ def find(pid: int) -> Process | None:
             )
     except psutil.ZombieProcess:
         return Process(pid, "", 0.0, 0, 0, True)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+    except psutil.NoSuchProcess:
         return None
 
 

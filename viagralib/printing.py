@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -21,8 +22,9 @@ class Printer:
         self.broken = False  # nobody reads: what was said is in the incidents alone
         try:
             os.fstat(descriptor)
-        except OSError:
-            self._occupy()
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                self._occupy()
 
     def say(self, text: str) -> None:
         """Print lines; never waits."""
@@ -40,10 +42,13 @@ class Printer:
         Else the next file that is opened, such as a lock, would get what we say.
         """
         self.broken = True
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        if null != self._descriptor:
-            os.dup2(null, self._descriptor)
-            os.close(null)
+        try:
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            if null != self._descriptor:
+                os.dup2(null, self._descriptor)
+                os.close(null)
+        except OSError:
+            pass  # no descriptor to be had for this: hardly for anything else
 
     def _write(self, patience: float) -> None:
         deadline = time.monotonic() + patience

@@ -59,10 +59,10 @@ def judge(daemons: Iterable[Daemon], onlooker: Onlooker) -> dict[str, Verdict]:
     sightings = {daemon.name: _Sighting(daemon, onlooker) for daemon in daemons}
     try:
         _look(list(sightings.values()))
+        return {name: sighting.verdict() for name, sighting in sightings.items()}
     except OSError as error:
         text = f"the process table cannot be read: {reason(error)}"
         return {name: Verdict(UNKNOWN, text, []) for name in sightings}
-    return {name: sighting.verdict() for name, sighting in sightings.items()}
 
 
 def _look(sightings: list[_Sighting]) -> None:
@@ -71,7 +71,10 @@ def _look(sightings: list[_Sighting]) -> None:
         for name in {sighting.daemon.process, cut(sighting.daemon.process)}:
             wanted.setdefault(name, []).append(sighting)
     missing = len(sightings)
-    for process in table.look(wanted):
+    hidden: list[int] = []
+    for sighting in sightings:
+        sighting.hidden = hidden
+    for process in table.look(wanted, hidden):
         for sighting in wanted[process.name]:
             missing -= sighting.see(process)
         if not missing:
@@ -85,6 +88,7 @@ class _Sighting:
         self.daemon = daemon
         self.onlooker = onlooker
         self.candidates: list[Candidate] = []
+        self.hidden: list[int] = []  # pids that the look came upon and may not read
         self.pidfile_says = _read_pidfile(daemon.facts.pidfile)
         self._enough = False
 
@@ -140,7 +144,7 @@ class _Sighting:
             return "the process table shows not even this run: is /proc mounted?"
         # A user's own processes are not hidden from that user.
         own = user != 0 and (not users or user in map(user_id, users))
-        if own or table.sees_all():
+        if own or (not self.hidden and table.sees_all()):
             return ""
         return (
             "processes are hidden from us (/proc with hidepid, or a sandboxed "

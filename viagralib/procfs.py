@@ -140,18 +140,21 @@ class Process:
         return f"{place}/task/{max(threads, key=int)}" if threads else place
 
 
-def look(names: Container[str] | None = None) -> Iterator[Process]:
+def look(
+    names: Container[str] | None = None, hidden: list[int] | None = None
+) -> Iterator[Process]:
     """Yield the processes whose name is one of `names` (None: all of them).
 
-    Each is read when it is asked for, so whoever has seen enough may stop. Raises
-    OSError when there is no /proc, or when the system is out of what it takes to read
-    it: a process that could not be read is not one that is gone.
+    Each is read when it is asked for, so whoever has seen enough may stop. `hidden`
+    gets the pids of those that we may not read. Raises OSError when there is no /proc,
+    or when the system is out of what it takes to read it: that is no process's end.
     """
+    denied = [] if hidden is None else hidden
     with os.scandir("/proc") as entries:
         for entry in entries:
             if not entry.name.isdecimal():
                 continue
-            process = _read(int(entry.name), names)
+            process = _read(int(entry.name), names, denied)
             if process is not None:
                 yield process
 
@@ -159,7 +162,7 @@ def look(names: Container[str] | None = None) -> Iterator[Process]:
 def find(pid: int) -> Process | None:
     """Return the process that has this pid now, or None."""
     try:
-        return _read(pid, None)
+        return _read(pid, None, [])
     except OSError:
         return None
 
@@ -206,15 +209,18 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def _read(pid: int, names: Container[str] | None) -> Process | None:
-    """Return one process from its stat file; None when gone, hidden, or not named."""
+def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:
+    """Return one process from its stat file; None when it is gone, or not named."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
             line = os.read(descriptor, _STAT_SIZE)
         finally:
             os.close(descriptor)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:  # hidepid=1, or a security module
+        hidden.append(pid)
         return None
     # The name may hold blanks and brackets itself: it ends at the last bracket.
     end = line.rindex(b")")

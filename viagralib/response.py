@@ -16,7 +16,7 @@ from viagralib import (
 )
 from viagralib.evidence import Evidence
 from viagralib.incidents import CLOSED, OPEN, Incident
-from viagralib.messages import BUSY, WELL
+from viagralib.messages import BUSY, WELL, reason
 from viagralib.processes import DOWN, UNKNOWN, UP, Verdict, judge
 from viagralib.recovery import BACK, MANUAL, RESET, Recovery
 from viagralib.rounds import side_by_side
@@ -39,9 +39,13 @@ class Response:
         """Bring back what is down or sick, and say what cannot be judged."""
         recoveries = []
         for name, verdict in verdicts.items():
-            if not verdict.is_well and not self._is_only_said(name, verdict):
-                recovery = self._take_on(name, verdict)
-                recoveries += [recovery] if recovery else []
+            try:
+                if not verdict.is_well and not self._is_only_said(name, verdict):
+                    recovery = self._take_on(name, verdict)
+                    recoveries += [recovery] if recovery else []
+            except OSError as error:  # of this one alone: the others are served
+                text = f"{verdict.reason}; not started: {reason(error)}"
+                self.telling.announce(name, verdict.word, text)
         self._recover(recoveries)
 
     def restart(self, names: list[str]) -> dict[str, Verdict]:
@@ -152,9 +156,13 @@ class Response:
             facts["before"] = _before(last)
             last.update(status=CLOSED)
         self._taken.add(name)
-        incident = incidents.begin(self.run.state, name, facts)
-        announcements.note(self.run.state, name, verdict.word, incident=incident.id)
-        return incident
+        state, word = self.run.state, verdict.word
+        return incidents.begin(
+            state,
+            name,
+            facts,
+            lambda known: announcements.note(state, name, word, incident=known),
+        )
 
     def _wants_alarm(self, name: str) -> bool:
         """Return whether fail.d has still to be told of what is open."""

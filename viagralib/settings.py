@@ -52,18 +52,18 @@ class Daemon:
         """Whether there is anything to check beyond its being there."""
         facts = self.facts
         given = facts.listens or facts.heartbeat or facts.alarm
-        return bool(given) or os.path.lexists(self.hook("check.d"))
+        return bool(given) or listing.is_there(self.hook("check.d"))
 
     def hook(self, kind: str = "start.d") -> str:
         """Return the path of its hook of `kind`, there or not."""
         return f"{self.home}/{kind}/{self.name}"
 
     def programs(self, kind: str = "start.d") -> list[str]:
-        """Return what its hook of `kind` executes, in order: the hook or its steps."""
-        hook = self.hook(kind)
-        if os.path.isdir(hook):
-            return listing.steps(hook)
-        return [hook] if listing.is_executable(hook) else []
+        """Return what its hook of `kind` executes, in order: the hook or its steps.
+
+        Raises OSError when it cannot be looked at.
+        """
+        return listing.programs(self.hook(kind))
 
 
 class Settings:

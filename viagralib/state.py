@@ -152,7 +152,10 @@ class Lock:
     def release(self) -> None:
         """Let another run have it."""
         while self._descriptors:
-            os.close(self._descriptors.pop())
+            try:
+                os.close(self._descriptors.pop())
+            except OSError:
+                pass  # then at our end
 
 
 def _append_open(descriptors: list[int], directory: str, name: str) -> None:
@@ -167,8 +170,6 @@ def _append_open(descriptors: list[int], directory: str, name: str) -> None:
 
 def read_record(path: str) -> Record:
     """Return the record in this file; {} when it is missing, damaged or no record."""
-    import json
-
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
@@ -176,10 +177,20 @@ def read_record(path: str) -> Record:
             text = os.read(descriptor, LARGEST_RECORD)
         finally:
             os.close(descriptor)
+    except (OSError, ValueError):  # ValueError: a NUL, which no path holds
+        return {}
+    return parse_record(text)
+
+
+def parse_record(text: bytes) -> Record:
+    """Return the record that a file's text is; {} when it is none, or damaged."""
+    import json
+
+    try:
         record = json.loads(
             text, parse_constant=_number, parse_float=_number, parse_int=_integer
         )
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

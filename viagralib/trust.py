@@ -8,10 +8,7 @@ import stat
 from viagralib.accounts import group_name, user_name
 from viagralib.messages import Fault, reason, safe
 from viagralib.settings import HOOK_KINDS, Daemon
-
-TYPE_CHECKING = False  # typing and collections.abc cost too much
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from viagralib.ways import walk
 
 # Where hooks and evidence find programs, in this order, as far as it is safe.
 DIRECTORIES = (
@@ -25,7 +22,6 @@ DIRECTORIES = (
     "/usr/pkg/bin",
 )
 FRAGMENT = "service.subr"  # what the ready hooks read in
-_LONGEST_CHAIN = 40  # links followed, as Linux does: path_resolution(7)
 _DEEPEST_SCRIPT = 5  # scripts that interpret each other, as Linux allows: execve(2)
 
 
@@ -64,8 +60,8 @@ class Trust:
             status = os.lstat(path)
         except FileNotFoundError:
             return self._why_not_missing(path)
-        if status.st_uid not in self.owners:
-            return self._why_not_owner(path, status)
+        if why := self._why_not_owner(path, status):
+            return why
         sticky = on_the_way and status.st_mode & stat.S_ISVTX
         if stat.S_ISLNK(status.st_mode) or sticky:
             return ""
@@ -89,6 +85,8 @@ class Trust:
         )
 
     def _why_not_owner(self, path: str, status: os.stat_result) -> str:
+        if status.st_uid in self.owners:
+            return _why_not_link(path, status)
         owner, trusted = user_name(status.st_uid), user_name(max(self.owners))
         text = f"{safe(path)} belongs to {owner}: chown {trusted} {_word(path)}"
         if stat.S_ISDIR(status.st_mode):
@@ -161,6 +159,15 @@ class Trust:
 
     def faults(self, daemon: Daemon) -> list[Fault]:
         """Return what makes it unsafe, or impossible, to run the daemon's hooks."""
+        try:
+            whys = self._whys(daemon)
+        except OSError as error:
+            whys = [f"could not look at its hooks: {reason(error)}"]
+        return [
+            Fault(daemon.name, f"refused: {why}") for why in dict.fromkeys(whys) if why
+        ]
+
+    def _whys(self, daemon: Daemon) -> list[str]:
         whys = [self.why_not(f"{daemon.home}/start.d/{daemon.name}.toml")]
         for kind in HOOK_KINDS:
             hook = daemon.hook(kind)
@@ -171,9 +178,7 @@ class Trust:
                     whys.append(self.why_not_program(program))
                     if os.path.lexists(f"{place}/{FRAGMENT}"):
                         whys.append(self.why_not(f"{place}/{FRAGMENT}"))
-        return [
-            Fault(daemon.name, f"refused: {why}") for why in dict.fromkeys(whys) if why
-        ]
+        return whys
 
 
 def _why_no_program(path: str) -> str:
@@ -209,24 +214,16 @@ def first_line(path: str) -> bytes:
     return start if b"\n" not in start else start[: start.index(b"\n") + 1]
 
 
-def walk(path: str) -> Iterator[str]:
-    """Yield each entry that the system passes on the way to what `path` names."""
-    rest = [part for part in reversed(path.split("/")) if part]
-    here, links = "/", 0
-    yield here
-    while rest:
-        part = rest.pop()
-        if part in (".", ".."):
-            here = os.path.dirname(here) if part == ".." else here
-            continue
-        entry = f"{here.rstrip('/')}/{part}"
-        yield entry
-        if not os.path.islink(entry):
-            here = entry
-            continue
-        links += 1
-        if links > _LONGEST_CHAIN:
-            raise OSError(None, "too many symbolic links", path)
-        target = os.readlink(entry)
-        rest += [part for part in reversed(target.split("/")) if part]
-        here = "/" if target.startswith("/") else here
+def _why_not_link(path: str, status: os.stat_result) -> str:
+    """Return that others may have given root's file this name, to swap it later.
+
+    They can where protected_hardlinks is 0: proc_sys_fs(5).
+    """
+    others = stat.S_IWOTH | stat.S_IWGRP
+    place = os.path.dirname(path)
+    if status.st_nlink < 2 or stat.S_ISDIR(status.st_mode):
+        return ""
+    if not os.lstat(place).st_mode & others:
+        return ""
+    text = f"{safe(path)} is a hard link that others could have made"
+    return f"{text} in {safe(place)}: keep it elsewhere"

@@ -1,0 +1,174 @@
+"""System calls that fail, one in each run: it says so, and does nothing wrong."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from calls import (
+    Call,
+    assert_whole,
+    executions,
+    first_and_last,
+    injected,
+    recorded,
+    scene,
+    settle,
+    since,
+    watch_counted,
+)
+from world import Result, World, unique
+
+ERRORS = ("ENOSPC", "EIO", "EACCES", "EMFILE", "ENOMEM", "EINTR", "EAGAIN")
+AT_ONCE = 3  # scenes side by side: most of a run is waiting
+# Beyond any doubt of what it is: the fact `user` asks for the users' directory, too.
+FACTS = 'user = "root"\n'
+# Such calls do not return, or cannot fail.
+SAFE = ("exit_group", "rt_sigreturn", "getuid", "geteuid", "getgid", "getegid")
+SAFE += ("getpid", "getppid", "gettid", "umask", "time", "alarm")
+
+
+class Point:
+    """A call that is to fail, and how."""
+
+    def __init__(self, call: Call, error: str) -> None:
+        self.call = call
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"{self.error} of {self.call}"
+
+    def run(self, world: World, *arguments: str) -> Result:
+        result = injected(world, self.call, f"error={self.error}", *arguments)
+        told = result.out + result.err
+        assert "Traceback" not in told and "Fatal" not in told, (self, result)
+        assert result.code in (0, 1, 2, 75), (self, result)
+        return result
+
+
+def points(calls: list[Call]) -> list[Point]:
+    """Return the first call of each kind with each error, and the last with one."""
+    firsts, lasts = first_and_last([one for one in calls if one.name not in SAFE])
+    found = [Point(call, error) for call in firsts for error in ERRORS]
+    errors = itertools.cycle(ERRORS)
+    return found + [Point(call, next(errors)) for call in lasts]
+
+
+def sample(found: list[Point], number: int) -> list[Point]:
+    """Return so many points, spread over a run; each error has its turn."""
+    step = len(found) // number
+    step -= step % len(ERRORS) == 0  # else it would be the same error each time
+    return found[: step * number : step]
+
+
+class Case:
+    """What a run is to be held to while one of its calls fails."""
+
+    verbs: tuple[str, ...] = ()
+
+    def prepare(self, world: World, name: str) -> None:
+        watch_counted(world, name, FACTS)
+
+    def hold(self, world: World, name: str, point: Point) -> None:
+        raise NotImplementedError
+
+
+class Dead(Case):
+    """A daemon that is down, and a run: at most one start, and no word of `up`."""
+
+    def hold(self, world: World, name: str, point: Point) -> None:
+        result = point.run(world)
+        assert executions(world) <= 1, (point, result)
+        if result.code == 0 or "now       up" in result.out:
+            assert world.pids(name), (point, result)
+        settle(world, name)
+        assert_whole(world, name)
+
+
+class Alive(Case):
+    """A daemon that is up, and a run: no second one, whatever the run cannot see."""
+
+    def prepare(self, world: World, name: str) -> None:
+        watch_counted(world, name, FACTS)
+        world.up(name)
+
+    def hold(self, world: World, name: str, point: Point) -> None:
+        result = point.run(world)
+        assert executions(world) == 0, (point, result)
+        assert f"{name} is down" not in result.out, (point, result)
+        settle(world, name)
+        assert len(world.pids(name)) == 1 and executions(world) == 0, point
+
+
+class Sick(Case):
+    """A daemon that its check calls sick, and a look: nobody says that it is well."""
+
+    verbs = ("check",)
+
+    def prepare(self, world: World, name: str) -> None:
+        watch_counted(world, name, f'{FACTS}start_timeout = "1ms"\n')
+        world.hook(name, "echo ill; exit 2", kind="check.d")
+        world.up(name)
+
+    def hold(self, world: World, name: str, point: Point) -> None:
+        result = point.run(world, "check")
+        assert result.code != 0, (point, result)
+        assert f"{name} is up" not in result.out, (point, result)
+
+
+CASES = [Dead(), Alive(), Sick()]
+
+
+def fail_at(world: World, case: Case, number: int, part: int, parts: int) -> int:
+    """Let calls fail, `number` of them (0: all); this part of them; return how many."""
+    first = scene(world, 0)
+    name = unique("fail")
+    case.prepare(first, name)
+    # What the interpreter does before it has any of our parts is its own.
+    parts_of_ours = world.program.parent / "viagralib"
+    found = points(since(recorded(first, *case.verbs), parts_of_ours))
+    first.end()
+    chosen = (sample(found, number) if number else found)[part::parts]
+
+    hold_all(world, case, chosen)
+    return len(chosen)
+
+
+def hold_all(world: World, case: Case, chosen: list[Point]) -> None:
+    """Let each of these calls fail, each in a scene of its own."""
+    # One after the other: a program that is written while another thread forks is
+    # "busy" when it is to be executed.
+    names = [unique("fail") for _ in chosen]
+    scenes = [scene(world, number) for number in range(1, len(chosen) + 1)]
+    for place, name in zip(scenes, names, strict=True):
+        case.prepare(place, name)
+
+    def hold(index: int) -> str:
+        try:
+            case.hold(scenes[index], names[index], chosen[index])
+        except AssertionError as error:
+            return f"{chosen[index]}:\n{error}\n"
+        finally:
+            scenes[index].end()
+        return ""
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        failures = [text for text in pool.map(hold, range(len(chosen))) if text]
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize(
+    ("case", "number"),
+    list(zip(CASES, (16, 7, 7), strict=True)),
+    ids=lambda value: type(value).__name__,
+)
+def test_any_call_may_fail(world: World, case: Case, number: int) -> None:
+    assert fail_at(world, case, number, 0, 1) == number
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: type(case).__name__)
+def test_every_call_may_fail(world: World, case: Case, part: int) -> None:
+    assert fail_at(world, case, 0, part, 20) > 0

@@ -1,0 +1,354 @@
+"""What others wrote, with anything in it: read, or refused by the parser's own error.
+
+A few settled examples of each by default; in the long mode many, and fresh ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from viagralib import (  # noqa: E402  # noqa: E402
+    alarms,
+    announcements,
+    cause,
+    durations,
+    incidents,
+    kernellog,
+    pauses,
+    procfs,
+    runners,
+    status,
+)
+from viagralib import history as histories  # noqa: E402
+from viagralib import limits as limiting  # noqa: E402
+from viagralib.closing import close  # noqa: E402
+from viagralib.commandline import Options  # noqa: E402
+from viagralib.facts import Facts  # noqa: E402
+from viagralib.messages import safe  # noqa: E402
+from viagralib.printing import Printer  # noqa: E402
+from viagralib.processes import UP, Verdict  # noqa: E402
+from viagralib.run import Run  # noqa: E402
+from viagralib.settings import Daemon, load  # noqa: E402
+from viagralib.standing import hook_at_work, quit_since  # noqa: E402
+from viagralib.state import State  # noqa: E402
+from viagralib.telling import Telling  # noqa: E402
+
+NAME = "food"
+FEW, MANY = 60, 5000
+AMOUNTS = pytest.mark.parametrize(
+    "amount", [FEW, pytest.param(MANY, marks=pytest.mark.long)]
+)
+Property = Callable[..., None]
+
+
+def tried(
+    amount: int, **given_as: st.SearchStrategy[object]
+) -> Callable[[Property], None]:
+    """Hold a property to so many examples, now."""
+
+    def hold(property_: Property) -> None:
+        few = amount <= FEW
+        limits(
+            max_examples=amount,
+            derandomize=few,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )(given(**given_as)(property_))()
+
+    return hold
+
+
+# Values as they are in records, and as they never should be
+
+numbers = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([0, -1, 1e11, -1e11, 2**31, 2**63, 10**400, time.time(), True])
+)
+texts = st.text(max_size=30) | st.sampled_from(
+    ["", "..", "/", "\0", "\ud800", "9" * 20]
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def records(*keys: str) -> st.SearchStrategy[bytes]:
+    """Return texts of records: keys that are right, values that are not; some cut."""
+    keyed = st.dictionaries(st.sampled_from(keys) | texts, json_values, max_size=8)
+    whole = keyed.map(lambda record: json.dumps(record).encode())
+    cut = st.tuples(whole, st.integers(0, 60)).map(lambda pair: pair[0][: pair[1]])
+    deep = st.sampled_from([b"[" * 60_000, b'{"since":' * 20_000, b"9" * 5000, b"\xff"])
+    return whole | whole | cut | st.binary(max_size=40) | deep
+
+
+class Place:
+    """A home with one hook, its state, and what the program makes of both."""
+
+    def __init__(self, place: Path) -> None:
+        self.home = place / "home"
+        hook = self.home / "start.d" / NAME
+        hook.parent.mkdir(parents=True)
+        hook.write_text("#!/bin/sh\n")
+        hook.chmod(0o755)
+        self.state = State(str(place / "state"))
+        self.state.prepare()
+        self.log = place / "log"
+        self.null = os.open(place / "told", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def put(self, kind: str, text: bytes, name: str = NAME) -> None:
+        """Put a record there, as no run of ours would write it."""
+        path = Path(self.state.path, kind, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text)
+
+    def run(self) -> Run:
+        return Run(load(str(self.home)), self.state, [])
+
+    def printer(self) -> Printer:
+        os.ftruncate(self.null, 0)
+        return Printer(self.null)
+
+    def told(self) -> str:
+        """Return what was said, which must be plain."""
+        text = os.pread(self.null, 1_000_000, 0).decode()
+        assert all(char == "\n" or char.isprintable() for char in text), repr(text)
+        return text
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    os.close(made.null)
+
+
+# What people write
+
+words = st.sampled_from(["process", "command", "user", "count", "limit", "listens"])
+keys = words | st.sampled_from([key for key in vars(Facts) if key[0] != "_"]) | texts
+scalars = st.sampled_from(
+    ['"30s"', '"0s"', "1", "true", "[1, 2]", '["a"]', '"/x"', "1979-05-27", "nan"]
+    + ["1e999", "0x" + "f" * 5000, '"(a+)+$"', '"["', "[[1]]", "''"]
+    + ['{ file = "/x", every = "1s" }', '{ restarts = 0x1, within = "1h" }']
+)
+toml_values = scalars | texts.map(json.dumps) | numbers.map(repr) | texts
+toml_lines = st.tuples(keys, toml_values).map(lambda pair: f"{pair[0]} = {pair[1]}")
+sections = st.sampled_from(["[defaults]", "[evidence]", "[run]", "[x]", "[[run]]", "["])
+documents = st.lists(toml_lines | sections | texts, max_size=6).map("\n".join)
+
+
+@AMOUNTS
+def test_any_settings_are_read_or_are_faults(place: Place, amount: int) -> None:
+    @tried(amount // 2, general=documents, facts=documents)
+    def holds(general: str, facts: str) -> None:
+        for file, text in (("viagra.toml", general), (f"start.d/{NAME}.toml", facts)):
+            (place.home / file).write_bytes(text.encode(errors="surrogatepass"))
+        settings = load(str(place.home))
+        assert list(settings.daemons) == [NAME]
+        for fault in settings.faults:
+            assert str(fault).isprintable() and len(str(fault)) < 1000
+
+
+@AMOUNTS
+def test_any_text_is_a_duration_or_a_complaint(amount: int) -> None:
+    @tried(amount, text=st.from_regex(r"[0-9.eE+-]{0,30}[a-zµ²٣]{0,3}") | texts)
+    def holds(text: str) -> None:
+        try:
+            assert 0 <= durations.parse(text) <= durations.LONGEST
+        except ValueError as error:
+            assert (
+                "duration" in str(error) or "unit" in str(error) or "100" in str(error)
+            )
+
+
+# What the system writes
+
+
+@AMOUNTS
+def test_a_process_is_read_whatever_its_name(amount: int) -> None:
+    """Our own one: the kernel cuts its name at 15 bytes and at a NUL."""
+    own = Path("/proc/self/comm")
+    if not own.exists():
+        pytest.skip("needs Linux")
+    before, found = own.read_bytes()[:-1], procfs.find(os.getpid())
+    assert found is not None
+
+    @tried(amount, name=st.binary(min_size=1, max_size=20))
+    def holds(name: bytes) -> None:
+        own.write_bytes(name)
+        process = procfs.find(os.getpid())
+        assert process is not None
+        wanted = name[: procfs.NAME_LENGTH].partition(b"\0")[0]
+        assert os.fsencode(process.name) == wanted
+        assert (process.parent, process.start) == (os.getppid(), found.start)
+        assert not process.zombie and process.users()[0] == os.getuid()
+        assert safe(process.name).isprintable()
+        assert os.getpid() in [one.pid for one in procfs.look({process.name})]
+
+    own.write_bytes(before)
+
+
+kernel_words = st.sampled_from(
+    ["Out of memory: Killed process ", "123", " (food)", "food[12]: segfault at 0 ip 0"]
+    + ["traps: food[7] general protection fault ip:1", "[", "]", "(", ")", "9" * 5000]
+)
+kernel_texts = st.lists(kernel_words | texts, max_size=6).map("".join)
+
+
+@AMOUNTS
+def test_any_kernel_line_is_read(amount: int) -> None:
+    stamps = st.integers().map(str) | st.sampled_from(["9" * 5000, "", "-1", "x"])
+
+    @tried(amount, stamp=stamps, text=kernel_texts, raw=st.binary(max_size=80))
+    def holds(stamp: str, text: str, raw: bytes) -> None:
+        record = f"6,1,{stamp},-;{text}\n".encode(errors="surrogatepass")
+        lines = [kernellog.parse(one, time.time()) for one in (record, raw)]
+        assert all(line.date() for line in lines)
+        death = kernellog.find_death(lines, NAME, 0.0)
+        assert death is None or (death.name == NAME and death.pid >= 0)
+
+
+@AMOUNTS
+def test_any_end_of_a_unit_is_told(amount: int) -> None:
+    names = st.sampled_from(["Result", "ExecMainCode", "ExecMainStatus"]) | texts
+    values = st.integers(-5, 300).map(str) | st.sampled_from(["oom-kill", "2", "3"])
+
+    @tried(amount, values=st.dictionaries(names, values | texts, max_size=4))
+    def holds(values: dict[str, str]) -> None:
+        assert isinstance(cause.how_unit_ended(values), str)
+
+
+# What we wrote ourselves, and what a disk or an editor made of it
+
+
+@AMOUNTS
+def test_any_death_is_told_or_unknown(place: Place, amount: int) -> None:
+    ended = st.dictionaries(
+        st.sampled_from(
+            ["at", "pid", "start", "exit", "signal", "core", "ran", "finished"]
+        ),
+        json_values,
+        max_size=6,
+    )
+    parts = st.sampled_from(["runner", "command", "death", "end"])
+    whole = st.dictionaries(parts, ended, max_size=4).map(
+        lambda record: json.dumps({"version": 1, "name": NAME, **record}).encode()
+    )
+
+    @tried(amount, text=whole | records("version", "end", "death", "runner"))
+    def holds(text: bytes) -> None:
+        place.put("deaths", text)
+        assert runners.has_finished(place.state, NAME) in (True, False)
+        assert runners.runner(place.state, NAME) is None
+        assert isinstance(runners.death_since(place.state, NAME, 0.0), str)
+
+
+INCIDENT = f"20261120T221003Z-{NAME}"
+incident_records = records(
+    *("daemon", "status", "began", "result", "hook", "seconds", "cause", "up_again"),
+    *("version", "verdict", "reason", "killed_pid"),
+).map(lambda text: text.replace(b"{", b'{"daemon": "food", "status": "open", ', 1))
+
+
+@AMOUNTS
+def test_any_incident_is_told_or_damaged(place: Place, amount: int) -> None:
+    @tried(
+        amount // 3, text=incident_records, opened=records("incident", "since", "word")
+    )
+    def holds(text: bytes, opened: bytes) -> None:
+        place.put(f"incidents/{INCIDENT}", text, "incident.json")
+        place.put(
+            "open", opened.replace(b"{", b'{"incident": "%b", ' % INCIDENT.encode(), 1)
+        )
+        run = place.run()
+        last = incidents.load(place.state, INCIDENT)
+        if last is not None:
+            incidents.recorded_process(last, "hook")
+            hook_at_work(run.settings.daemons[NAME], run.onlooker, last)
+        for verb in (histories.history, status.status):
+            out = place.printer()
+            verb(run, Options(), out)
+            place.told()
+        out = place.printer()
+        close(Telling(run, Options(), out, out), {NAME: Verdict(UP, "", [])})
+        place.told()
+        assert place.state.names("open") == []
+
+
+@AMOUNTS
+def test_any_note_of_what_is_open_is_read(place: Place, amount: int) -> None:
+    @tried(
+        amount, text=records("since", "word", "said", "said_at", "alarmed", "incident")
+    )
+    def holds(text: bytes) -> None:
+        place.put("open", text)
+        record = announcements.of(place.state, NAME)
+        assert announcements.up_again(NAME, record).isprintable()
+        incidents.load(place.state, announcements.incident_of(place.state, NAME))
+        announcements.announce(place.state, NAME, "down", "why")
+        assert not announcements.announce(place.state, NAME, "down", "why")
+
+
+@AMOUNTS
+def test_any_pause_is_told_or_none(place: Place, amount: int) -> None:
+    @tried(amount, text=records("since", "until", "reason"))
+    def holds(text: bytes) -> None:
+        place.put("paused", text)
+        assert pauses.why_paused(place.state, NAME).isprintable()
+        assert set(place.run().paused()) <= {NAME}
+
+
+@AMOUNTS
+def test_any_counts_are_read(place: Place, amount: int) -> None:
+    daemon = Daemon(NAME, str(place.home), Facts())
+
+    @tried(amount, text=records("restarts", "tries", "tried_at", "recent", "quit"))
+    def holds(text: bytes) -> None:
+        place.put("counts", text)
+        assert limiting.why_held(place.state, daemon).isprintable()
+        assert quit_since(place.run(), daemon) in (True, False)
+        before = place.state.count(NAME), place.state.recent(NAME)
+        place.state.count_up(NAME)
+        limiting.note_try(place.state, daemon)
+        assert place.state.count(NAME) == before[0] + 1
+        assert place.state.recent(NAME) in (before[1] + 1, 1000)
+
+
+@AMOUNTS
+def test_any_place_of_an_alarm_is_read(place: Place, amount: int) -> None:
+    daemon = Daemon(NAME, str(place.home), Facts())
+    daemon.facts.alarm = (str(place.log), "PANIC")
+    process = procfs.find(os.getpid())
+    assert process is not None
+    spot = st.dictionaries(
+        st.sampled_from(["inode", "offset", "found"]), json_values, max_size=3
+    ).map(
+        lambda found: json.dumps({"alarm": {"start": process.start, **found}}).encode()
+    )
+
+    @tried(amount, text=spot | records("alarm"), log=st.binary(max_size=60))
+    def holds(text: bytes, log: bytes) -> None:
+        place.put("counts", text)
+        place.log.write_bytes(log)
+        try:
+            assert isinstance(alarms.search(place.state, daemon, process), str)
+        except alarms.CannotSearch as why:
+            assert str(why)

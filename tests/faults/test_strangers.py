@@ -1,0 +1,368 @@
+"""Hostile local users: what they write, what they swap, and hostile variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from looking import ORDINARY, public_world, users_python
+from world import SLEEP, Result, World, need, need_root, unique, until
+
+HERE = Path(__file__).parent
+HOSTILE = {
+    "escape": b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b31m",
+    "forged": b"Restarting sshd\nFri Nov 20 22:10:03 UTC 2026\n  why       forged\n",
+    "return": b"good\rRestarting sshd\x0bRestarting sshd\x85Restarting sshd",
+    "bytes": b"\xff\xfe\x80\xc3\x28\0\0\x7f\x08\x08",
+    "marks": "\u202eevil\u2028Restarting sshd\u0085next\ufeff".encode(),
+    "long": b"x" * 300_000,
+}
+
+
+@pytest.fixture
+def public(program: Path) -> Iterator[World]:
+    """A world that other users may look into, too."""
+    need_root()
+    with public_world(program) as world:
+        yield world
+
+
+def assert_plain(result: Result) -> None:
+    """Nothing moves the cursor, starts a line that seems to be ours, or is endless."""
+    text = result.out + result.err
+    assert "Traceback" not in text
+    assert all(char == "\n" or char.isprintable() for char in text), repr(text)
+    for line in text.splitlines():
+        assert not line.startswith("Restarting sshd") and len(line) < 400, line[:400]
+
+
+def own_lines(text: str) -> list[str]:
+    """Return the lines of a notice that nothing indents: its name, and its date."""
+    return [line for line in text.splitlines() if line[:1] not in ("", " ")]
+
+
+# What they write
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_daemons_log_cannot_forge_or_hide(world: World, kind: str) -> None:
+    name, log = unique("words"), world.place / "log"
+    log.write_bytes(b"first\n" + HOSTILE[kind] + b"\nlast\n")
+    world.watch(name, f'logs = ["{log}"]\n')
+    result = world.run()
+    assert result.code == 0 and len(own_lines(result.out)) == 2, result
+    assert_plain(result)
+    assert "    last\n" in result.out
+    [incident] = world.incidents(name)
+    assert_plain(world.run("history"))
+    shown = world.run("history", "show", incident.name)
+    assert all(char == "\n" or char.isprintable() for char in shown.out)
+    assert len([line for line in shown.out.splitlines() if line == "last"]) == 1
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_an_alarming_line_cannot_forge_or_hide(world: World, kind: str) -> None:
+    name, log = unique("words"), world.place / "log"
+    log.write_bytes(b"")
+    facts = f'alarm = {{ file = "{log}", pattern = "PANIC" }}\nrecovery = "report"\n'
+    world.watch(name, f'start_timeout = "1ms"\n{facts}')
+    world.up(name)
+    assert world.run().code == 0  # from now on its words count
+    with log.open("ab") as file:
+        file.write(b"PANIC " + HOSTILE[kind].replace(b"\n", b"\r") + b"\n")
+    for verb in ("run", "check", "status"):
+        result = world.run(verb)
+        assert result.code == 1 and "PANIC" in result.out, result
+        assert_plain(result)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_checks_words_cannot_forge_or_hide(world: World, kind: str) -> None:
+    name, words = unique("words"), world.place / "words"
+    words.write_bytes(HOSTILE[kind])
+    world.watch(name, 'start_timeout = "1ms"\nrecovery = "report"\n')
+    world.hook(name, f"cat {words}; exit 2", kind="check.d")
+    world.up(name)
+    for verb in ("run", "check", "status", "explain"):
+        arguments = [verb, name] if verb == "explain" else [verb]
+        result = world.run(*arguments)
+        assert result.code == 1, result
+        assert_plain(result)
+    told = json.loads(world.run("check", "--json").out)
+    assert told["daemons"][name]["verdict"] in ("sick", "unknown")
+
+
+def stranger(world: World, name: str, *arguments: bytes) -> int:
+    """Start a process of an ordinary user, with that name and these arguments."""
+    shell = world.bin / name
+    shutil.copy(need("dash"), shell)
+    child = world.spawn(
+        [os.fsencode(shell), b"-c", b"kill -STOP $$", *arguments],
+        user=ORDINARY,
+        group=ORDINARY,
+        extra_groups=[],
+    )
+    path = Path(f"/proc/{child.pid}/cmdline")
+    until(lambda: path.read_bytes().endswith(arguments[-1] + b"\0"))
+    return child.pid
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_command_line_cannot_forge_or_hide(public: World, kind: str) -> None:
+    name, other = unique("words"), unique("down")
+    text = HOSTILE[kind].replace(b"\0", b" ")[:100_000]
+    pid = stranger(public, name, text)
+    public.watch(name, 'command = "PANIC"\n')
+    public.settings('[evidence]\ncommands = ["ps auxww", "w"]\n')
+    for verb in (["check"], ["explain", name], ["status"]):
+        result = public.run(*verb)
+        assert result.code == 1, result
+        assert_plain(result)
+    (public.home / "start.d" / name).unlink()
+    (public.home / "start.d" / f"{name}.toml").unlink()
+    public.watch(other)
+    result = public.run()
+    assert result.code == 0 and len(own_lines(result.out)) == 2, result
+    assert_plain(result)
+    assert os.path.exists(f"/proc/{pid}")
+
+
+def test_two_megabytes_of_arguments_change_nothing(public: World) -> None:
+    """As many as the system takes, of a process that has the daemon's name."""
+    name, sound = unique("words"), unique("sound")
+    many = [b"Restarting sshd\n" * 8000] * 15
+    pid = stranger(public, name, *many)
+    assert len(Path(f"/proc/{pid}/cmdline").read_bytes()) > 1_900_000
+    public.watch(name, 'command = "(a|aa)+$"\n')
+    public.watch(sound)
+    result = public.run(timeout=60)
+    assert f"Restarting {sound}\n" in result.out and public.starts(sound) == 1, result
+    assert public.starts(name) == 1 or f"pid {pid}" in result.out, result
+    assert_plain(result)
+    assert_plain(public.run("explain", name))
+    [incident] = public.incidents(sound)
+    assert (incident / "ps.txt").stat().st_size <= 4_000_000
+
+
+# What they swap
+
+
+class Race:
+    """A name of a stranger's, on the way to something that root's run uses."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.name = unique("race")
+        self.executed = world.place / "executed"
+        sticky = world.place / "sticky"
+        sticky.mkdir()
+        sticky.chmod(0o1777)
+        self.entry = sticky / "entry"
+        self.evil = world.place / "evil"
+        self.safe = world.place / "safe"
+
+    def files(self, evil: str, safe: str) -> None:
+        """Make the stranger's file and root's own, of the same kind."""
+        World.write(self.evil, evil, 0o755)
+        World.write(self.safe, safe, 0o755)
+        os.chown(self.evil, ORDINARY, ORDINARY)
+
+    def directories(self) -> None:
+        for place in (self.evil, self.safe):
+            place.mkdir(mode=0o755)
+        os.chown(self.evil, ORDINARY, ORDINARY)
+
+    def hook(self) -> None:
+        self.files(f"#!/bin/sh\ntouch {self.executed}\n", "#!/bin/sh\nexit 75\n")
+        (self.world.home / "start.d" / self.name).symlink_to(self.entry)
+
+    def facts(self) -> None:
+        self.files('arguments = ["evil"]\n', 'arguments = ["safe"]\n')
+        self.world.hook(
+            self.name, f'test "$1" != evil || touch {self.executed}; exit 75'
+        )
+        (self.world.home / "start.d" / f"{self.name}.toml").symlink_to(self.entry)
+
+    def settings(self) -> None:
+        text = '[defaults]\npatience = "0s"\n[evidence]\ncommands = ["{}"]\n'
+        self.files(text.format(f"touch {self.executed}"), text.format("true"))
+        self.world.hook(self.name, "exit 75")
+        (self.world.home / "viagra.toml").unlink()
+        (self.world.home / "viagra.toml").symlink_to(self.entry)
+
+    def state(self) -> None:
+        self.directories()
+        self.world.hook(self.name, "exit 75")
+        self.world.state = self.entry
+
+    def incidents(self) -> None:
+        self.directories()
+        self.world.hook(self.name, "exit 75")
+        self.world.state.mkdir(mode=0o700)
+        (self.world.state / "incidents").symlink_to(self.entry)
+
+    def run(self, number: int) -> dict[str, int]:
+        """Run so many times while the stranger swaps; return how often each code."""
+        words = [str(ORDINARY), *map(str, (self.entry, self.evil, self.safe))]
+        swapper = self.world.spawn([users_python(), "-I", HERE / "swapper.py", *words])
+        counts = self.world.place / "counts"
+        program, *arguments = self.world.command()[2:]
+        command = [sys.executable, "-I", HERE / "forked.py", counts, str(number)]
+        try:
+            with (self.world.place / "told").open("w") as told:
+                done = subprocess.run(
+                    [*command, program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=told,
+                    stderr=told,
+                    check=False,
+                )
+            assert done.returncode == 0 and swapper.poll() is None
+        finally:
+            self.world.kill(swapper.pid)
+        return dict(json.loads(counts.read_text()))
+
+    def hold(self, number: int) -> None:
+        """Nothing of the stranger's is executed, and nothing of root's is written."""
+        codes = self.run(number)
+        told = (self.world.place / "told").read_text()
+        assert "Traceback" not in told, told[-2000:]
+        assert not self.executed.exists(), told[-2000:]
+        assert codes.get("2", 0) > 0 and set(codes) <= {"0", "1", "2"}, codes
+        if self.safe.is_dir():
+            assert list(self.safe.iterdir()) == list(self.evil.iterdir()) == []
+            assert self.safe.stat().st_mode & 0o777 == 0o755
+        for path in [self.entry.parent, *self.entry.parent.rglob("*")]:
+            if path.name not in ("sticky", "entry", "entry.fresh"):
+                pytest.fail(f"{path} was written for a stranger")
+
+
+KINDS: list[Callable[[Race], None]] = [
+    Race.hook,
+    Race.facts,
+    Race.settings,
+    Race.state,
+    Race.incidents,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_swapped_name_gets_a_stranger_nothing(
+    public: World, kind: Callable[[Race], None]
+) -> None:
+    race = Race(public)
+    kind(race)
+    race.hold(60)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_ten_thousand_tries_get_a_stranger_nothing(
+    public: World, kind: Callable[[Race], None], part: int
+) -> None:
+    race = Race(public)
+    kind(race)
+    race.hold(500)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3], ids=lambda kind: kind.__name__)
+def test_a_hard_link_where_others_could_have_made_it(
+    public: World, kind: Callable[[Race], None]
+) -> None:
+    race = Race(public)
+    kind(race)
+    os.link(race.safe, race.entry)
+    result = public.run("check")
+    assert result.code == 2, result
+    assert f"{race.entry} is a hard link that others could have made" in result.out
+    race.entry.unlink()
+    shutil.copy(race.safe, race.entry)  # root's own, which nobody can replace
+    assert "refused" not in public.run("check").out
+
+
+# What they leave in variables
+
+
+def hostile_variables(world: World) -> dict[str, str]:
+    """Return an environment in which each variable leads to something that runs."""
+    evil = world.place / "evil"
+    evil.mkdir()
+    text = f"open({str(world.place / 'executed')!r}, 'a')\n"
+    for module in ("json", "tomllib", "psutil", "sitecustomize", "usercustomize"):
+        (evil / f"{module}.py").write_text(text)
+    script = f"#!/bin/sh\necho $0 >> {world.place}/executed\n"
+    for program in ("ps", "df", "ss", "sh", "bash", "systemctl", "runlevel", "evil"):
+        world.write(evil / program, script, 0o755)
+    everywhere = ("PYTHONPATH", "LD_LIBRARY_PATH", "PATH", "HOME", "TMPDIR", "CDPATH")
+    files = ("PYTHONSTARTUP", "BASH_ENV", "ENV", "SHELL", "PAGER", "LESSOPEN", "EDITOR")
+    return {
+        **dict.fromkeys(everywhere, str(evil)),
+        **dict.fromkeys(files, str(evil / "evil")),
+        "PYTHONHOME": "/nowhere",
+        "PYTHONINSPECT": "1",
+        "PYTHONBREAKPOINT": "os.abort",
+        "PYTHONVERBOSE": "1",
+        "PYTHONUSERBASE": str(evil),
+        "LD_PRELOAD": "/nowhere/evil.so",
+        "IFS": "/etu",
+        "PS4": f"$(touch {world.place}/executed)",
+        "SHELLOPTS": "xtrace",
+        "BASH_FUNC_echo%%": f"() {{ touch {world.place}/executed; }}",
+        "TZ": "\x1b[2J\nRestarting sshd",
+        "LANG": "\x1b[31m",
+        "LC_ALL": "xx_YY.evil",
+        "LANGUAGE": "../../evil",
+        "LOCPATH": str(evil),
+        "NLSPATH": f"{evil}/%N",
+        "TERM": "../evil",
+        "COLUMNS": "1",
+        "PS_FORMAT": "pid",
+        "XDG_STATE_HOME": str(evil),
+        "VIAGRA_STATE": str(evil),
+        "VIAGRA_DAEMON": "evil",
+    }
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_variables_of_the_crontab_reach_nothing(world: World, shell: str) -> None:
+    name, ill = unique("vars"), unique("vars")
+    world.settings(
+        '[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww", "w"]\n'
+    )
+    start = f"#!{need(shell)}\necho one two\n{world.daemon(name)} {SLEEP} &\n"
+    world.hook(name, start)
+    world.watch(ill, 'start_timeout = "1ms"\nrecovery = "report"\n')
+    world.hook(ill, f"#!{need(shell)}\necho well enough\nexit 2\n", kind="check.d")
+    world.up(ill)
+    done = subprocess.run(
+        world.command(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        env=hostile_variables(world),
+        timeout=60,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    # The interpreter's own loader says that it has no such object: in its one line.
+    err = "".join(line for line in err.splitlines(True) if "ld.so: object" not in line)
+    result = Result(done.returncode, out, err)
+    assert (result.code, result.err) == (1, ""), result
+    assert_plain(result)
+    assert f"Restarting {name}\n" in out
+    assert f"{ill} is sick: check.d/{ill}: well enough" in out
+    assert not (world.place / "executed").exists()
+    [incident] = world.incidents(name)
+    assert (incident / "hook.log").read_text() == "one two\n"
+    told = (incident / "ps.txt").read_text()
+    assert told.startswith("USER ") and str(world.program) in told
+    assert "ld.so" not in told + (incident / "w.txt").read_text()
+    assert sorted(path.name for path in (world.place / "evil").glob("*")) == sorted(
+        path.name for path in (world.place / "evil").iterdir() if path.is_file()
+    )
