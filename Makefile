@@ -10,19 +10,22 @@ MANDIR = $(PREFIX)/share/man
 DESTDIR =
 # "cluster": what viagra-lease needs for etcd is fetched as well.
 EXTRAS =
+# How long daemons die in a soak.
+SECONDS = 600
 # More for pytest, such as PYTEST="-k trust"
 PYTEST =
 
 # Its own python: the tests must not depend on what the machine's has.
 VENV = .venv
 RUN = $(VENV)/bin/python -m
-SCRIPTS = install.sh tests/demo.sh .ci/run
+SCRIPTS = install.sh tests/demo.sh tests/soak/run bench/run .ci/run
 
 help:
 	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"
 	@echo "make test       linters and tests, with real processes"
 	@echo "make test-long  those that take minutes as well"
 	@echo "make bench      what a run costs, beside other ways to do it"
+	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
 	@echo "                EXTRAS=cluster: with what viagra-lease needs for etcd"
 	@echo "make uninstall  all but settings and state"
@@ -62,6 +65,9 @@ $(VENV)/ready: pyproject.toml
 bench: $(VENV)/ready
 	@if [ -x bench/run ]; then bench/run; else echo "there is no bench/run" >&2; exit 1; fi
 
+soak:
+	@PYTHON="$(PYTHON)" tests/soak/run --seconds $(SECONDS)
+
 install uninstall:
 	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" \
 		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" EXTRAS="$(EXTRAS)" \
@@ -71,4 +77,4 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-long lint bench install uninstall clean
+.PHONY: help demo test test-long lint bench soak install uninstall clean

@@ -69,7 +69,9 @@ def _for_many(scene: Scene, number: int) -> list[Contender]:
         for title, command in rows.items()
     ]
     for one in found:
-        one.only_first = True
+        # With more processes, what ours costs is worth to be known; the others take
+        # minutes, and it is as many times longer as there are names.
+        one.only_first = not one.title.startswith(QUIET)
         one.exits = int(one.command is monit)
     return found
 

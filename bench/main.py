@@ -15,37 +15,38 @@ import contenders
 import plot
 import recovery
 import report
+import supervisors
 import timing
 from scene import BENCH, CHECKOUT, Scene, build
 
-BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
+PARTS = ("runs", "recovery", "supervisors")
 
 
 def main() -> None:
-    """Measure, print the table, and publish it where that is asked for."""
+    """Measure, print the tables, and publish them where that is asked for."""
     options = parse()
     python = os.path.realpath(sys.executable)
     with tempfile.TemporaryDirectory(prefix="viagra-bench-") as place:
-        scene = build(Path(place), python)
-        results = measure(scene, options.sizes, options.runs)
-    text = "\n\n".join(
-        [
-            f"On {report.machine(timing.interpreter(python))}; medians of at least "
-            f"{options.runs} runs:",
-            report.table(results),
-            report.demands(results),
-        ]
-    )
-    print(text)
-    if options.publish:
-        publish(text, plot.draw(results.cost))
+        bench = Bench(build(Path(place), python), options)
+        bench.measure()
+    machine = report.machine(timing.interpreter(python))
+    for part, text in bench.texts().items():
+        page = f"On {machine}{text}"
+        print(f"{page}\n")
+        if options.publish:
+            publish(part, page)
+    if options.publish and bench.cost:
+        (BENCH / "cost.svg").write_text(plot.draw(bench.cost))
 
 
 def parse() -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="one part; else all of them")
     parser.add_argument("--sizes", type=numbers, default=[100, 2000, 20000])
     parser.add_argument("--runs", type=int, default=21)
+    parser.add_argument("--kills", type=int, default=50, help="of each supervisor's")
+    parser.add_argument("--idle", type=float, default=30.0, help="seconds of them")
     parser.add_argument("--publish", action="store_true", help="write README.md, too")
     return parser.parse_args()
 
@@ -55,19 +56,63 @@ def numbers(text: str) -> list[int]:
     return sorted(int(word) for word in text.split(","))
 
 
-def measure(scene: Scene, sizes: list[int], runs: int) -> report.Results:
-    """Return all that is measured, at each number of processes."""
-    cost: report.Cost = {}
-    scene.crowd(sizes[0])
-    bad_day = recovery.measure(scene, max(1, runs // 4))
-    memory = max(timing.peak_memory(scene, "plain") for _ in range(3))
-    for size in sizes:
-        print(f"measuring at {size:,} processes", file=sys.stderr)
-        scene.crowd(size)
-        chosen = choose(scene, is_first=size == sizes[0])
-        timing.try_out(scene, chosen)
-        cost[size] = timing.measure(scene, chosen, runs)
-    return report.Results(cost, memory, bad_day)
+class Bench:
+    """All that is measured of one scene, in as many parts as are asked for."""
+
+    def __init__(self, scene: Scene, options: argparse.Namespace) -> None:
+        self.scene = scene
+        self.options = options
+        self.cost: report.Cost = {}
+        self.memory = 0  # bytes
+        self.recoveries: dict[int, recovery.Recovery] = {}
+        self.supervisors: supervisors.Results | None = None
+
+    def wants(self, part: str) -> bool:
+        """Return whether a part is asked for."""
+        return self.options.only in (None, part)
+
+    def measure(self) -> None:
+        """Measure the parts, at each number of processes where that matters."""
+        if self.wants("supervisors"):
+            print("measuring supervisors", file=sys.stderr)
+            kills, idle = self.options.kills, self.options.idle
+            self.supervisors = supervisors.measure(self.scene, kills, idle)
+        can_recover = self.wants("recovery") and recovery.prepare(self.scene)
+        for size in self.options.sizes if self.options.only != "supervisors" else []:
+            print(f"measuring at {size:,} processes", file=sys.stderr)
+            self.scene.crowd(size)
+            if can_recover:
+                few = max(1, self.options.runs // 4)
+                self.recoveries[size] = recovery.Recovery(self.scene, few)
+            if self.wants("runs"):
+                self._runs(size)
+
+    def _runs(self, size: int) -> None:
+        chosen = choose(self.scene, is_first=not self.cost)
+        timing.try_out(self.scene, chosen)
+        if not self.memory:
+            self.memory = max(timing.peak_memory(self.scene, "plain") for _ in range(3))
+        self.cost[size] = timing.measure(self.scene, chosen, self.options.runs)
+
+    def texts(self) -> dict[str, str]:
+        """Return the tables of each part that was measured."""
+        texts, runs = {}, self.options.runs
+        if self.cost:
+            results = report.Results(self.cost, self.memory)
+            demands = report.held(report.demands(results))
+            told = f"; medians of at least {runs} runs:"
+            image = "![What one run costs, by the number of processes](bench/cost.svg)"
+            texts["bench"] = report.page(told, report.table(results), demands, image)
+        if self.recoveries:
+            demands = report.held(recovery.demands(self.recoveries))
+            told = f"; medians of {max(1, runs // 4)} runs:"
+            table = recovery.table(self.recoveries)
+            texts["recovery"] = report.page(told, table, demands)
+        if self.supervisors:
+            demands = report.held(supervisors.demands(self.supervisors))
+            table = supervisors.table(self.supervisors)
+            texts["supervisors"] = report.page(":", table, demands)
+        return texts
 
 
 def choose(scene: Scene, is_first: bool) -> list[contenders.Contender]:
@@ -78,14 +123,15 @@ def choose(scene: Scene, is_first: bool) -> list[contenders.Contender]:
     return [one for one in found if is_first or not one.only_first]
 
 
-def publish(text: str, drawing: str) -> None:
-    """Put the table into README.md, and the plot beside this program."""
+def publish(part: str, page: str) -> None:
+    """Put a part's tables into README.md, between its marks."""
     readme = CHECKOUT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    image = "![What one run costs, by the number of processes](bench/cost.svg)"
-    readme.write_text(f"{before}{BEGIN}{text}\n\n{image}\n{END}{after}")
-    (BENCH / "cost.svg").write_text(drawing)
+    begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->\n"
+    before, _, rest = readme.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    if not after:
+        raise RuntimeError(f"README.md has no {begin.strip()} and {end.strip()}")
+    readme.write_text(f"{before}{begin}{page}\n{end}{after}")
 
 
 if __name__ == "__main__":

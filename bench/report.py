@@ -16,7 +16,6 @@ from contenders import (
     MONIT,
     QUIET,
 )
-from recovery import Recovery
 from timing import Times
 
 FEW, MANY = 100, 20_000  # processes: where something is demanded
@@ -26,10 +25,9 @@ Cost = dict[int, Times]  # by the number of processes
 class Results:
     """What one bench has measured."""
 
-    def __init__(self, cost: Cost, memory: int, recovery: Recovery | None) -> None:
+    def __init__(self, cost: Cost, memory: int) -> None:
         self.cost = cost
         self.memory = memory  # bytes
-        self.recovery = recovery
         self.sizes = sorted(cost)
 
 
@@ -71,13 +69,14 @@ def _cell(times: Times, title: str) -> str:
     return f"{times[title] * 1000:,.1f} ms ({ratio:.{1 if ratio < 10 else 0}f} x)"
 
 
-def demands(results: Results) -> str:
-    """Return what had to hold, and whether it does."""
+def held(demands: list[Demand]) -> str:
+    """Return the table of what had to hold, and whether it does."""
     lines = ["| | at most | is | |", "|---|--:|--:|---|"]
-    return "\n".join([*lines, *(demand.row() for demand in _demands(results))])
+    return "\n".join([*lines, *(demand.row() for demand in demands)])
 
 
-def _demands(results: Results) -> list[Demand]:
+def demands(results: Results) -> list[Demand]:
+    """Return what has to hold of a run that has nothing to bring back."""
     ratios = [
         (FEW, QUIET, BARE, 2.5),
         (FEW, FACTS, BARE, 4),
@@ -89,11 +88,6 @@ def _demands(results: Results) -> list[Demand]:
     ]
     found = [_ratio(results, *ratio) for ratio in ratios]
     found.append(Demand(f"{QUIET}: memory", results.memory / 1e6, 20, " MB"))
-    if results.recovery:
-        evidence, to_hook = results.recovery.evidence, results.recovery.to_hook
-        found.append(Demand("evidence, all of it", evidence, 1.3, " s"))
-        text = "from the last look to the hook's exec"
-        found.append(Demand(text, to_hook * 1000, 20, " ms"))
     return [demand for demand in found if demand]
 
 
@@ -119,3 +113,8 @@ def machine(python: str) -> str:
         f"{cores} cores of a {kind}{platform.machine()} machine, Linux {kernel}, "
         f"{system}, {python}"
     )
+
+
+def page(*parts: str) -> str:
+    """Return parts of a page, with an empty line between them."""
+    return "\n\n".join(parts)

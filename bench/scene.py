@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -170,3 +171,13 @@ def compile_c(source: Path, program: Path) -> None:
 def count_processes() -> int:
     """Return how many processes there are in this pid namespace."""
     return sum(name.isdecimal() for name in os.listdir("/proc"))
+
+
+def parents_of_all() -> dict[int, int]:
+    """Return the parent's pid of each process."""
+    parents = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{name}/stat").read_text(errors="replace")
+            parents[int(name)] = int(stat.rpartition(")")[2].split()[1])
+    return parents

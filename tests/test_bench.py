@@ -14,15 +14,14 @@ from world import environment, need, need_root
 RUN = Path(__file__).resolve().parent.parent / "bench" / "run"
 
 
-@pytest.mark.xdist_group("bench")
-def test_one_run_prints_one_table_of_all() -> None:
+def bench(*options: str) -> str:
+    """Return what the bench prints; it must succeed."""
     need_root()
-    for program in ("unshare", "cc", "hyperfine", "strace", "tcsh", "monit", "pgrep"):
+    for program in ("unshare", "cc", "hyperfine"):
         need(program)
-    need("/usr/lib/nagios/plugins/check_procs")
     python = os.path.realpath(sys.executable)
     done = subprocess.run(
-        [RUN, "--sizes", "100", "--runs", "3"],
+        [RUN, *options],
         env={**environment(), "PYTHON": python},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -31,6 +30,32 @@ def test_one_run_prints_one_table_of_all() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.xdist_group("bench")
+def test_one_run_prints_one_table_of_all() -> None:
+    for program in ("tcsh", "monit", "pgrep"):
+        need(program)
+    need("/usr/lib/nagios/plugins/check_procs")
+    out = bench("--only", "runs", "--sizes", "100", "--runs", "3")
     for title in ("doing nothing", "quiet", "csh script", "monit", "check_procs", "C:"):
-        assert re.search(rf"\| .*{title}.* \| [\d,.]+ ms \(\S+ x\) \|", done.stdout)
-    assert "from the last look to the hook's exec | 20 ms |" in done.stdout
+        assert re.search(rf"\| .*{title}.* \| [\d,.]+ ms \(\S+ x\) \|", out)
+
+
+@pytest.mark.xdist_group("bench")
+def test_recovery_is_measured_from_the_look_to_the_end() -> None:
+    need("strace")
+    out = bench("--only", "recovery", "--sizes", "100", "--runs", "1")
+    for title in ("evidence, all of it", "hook's exec to the end: up, and told"):
+        assert re.search(rf"\| {title} \| \d+\.\d\d s \|", out)
+    assert "from the last look to the hook's exec, 100 processes | 20 ms |" in out
+
+
+@pytest.mark.xdist_group("bench")
+def test_supervisors_are_measured_beside_ours() -> None:
+    for program in ("runsv", "supervisord"):
+        need(program)
+    out = bench("--only", "supervisors", "--kills", "1", "--idle", "1")
+    for title in ("viagra-run", "viagra-run -o noorphan", "runsv", "supervisord"):
+        assert re.search(rf"\| {title}.* \| [\d,.]+ ms \| .* MB \| \d \|", out)

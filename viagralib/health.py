@@ -23,17 +23,14 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
 
     One that is too young to have all of its processes is not sick for want of them.
     """
-    checkups = {}
+    checkups: dict[str, Checkup] = {}
     for name, verdict in verdicts.items():
         daemon = run.settings.daemons[name]
         if verdict.word == SICK and not is_of_age(daemon, verdict):
             verdicts[name] = Verdict(UP, "", verdict.candidates)
         elif verdict.word == UP and daemon.has_health:
             try:
-                if is_of_age(daemon, verdict):
-                    checkups[name] = Checkup(run, daemon, verdict)
-                elif daemon.facts.alarm:
-                    _alarm(run, daemon, verdict)  # to know from where on to read
+                checkups |= _begin(run, daemon, verdict)
             except OSError as error:
                 why = f"could not be checked: {reason(error)}"
                 verdicts[name] = Verdict(UNKNOWN, why, verdict.candidates)
@@ -47,6 +44,15 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
         verdicts[name] = checkup.verdict()
         if verdicts[name].word != UP:
             run.ailing[name] = verdicts[name].word
+
+
+def _begin(run: Run, daemon: Daemon, verdict: Verdict) -> dict[str, Checkup]:
+    """Return its checks, begun, if it is old enough to be sick."""
+    if is_of_age(daemon, verdict):
+        return {daemon.name: Checkup(run, daemon, verdict)}
+    if daemon.facts.alarm:
+        _alarm(run, daemon, verdict)  # to know from where on to read
+    return {}
 
 
 def is_of_age(daemon: Daemon, verdict: Verdict) -> bool:

@@ -57,10 +57,7 @@ class State:
 
     def remove(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""
-        try:
-            os.unlink(f"{self.path}/{kind}/{name}")
-        except OSError:
-            pass
+        _remove(f"{self.path}/{kind}/{name}")
 
     def names(self, kind: str) -> list[str]:
         """Return the names of the records of `kind`."""
@@ -214,9 +211,20 @@ def write_record(path: str, record: Record) -> None:
 
     text = json.dumps(record, indent=1) + "\n"
     fresh = f"{os.path.dirname(path)}/.{os.path.basename(path)}.new"
-    with open(fresh, "w", encoding="utf-8", opener=_private) as file:
-        file.write(text)
-    os.replace(fresh, path)
+    try:
+        with open(fresh, "w", encoding="utf-8", opener=_private) as file:
+            file.write(text)
+        os.replace(fresh, path)
+    except OSError:
+        _remove(fresh)
+        raise
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def _private(path: str, flags: int) -> int:
