@@ -22,7 +22,7 @@ def test_one_run_prints_one_table_of_all() -> None:
     need("/usr/lib/nagios/plugins/check_procs")
     python = os.path.realpath(sys.executable)
     done = subprocess.run(
-        [RUN, "--sizes", "100", "--runs", "3"],
+        [RUN, "--sizes", "100", "--runs", "1"],
         env={**environment(), "PYTHON": python},
         stdin=subprocess.DEVNULL,
         capture_output=True,

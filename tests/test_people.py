@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from world import World, need_root, unique
+from world import SETTINGS, World, need_root, unique
 
 from viagralib.cause import how_unit_ended
 
@@ -48,6 +48,7 @@ def test_status_says_when_cron_no_longer_runs_it(world: World) -> None:
 
 def test_history_newest_first_and_one_whole(world: World) -> None:
     one, two = unique("first"), unique("second")
+    world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
     world.watch(one)
     world.watch(two)
     world.run(one)
