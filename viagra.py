@@ -58,10 +58,10 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     run = Run(settings, State(find_state(options.state)), options.names)
     if options.verb == "run":
         return watch(run, options, out, err)
-    from viagralib import control
+    from viagralib.control import obey
 
     out.patience = 86400.0  # seconds: a person, or a pager, reads at leisure
-    return control.VERBS[options.verb](run, options, out)
+    return obey(run, options, out)
 
 
 def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:

@@ -81,7 +81,9 @@ def users_python() -> str:
     """Return a Python that other users may execute, too."""
     for path in (sys.executable, shutil.which("python3", path="/usr/bin") or ""):
         real = Path(os.path.realpath(path))
-        if path and all(place.stat().st_mode & 1 for place in (real, *real.parents)):
+        # Of a virtual environment, the way to the link counts as well.
+        places = {real, *real.parents, *Path(path).absolute().parents}
+        if path and all(place.stat().st_mode & 1 for place in places):
             return path
     absent("needs a Python that every user may execute: python3 in /usr/bin")
     return ""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Holds a connection open, so that the daemon has a child for it.
-HOLD = "exec python3 -c 'import socket, time; \
-s = socket.create_connection((\"127.0.0.1\", {port})); time.sleep(1000)'"
+HOLD = "exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; exec sleep 1000'"
 # Somebody answers at that port, or at the first such socket.
-SERVES = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))'"
+SERVES = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}'"
 SERVES_AT = "python3 -c 'import glob, socket; \
 socket.socket(socket.AF_UNIX).connect(glob.glob(\"{at}\")[0])'"
 
@@ -257,6 +256,8 @@ DAEMONS = [
             start="--background --make-pidfile --chuid tomcat:tomcat --startas "
             "/usr/bin/env -- CATALINA_HOME=/usr/share/tomcat10 "
             "CATALINA_BASE=/var/lib/tomcat10 CATALINA_TMPDIR=/var/tmp "
+            # It lives for seconds: not worth what a compiler does for days of life.
+            "'CATALINA_OPTS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC' "
             "/bin/sh /usr/libexec/tomcat10/tomcat-start.sh",
         ),
     ),

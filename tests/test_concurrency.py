@@ -59,19 +59,20 @@ def test_runs_at_the_same_moment_start_one_daemon(world: World, number: int) -> 
 
 def test_a_busy_daemon_is_told_with_verbose_alone(world: World) -> None:
     name = unique("food")
-    world.watch(name, 'patience = "6s"')
+    world.watch(name, 'patience = "1h"')
     first = world.spawn(world.command())
     until(lambda: world.incidents(name))
     second = world.run()
     assert (second.code, second.out, second.err) == (75, "", ""), second
     assert "another run is at work on it" in world.run("--verbose").out
-    assert first.wait(30) == 0
-    assert world.starts(name) == 1
+    assert world.starts(name) == 0
+    world.up(name)  # what the first run waits for
+    assert first.wait(60) == 0
 
 
 def test_another_runs_work_does_not_stop_the_rest(world: World) -> None:
     busy, free, bad = unique("food"), unique("food"), unique("food")
-    world.watch(busy, 'patience = "6s"')
+    world.watch(busy, 'patience = "1h"')
     first = world.spawn(world.command(busy))
     until(lambda: world.incidents(busy))
     world.watch(free)
@@ -80,7 +81,8 @@ def test_another_runs_work_does_not_stop_the_rest(world: World) -> None:
     assert second.code == 75
     world.hook(bad, "exit 1")
     assert world.run().code == 1  # what is down weighs more
-    assert first.wait(30) == 0
+    world.up(busy)
+    assert first.wait(60) == 0
 
 
 def test_lock_is_inherited_by_neither_hook_nor_daemon(world: World) -> None:

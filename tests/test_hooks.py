@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import SLEEP, World, alive, all_pids, need_root, unique, until
+from world import SETTINGS, SLEEP, World, alive, all_pids, need_root, unique, until
 
 # A hook that writes down how it was called. /proc/self/fd has one more entry while it
 # is listed: the directory itself.
@@ -246,6 +246,7 @@ def test_init_script_behind_a_link_sees_its_own_name(world: World) -> None:
 def test_incident_knows_the_hook_before_it_executes(world: World) -> None:
     name = unique("food")
     world.hook(name, recorder(world))
+    world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
     world.run()
     told = seen(world)
     incident = dict(told["incident"])  # type: ignore[call-overload]

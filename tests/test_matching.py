@@ -51,6 +51,13 @@ def public(program: Path) -> Iterator[World]:
         yield world
 
 
+def look_at(world: World, names: list[str]) -> list[Look]:
+    """Look once at several daemons."""
+    done = world.run("check", "--json")
+    assert done.out, done
+    return [Look(name, done) for name in names]
+
+
 def watched(world: World, facts: str = "", length: int = 0) -> str:
     """Watch a daemon of a fresh name, which is not up; return the name."""
     name = fresh(length)
@@ -275,21 +282,22 @@ def test_not_even_when_its_pid_is_the_same_in_there(world: World) -> None:
 # Names
 
 
-@pytest.mark.parametrize("length", [14, 15, 16, 40])
-def test_a_name_of_any_length(world: World, length: int) -> None:
-    name = watched(world, length=length)
-    assert_down(look(world, name))
-    child = world.up(name)
-    assert comm(child.pid) == name[:15]
-    assert_up(look(world, name), child.pid)
+def test_a_name_of_any_length(world: World) -> None:
+    names = [watched(world, length=length) for length in (14, 15, 16, 40)]
+    for seen in look_at(world, names):
+        assert_down(seen)
+    pids = [world.up(name).pid for name in names]
+    assert [comm(pid) for pid in pids] == [name[:15] for name in names]
+    for seen, pid in zip(look_at(world, names), pids, strict=True):
+        assert_up(seen, pid)
 
 
-@pytest.mark.parametrize("length", [15, 16, 40])
-def test_names_that_begin_alike_are_not_the_same(world: World, length: int) -> None:
-    name = watched(world, length=length)
-    other = name[:15] + "a" * length
-    child = world.up(other)
-    assert_down(look(world, name), f"pid {child.pid}: another name: {other}")
+def test_names_that_begin_alike_are_not_the_same(world: World) -> None:
+    names = [watched(world, length=length) for length in (15, 16, 40)]
+    others = [name[:15] + "a" * len(name) for name in names]
+    pids = [world.up(other).pid for other in others]
+    for seen, pid, other in zip(look_at(world, names), pids, others, strict=True):
+        assert_down(seen, f"pid {pid}: another name: {other}")
 
 
 def test_a_name_of_16_bytes_that_nothing_of_the_process_tells(world: World) -> None:
@@ -349,17 +357,22 @@ def test_a_daemon_that_is_a_script(world: World, line: str) -> None:
     assert_up(look(world, name), child.pid)
 
 
-@pytest.mark.parametrize(
-    "text", [" two words", ") S 1 (", "]%d{}'", "é", "ééééééééééé", "\\\\"]
-)
-def test_a_name_of_unusual_characters(world: World, text: str) -> None:
-    name = fresh(text=text)
-    world.hook(name, "true")
-    child = world.spawn([str(world.daemon(name)), "1000"])
-    until(lambda: world.pids(name))
-    assert_up(look(world, name), child.pid)
-    world.kill(child.pid)
-    assert_down(look(world, name))
+UNUSUAL = [" two words", ") S 1 (", "]%d{}'", "é", "ééééééééééé", "\\\\"]
+
+
+def test_names_of_unusual_characters(world: World) -> None:
+    names = [fresh(text=text) for text in UNUSUAL]
+    pids = []
+    for name in names:
+        world.hook(name, "true")
+        pids.append(world.spawn([str(world.daemon(name)), "1000"]).pid)
+        until(lambda name=name: world.pids(name))
+    for seen, pid in zip(look_at(world, names), pids, strict=True):
+        assert_up(seen, pid)
+    for pid in pids:
+        world.kill(pid)
+    for seen in look_at(world, names):
+        assert_down(seen)
 
 
 def test_a_name_with_a_newline_set_by_a_fact(world: World) -> None:
@@ -422,26 +435,20 @@ def test_the_same_name_without_the_command_is_a_leftover(world: World) -> None:
     assert_up(look(world, name), child.pid)
 
 
-@pytest.mark.parametrize(
-    ("fact", "fits"),
-    [
-        ('"root"', True),
-        ('"0"', True),
-        ("0", True),
-        ('["daemon", "root"]', True),
-        ('"daemon"', False),
-        ("[1, 2]", False),
-    ],
-)
-def test_the_fact_user(world: World, fact: str, fits: bool) -> None:
+FIT_ROOT = ['"root"', '"0"', "0", '["daemon", "root"]']
+FIT_NOT = ['"daemon"', "[1, 2]"]
+
+
+def test_the_fact_user(world: World) -> None:
     need_root()
-    name = watched(world, f"user = {fact}")
-    child = world.up(name)
-    seen = look(world, name)
-    if fits:
-        assert_up(seen, child.pid)
-    else:
-        assert_down(seen, f"pid {child.pid}: of user root, not ")
+    facts = [*FIT_ROOT, *FIT_NOT]
+    names = [watched(world, f"user = {fact}") for fact in facts]
+    pids = [world.up(name).pid for name in names]
+    for fact, seen, pid in zip(facts, look_at(world, names), pids, strict=True):
+        if fact in FIT_ROOT:
+            assert_up(seen, pid)
+        else:
+            assert_down(seen, f"pid {pid}: of user root, not ")
 
 
 def test_a_system_users_process_counts(public: World) -> None:
@@ -570,46 +577,55 @@ def _silent(world: World, name: str, **identity: int) -> int:
 # The pidfile
 
 
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        ("{pid}\n", "up"),
-        ("  {pid} \nmore\n", "up"),
-        ("{other}\n", "unknown"),
-        ("4194304999\n", "unknown"),
-        ("0\n", "unknown"),
-        ("-{pid}\n", "unknown"),
-        ("garbage {pid}\n", "unknown"),
-        ("", "unknown"),
-        ("\0\xff\xff", "unknown"),
-        ("9" * 3_000_000, "unknown"),
-        (None, "unknown"),
-    ],
-    ids=range(11),
-)
-def test_a_pidfile_while_a_process_fits(
-    world: World, content: str | None, word: str
-) -> None:
-    pidfile = world.place / "pidfile"
-    name = watched(world, f'pidfile = "{pidfile}"')
-    child, other = world.up(name), world.up(fresh())
-    if content is not None:
-        pidfile.write_text(content.format(pid=child.pid, other=other.pid))
-    seen = look(world, name)
-    assert seen.word == word, seen
-    if word == "unknown":
-        assert f"pid {child.pid}: {pidfile} names " in seen.reason
+def with_pidfile(world: World) -> tuple[str, Path]:
+    """Watch a daemon that has a pidfile, which is not there yet."""
+    name = fresh()
+    pidfile = world.place / f"{name}.pid"
+    world.watch(name, f'pidfile = "{pidfile}"')
+    return name, pidfile
 
 
-@pytest.mark.parametrize("content", ["{gone}", "{other}", "", None])
-def test_a_pidfile_while_no_process_fits(world: World, content: str | None) -> None:
-    pidfile = world.place / "pidfile"
-    name = watched(world, f'pidfile = "{pidfile}"')
+PIDFILES = [  # what is in it, and the verdict on a daemon that fits
+    ("{pid}\n", "up"),
+    ("  {pid} \nmore\n", "up"),
+    ("{other}\n", "unknown"),
+    ("4194304999\n", "unknown"),
+    ("0\n", "unknown"),
+    ("-{pid}\n", "unknown"),
+    ("garbage {pid}\n", "unknown"),
+    ("", "unknown"),
+    ("\0\xff\xff", "unknown"),
+    ("9" * 3_000_000, "unknown"),
+    (None, "unknown"),
+]
+
+
+def test_a_pidfile_while_a_process_fits(world: World) -> None:
+    pairs = [with_pidfile(world) for _ in PIDFILES]
+    pids, other = [world.up(name).pid for name, _ in pairs], world.up(fresh())
+    for (content, _), (_, pidfile), pid in zip(PIDFILES, pairs, pids, strict=True):
+        if content is not None:
+            pidfile.write_text(content.format(pid=pid, other=other.pid))
+    looks = look_at(world, [name for name, _ in pairs])
+    for (content, word), (_, pidfile), pid, seen in zip(
+        PIDFILES, pairs, pids, looks, strict=True
+    ):
+        assert seen.word == word, (content and content[:20], seen)
+        if word == "unknown":
+            assert f"pid {pid}: {pidfile} names " in seen.reason
+
+
+def test_a_pidfile_while_no_process_fits(world: World) -> None:
     other, gone = world.up(fresh()), world.up(fresh())
     world.kill(gone.pid)
-    if content is not None:
-        pidfile.write_text(content.format(gone=gone.pid, other=other.pid))
-    assert_down(look(world, name))
+    names = []
+    for content in (str(gone.pid), str(other.pid), "", None):
+        name, pidfile = with_pidfile(world)
+        names.append(name)
+        if content is not None:
+            pidfile.write_text(content)
+    for seen in look_at(world, names):
+        assert_down(seen)
 
 
 def test_the_process_of_the_pidfile_must_fit_the_other_facts(world: World) -> None:
@@ -621,21 +637,19 @@ def test_the_process_of_the_pidfile_must_fit_the_other_facts(world: World) -> No
     assert_down(look(world, name), "1 leftover")
 
 
-@pytest.mark.parametrize("kind", ["fifo", "written fifo", "directory", "device"])
-def test_something_else_in_place_of_the_pidfile(world: World, kind: str) -> None:
-    pidfile = world.place / "pidfile"
-    name = watched(world, f'pidfile = "{pidfile}"')
-    world.up(name)
-    if kind == "directory":
-        pidfile.mkdir()
-    elif kind == "device":
-        pidfile.symlink_to("/dev/zero")
-    else:
-        os.mkfifo(pidfile)
-    writer = os.open(pidfile, os.O_RDWR) if kind == "written fifo" else None
-    assert_unknown(look(world, name), "names no process")
-    if writer is not None:
-        os.close(writer)
+def test_something_else_in_place_of_the_pidfile(world: World) -> None:
+    pairs = [with_pidfile(world) for _ in range(4)]
+    directory, device, fifo, written = [pidfile for _, pidfile in pairs]
+    directory.mkdir()
+    device.symlink_to("/dev/zero")
+    os.mkfifo(fifo)
+    os.mkfifo(written)
+    writer = os.open(written, os.O_RDWR)
+    for name, _ in pairs:
+        world.up(name)
+    for seen in look_at(world, [name for name, _ in pairs]):
+        assert_unknown(seen, "names no process")
+    os.close(writer)
 
 
 # How many

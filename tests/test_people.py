@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import World, need_root, unique, until
+from world import SETTINGS, World, need_root, unique, until
 
 
 def test_status_fits_a_terminal_and_tells_it_all(world: World) -> None:
@@ -53,6 +53,7 @@ def test_status_says_when_cron_no_longer_runs_it(world: World) -> None:
 
 def test_history_newest_first_and_one_whole(world: World) -> None:
     one, two = unique("first"), unique("second")
+    world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
     world.watch(one)
     world.watch(two)
     world.run(one)

@@ -315,7 +315,7 @@ def test_names_that_no_hook_may_have(world: World, name: str) -> None:
 def test_the_name_of_a_verb_is_a_daemons_after_a_verb(world: World) -> None:
     for name in ("run", "check"):
         world.hook(name, f"touch {world.place}/{name}")
-        world.facts(name, f'process = "{unique(name)}"')
+        world.facts(name, f'process = "{unique(name)}"\nstart_timeout = "0.2s"')
     world.run("run", "run")
     assert [(world.place / name).exists() for name in ("run", "check")] == [True, False]
 

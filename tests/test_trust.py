@@ -23,27 +23,59 @@ def public(program: Path) -> Iterator[World]:
         yield world
 
 
-class Case:
-    """A home with one faulty daemon and one sound one."""
+class Faulty:
+    """A daemon whose hook must not be run, and a place for what belongs to it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.name = fresh()
-        self.sound = fresh()
+        self.own = world.place / self.name
+        self.own.mkdir(mode=0o755)
         self.executed = world.place / "executed"
         self.hook = world.hook(self.name, f"touch {self.executed}")
+
+
+class Sound:
+    """A daemon that is up, and to be served whatever is wrong with others."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sound = fresh()
         world.watch(self.sound)
         self.process = world.up(self.sound)
 
+    def assert_all_refused(self, wanted: dict[Faulty, tuple[str, ...]]) -> None:
+        """For each, one line names the daemon and the cure; the sound one is served."""
+        told = self.world.run("run", "--verbose")
+        lines = told.err.splitlines()
+        assert told.code == 2 and len(lines) == len(wanted), told
+        for faulty, texts in wanted.items():
+            start = f"viagra.py: {faulty.name}: refused: "
+            [line] = [line for line in lines if line.startswith(start)]
+            for text in texts:
+                assert text in line, told
+            assert not faulty.executed.exists()
+        assert told.out == f"{self.sound} is up: pid {self.process.pid}\n", told
+
+    def assert_all_fine(self, names: list[str]) -> None:
+        told = self.world.run("check")
+        assert told.code == 1, told
+        lines = told.out.splitlines()
+        assert len(lines) == len(names), told
+        for name in names:
+            assert any(line.startswith(f"{name} is down: ") for line in lines), told
+
+
+class Case(Faulty, Sound):
+    """A home with one faulty daemon and one sound one."""
+
+    def __init__(self, world: World) -> None:
+        Faulty.__init__(self, world)
+        Sound.__init__(self, world)
+
     def assert_refused(self, *wanted: str) -> None:
         """One line names the daemon and the cure; the sound one is served."""
-        told = self.world.run("run", "--verbose")
-        assert told.code == 2 and told.err.count("\n") == 1, told
-        assert told.err.startswith(f"viagra.py: {self.name}: refused: "), told
-        for text in wanted:
-            assert text in told.err, told
-        assert told.out == f"{self.sound} is up: pid {self.process.pid}\n", told
-        assert not self.executed.exists()
+        self.assert_all_refused({self: wanted})
 
     def assert_nothing_runs(self) -> Result:
         result = self.world.run()
@@ -53,8 +85,7 @@ class Case:
         return result
 
     def assert_fine(self) -> None:
-        told = self.world.run("check")
-        assert told.code == 1 and told.out.startswith(f"{self.name} is down: "), told
+        self.assert_all_fine([self.name])
 
 
 @pytest.fixture
@@ -73,67 +104,67 @@ def test_a_sound_home_in_a_sticky_directory_is_fine(case: Case) -> None:
 # Owners and modes of everything that the rule names
 
 
-def _step(case: Case) -> Path:
+def _step(case: Faulty) -> Path:
     case.hook.unlink()
     return case.world.hook(f"{case.name}/1", f"touch {case.executed}")
 
 
-def _linked(case: Case, target: str = "") -> Path:
+def _linked(case: Faulty, target: str = "") -> Path:
     """Make the hook a link to a script in a directory of its own."""
-    script = case.world.place / "init.d" / "script"
+    script = case.own / "init.d" / "script"
     script.parent.mkdir(mode=0o755)
     case.hook.rename(script)
     case.hook.symlink_to(target or script)
     return script
 
 
-def _chain(case: Case) -> Path:
+def _chain(case: Faulty) -> Path:
     """Make the hook a link to a link to a script, by way of `..`."""
-    script = _linked(case, "../../links/first")
-    links = case.world.place / "links"
+    script = _linked(case, f"../../{case.name}/links/first")
+    links = case.own / "links"
     links.mkdir(mode=0o755)
     (links / "first").symlink_to("second")
     (links / "second").symlink_to(f"../init.d/./../init.d/{script.name}")
     return script
 
 
-def _interpreter(case: Case, line: str = "#!{}") -> Path:
-    shell = case.world.bin / "shell"
+def _interpreter(case: Faulty, line: str = "#!{}") -> Path:
+    shell = case.own / "shell"
     shutil.copy(need("dash"), shell)
     case.world.hook(case.name, f"{line.format(shell)}\ntouch {case.executed}")
     return shell
 
 
-def _nested(case: Case) -> Path:
+def _nested(case: Faulty) -> Path:
     """Make the hook's interpreter a script with an interpreter of its own."""
-    shell = case.world.bin / "shell"
+    shell = case.own / "shell"
     shutil.copy(need("dash"), shell)
-    inner = case.world.bin / "inner"
+    inner = case.own / "inner"
     case.world.write(inner, f"#!{shell}\n. $1\n", 0o755)
     case.world.hook(case.name, f"#!{inner}\ntouch {case.executed}")
     return shell
 
 
-def _env(case: Case) -> Path:
-    env = case.world.bin / "env"
+def _env(case: Faulty) -> Path:
+    env = case.own / "env"
     shutil.copy(need("env"), env)
     case.world.hook(case.name, f"#!{env} -S sh -e\ntouch {case.executed}")
     return env
 
 
-def _facts(case: Case) -> Path:
+def _facts(case: Faulty) -> Path:
     return case.world.facts(case.name, "")
 
 
-def _linked_facts(case: Case) -> Path:
+def _linked_facts(case: Faulty) -> Path:
     facts = case.world.facts(case.name, "")
-    elsewhere = case.world.place / "elsewhere"
+    elsewhere = case.own / "elsewhere"
     facts.rename(elsewhere)
-    facts.symlink_to("../../elsewhere")
+    facts.symlink_to(f"../../{case.name}/elsewhere")
     return elsewhere
 
 
-def _fragment(case: Case) -> Path:
+def _fragment(case: Faulty) -> Path:
     path = case.world.home / "start.d" / "service.subr"
     case.world.write(path, "true\n")
     # Beside the sound hook as well: a link takes this one elsewhere.
@@ -142,22 +173,22 @@ def _fragment(case: Case) -> Path:
     return script.parent / path.name
 
 
-def _other(kind: str) -> Callable[[Case], Path]:
-    def make(case: Case) -> Path:
+def _other(kind: str) -> Callable[[Faulty], Path]:
+    def make(case: Faulty) -> Path:
         return case.world.hook(case.name, f"touch {case.executed}", kind)
 
     make.__name__ = kind
     return make
 
 
-PARTS: list[Callable[[Case], Path]] = [
+PARTS: list[Callable[[Faulty], Path]] = [
     lambda case: case.hook,
     _step,
     lambda case: _step(case).parent,
     _linked,
     lambda case: _linked(case).parent,
     _chain,
-    lambda case: _chain(case) and case.world.place / "links",
+    lambda case: _chain(case) and case.own / "links",
     _interpreter,
     lambda case: _interpreter(case, "#! {} -e"),
     _nested,
@@ -168,32 +199,41 @@ PARTS: list[Callable[[Case], Path]] = [
     _other("stop.d"),
     _other("check.d"),
     _other("fail.d"),
-    lambda case: _other("check.d")(case).parent,
-]
-NAMES = [
-    *("hook", "step", "step's-directory", "link", "link's-directory"),
-    *("chain", "chain's-directory", "interpreter", "interpreter-with-option"),
-    *("nested-interpreter", "env", "facts", "linked-facts", "fragment"),
-    *("stop.d", "check.d", "fail.d", "check.d's-directory"),
 ]
 
 
-@pytest.mark.parametrize("part", PARTS, ids=NAMES)
+@pytest.mark.parametrize(
+    "parts",
+    [PARTS, [lambda case: _other("check.d")(case).parent]],
+    ids=["each of its own", "check.d"],
+)
 def test_each_part_may_be_changed_by_nobody_else(
-    case: Case, part: Callable[[Case], Path]
+    public: World, parts: list[Callable[[Faulty], Path]]
 ) -> None:
-    path = part(case)
-    case.assert_fine()
-    mode = path.stat().st_mode & 0o777
-    chown(path)
-    case.assert_refused(f"{path} belongs to {ORDINARY}: chown root {path}")
-    chown(path, 0)
-    path.chmod(mode | 0o020)
-    case.assert_refused(f"{path} can be written by group root: chmod g-w {path}")
-    path.chmod(mode | 0o002)
-    case.assert_refused(f"{path} can be written by everybody: chmod o-w {path}")
-    path.chmod(mode)
-    case.assert_fine()
+    cases = [Faulty(public) for _ in parts]
+    paths = {case: part(case) for case, part in zip(cases, parts, strict=True)}
+    modes = {path: path.stat().st_mode & 0o777 for path in paths.values()}
+    sound = Sound(public)
+
+    def assert_refused(wanted: str) -> None:
+        sound.assert_all_refused(
+            {case: (wanted.format(path),) for case, path in paths.items()}
+        )
+
+    sound.assert_all_fine([case.name for case in cases])
+    for path in modes:
+        chown(path)
+    assert_refused(f"{{0}} belongs to {ORDINARY}: chown root {{0}}")
+    for path, mode in modes.items():
+        chown(path, 0)
+        path.chmod(mode | 0o020)
+    assert_refused("{0} can be written by group root: chmod g-w {0}")
+    for path, mode in modes.items():
+        path.chmod(mode | 0o002)
+    assert_refused("{0} can be written by everybody: chmod o-w {0}")
+    for path, mode in modes.items():
+        path.chmod(mode)
+    sound.assert_all_fine([case.name for case in cases])
 
 
 def test_a_link_of_another_user_could_be_replaced(case: Case) -> None:
@@ -280,39 +320,41 @@ def test_the_cure_is_safe_to_paste(case: Case, name: str) -> None:
 # What cannot be executed at all
 
 
-@pytest.mark.parametrize(
-    ("content", "wanted"),
-    [
-        (b"", "has no #! line: add #!/bin/sh"),
-        (b"echo hello\n", "has no #! line: add #!/bin/sh"),
-        (b"#!/bin/sh\r\ntrue\r\n", "ends with CR LF: save it with Unix lines"),
-        (b"#!/nowhere/sh\n", "names '/nowhere/sh', which does not exist"),
-        (b"#!bin/sh\n", "names 'bin/sh', which is no absolute path"),
-        (b"#!sh\n", "names 'sh', which is not installed where hooks look"),
-        (b"#!\n", "names no program: make it #!/bin/sh"),
-        (b"#!/etc\n", "names '/etc', which is no program"),
-        (b"#!/etc/passwd\n", "names '/etc/passwd', which is no program"),
-        (b"#!/usr/bin/env no-such-shell\n", "names 'no-such-shell', which is not inst"),
-        (b"#!/usr/bin/env -S no-such-shell -e\n", "names 'no-such-shell', which is"),
-        (b"#!/usr/bin/env bin/sh\n", "names 'bin/sh', which is no absolute path"),
-        (b"#!/nowhere/env sh\n", "names '/nowhere/env', which does not exist"),
-        (b"#!/bin/\xff\x1b[2J\n", "names '/bin/\\xff\\x1b[2J', which does not exist"),
-    ],
-)
-def test_what_the_system_could_not_execute(
-    case: Case, content: bytes, wanted: str
-) -> None:
-    case.hook.write_bytes(content)
-    case.assert_refused(f"{case.hook}", wanted)
+NOT_EXECUTABLE = [
+    (b"", "has no #! line: add #!/bin/sh"),
+    (b"echo hello\n", "has no #! line: add #!/bin/sh"),
+    (b"#!/bin/sh\r\ntrue\r\n", "ends with CR LF: save it with Unix lines"),
+    (b"#!/nowhere/sh\n", "names '/nowhere/sh', which does not exist"),
+    (b"#!bin/sh\n", "names 'bin/sh', which is no absolute path"),
+    (b"#!sh\n", "names 'sh', which is not installed where hooks look"),
+    (b"#!\n", "names no program: make it #!/bin/sh"),
+    (b"#!/etc\n", "names '/etc', which is no program"),
+    (b"#!/etc/passwd\n", "names '/etc/passwd', which is no program"),
+    (b"#!/usr/bin/env no-such-shell\n", "names 'no-such-shell', which is not inst"),
+    (b"#!/usr/bin/env -S no-such-shell -e\n", "names 'no-such-shell', which is"),
+    (b"#!/usr/bin/env bin/sh\n", "names 'bin/sh', which is no absolute path"),
+    (b"#!/nowhere/env sh\n", "names '/nowhere/env', which does not exist"),
+    (b"#!/bin/\xff\x1b[2J\n", "names '/bin/\\xff\\x1b[2J', which does not exist"),
+]
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["#!/usr/bin/env sh", "#!/usr/bin/env -S sh -e", "#! /bin/sh -e", "#!/bin/sh"],
-)
-def test_first_lines_that_are_fine(case: Case, line: str) -> None:
-    case.world.hook(case.name, f"{line}\ntrue")
-    case.assert_fine()
+def test_what_the_system_could_not_execute(public: World) -> None:
+    sound = Sound(public)
+    wanted: dict[Faulty, tuple[str, ...]] = {}
+    for content, text in NOT_EXECUTABLE:
+        case = Faulty(public)
+        case.hook.write_bytes(content)
+        wanted[case] = (str(case.hook), text)
+    sound.assert_all_refused(wanted)
+
+
+def test_first_lines_that_are_fine(public: World) -> None:
+    sound = Sound(public)
+    names = []
+    for line in ("/usr/bin/env sh", "/usr/bin/env -S sh -e", " /bin/sh -e", "/bin/sh"):
+        names.append(fresh())
+        public.hook(names[-1], f"#!{line}\ntrue")
+    sound.assert_all_fine(names)
 
 
 def test_a_script_that_interprets_itself(case: Case) -> None:
