@@ -44,6 +44,7 @@ def test_one_run_prints_one_table_of_all() -> None:
 
 
 @pytest.mark.xdist_group("bench")
+@pytest.mark.long
 def test_recovery_is_measured_from_the_look_to_the_end() -> None:
     need("strace")
     out = bench("--only", "recovery", "--sizes", "100", "--runs", "1")
@@ -53,6 +54,7 @@ def test_recovery_is_measured_from_the_look_to_the_end() -> None:
 
 
 @pytest.mark.xdist_group("bench")
+@pytest.mark.long
 def test_supervisors_are_measured_beside_ours() -> None:
     for program in ("runsv", "supervisord"):
         need(program)

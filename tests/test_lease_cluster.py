@@ -29,7 +29,7 @@ from lease_cluster import (
 from lease_schedule import Schedule
 from world import absent
 
-pytestmark = pytest.mark.xdist_group("lease")
+pytestmark = [pytest.mark.xdist_group("lease"), pytest.mark.long]
 
 NODES = (1, 2, 3)
 SHORT = "--ttl=2s"

@@ -22,7 +22,7 @@ from lease_cluster import (
 )
 from lease_schedule import FAULTS, Stretch, Troubles, overlaps, steps
 
-pytestmark = pytest.mark.xdist_group("lease")
+pytestmark = [pytest.mark.xdist_group("lease"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import pytest
 from calls import assert_whole, executions, scene, settle, watch_counted
 from world import World, environment, unique
 
+pytestmark = pytest.mark.long
+
 CROWD = 50
 # They wait for the end of a file that none of them writes: it comes to all at once.
 WAIT = 'read none; exec "$@"'

@@ -20,6 +20,8 @@ from calls import (
 )
 from world import Result, World, unique
 
+pytestmark = pytest.mark.long
+
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EMFILE", "ENOMEM", "EINTR", "EAGAIN")
 AT_ONCE = 3  # scenes side by side: most of a run is waiting
 # Beyond any doubt of what it is: the fact `user` asks for the users' directory, too.

@@ -45,6 +45,8 @@ from viagralib.standing import hook_at_work, quit_since  # noqa: E402
 from viagralib.state import State  # noqa: E402
 from viagralib.telling import Telling  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 NAME = "food"
 FEW, MANY = 60, 5000
 AMOUNTS = pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from calls import (
 )
 from world import World, unique
 
+pytestmark = pytest.mark.long
+
 KILLED = -9
 AT_ONCE = 3  # scenes side by side: most of a run is waiting
 

@@ -14,6 +14,8 @@ import pytest
 from looking import ORDINARY, public_world, users_python
 from world import SLEEP, Result, World, need, need_root, unique, until
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 HOSTILE = {
     "escape": b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b31m",
