@@ -56,6 +56,25 @@ def test_listens(world: World) -> None:
     assert result.code == 1 and "No such file or directory" in result.out
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_localhost_is_each_of_its_addresses(world: World, address: str) -> None:
+    name = unique("local")
+    world.watch(name, FACTS)
+    world.up(name)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        server = socket.create_server((address, 0), family=family)
+    except OSError:
+        absent(f"needs the address {address}")
+    fact = f'listens = ["tcp:localhost:{server.getsockname()[1]}"]\n'
+    world.facts(name, f'start_timeout = "1ms"\n{fact}')
+    with server:
+        assert world.run("check").code == 0
+    result = world.run("check")
+    assert result.code == 1 and "is sick: tcp:localhost:" in result.out
+    assert result.out.count("Connection refused") == 1
+
+
 def test_a_full_queue_is_sick_after_the_time_limit(world: World) -> None:
     name, path = unique("queue"), str(world.place / "socket")
     facts = f'listens = ["unix:{path}"]\ncheck_timeout = "0.5s"\n'
@@ -213,6 +232,29 @@ def test_an_alarm_before_the_rotation_is_found(world: World) -> None:
     log.rename(world.place / "log.1")
     log.write_text("fresh\n")
     assert world.run("check").code == 1
+
+
+def test_an_alarm_of_its_first_moments_is_found(world: World) -> None:
+    """From the start of its life on, which its own restart knows."""
+    name, log = unique("early"), world.place / "log"
+    alarm = f'alarm = {{ file = "{log}", pattern = "panic" }}\n'
+    begin = f"{world.daemon(name)} 1000 >/dev/null 2>&1 &"
+
+    def live(first_words: str) -> str:
+        """Let it be started by a run; return what is said of it when it is of age."""
+        world.facts(name, alarm)
+        world.hook(name, f"{first_words}\n{begin}")
+        for pid in world.pids(name):
+            world.kill(pid)
+        assert world.run().code == 0
+        world.facts(name, f'start_timeout = "1ms"\n{alarm}')
+        return world.run("check", "--verbose").out
+
+    log.write_text("panic of an earlier life\n")
+    assert f"{name} is up" in live(f"echo fine >>{log}")
+    assert f"{name} is sick: alarm: panic again" in live(f"echo panic again >>{log}")
+    # The next life has nothing to do with it, and not even a log.
+    assert f"{name} is up" in live(f"rm {log}")
 
 
 def test_a_pattern_that_takes_for_ever_is_bounded(world: World) -> None:

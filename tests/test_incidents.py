@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,23 @@ def test_log_that_a_daemon_goes_on_writing_is_cut(world: World) -> None:
     assert len(text) < 1_100_000
     assert text.startswith("first\n1\n") and text.endswith("\n600000\nlast\n")
     assert "bytes were here" in text
+
+
+def test_log_that_grows_while_all_is_well_is_cut_once_an_hour(world: World) -> None:
+    name = unique("food")
+    world.watch(name)
+    incident = bring_back(world, name)
+    log = incident / "hook.log"
+    log.write_bytes(b"first\n" + b"x" * 3_000_000 + b"\nlast\n")
+    until(lambda: time.time() % 3600 < 3570, 40)  # not over the turn of an hour
+    os.utime(world.state / "last-run")
+    assert world.run().out == "" and log.stat().st_size > 3_000_000
+    an_hour_ago = time.time() - 3600
+    os.utime(world.state / "last-run", (an_hour_ago, an_hour_ago))
+    assert world.run().out == ""
+    text = log.read_bytes()
+    assert len(text) < 1_100_000 and b"bytes were here" in text
+    assert text.startswith(b"first\n") and text.endswith(b"\nlast\n")
 
 
 # Damage

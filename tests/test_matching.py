@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -421,6 +422,130 @@ def test_the_same_name_of_another_executable(world: World) -> None:
     child = world.up(name)
     assert_down(
         look(world, name), f"pid {child.pid}: its executable is {world.daemon(name)}"
+    )
+
+
+class Versions:
+    """A daemon in versioned directories, v1 and v2, behind a link: current."""
+
+    def __init__(self, world: World) -> None:
+        self.name = fresh()
+        self._world = world
+        self.place = world.place
+        for version in ("v1", "v2"):
+            (self.place / version).mkdir()
+            shutil.copy(need("sleep"), self.program(version))
+        self.current = self.place / "current"
+        self.switch("v1")
+        world.watch(self.name, f'executable = "{self.current}/{self.name}"')
+
+    def program(self, version: str) -> Path:
+        return self.place / version / self.name
+
+    def switch(self, version: str) -> None:
+        (self.place / "new").symlink_to(version)
+        (self.place / "new").rename(self.current)
+
+    def start(self, *argv: str, **options: object) -> int:
+        words = argv or (str(self.current / self.name), "1000")
+        child = self._world.spawn(words, **options)
+        until(lambda: comm(child.pid) == self.name)
+        return child.pid
+
+
+def after_a_while() -> None:
+    """Let some time pass: a file's time and a process's start are coarse."""
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 0.3)
+
+
+def test_a_link_switched_while_the_daemon_runs_leaves_it_unknown(world: World) -> None:
+    there = Versions(world)
+    pid = there.start()
+    assert_up(look(world, there.name), pid)
+    there.switch("v2")
+    changed = f"but {there.current} was changed since it was started"
+    assert_unknown(
+        look(world, there.name),
+        f"pid {pid}: its executable is {there.program('v1')}, {changed}",
+        "set the fact command or user",
+    )
+    result = world.run()
+    assert result.code == 1 and changed in result.out and world.starts(there.name) == 0
+    shutil.rmtree(there.place / "v1")  # as a deployment does with old versions
+    assert_unknown(look(world, there.name), changed)
+    pid = there.start()  # the new one, beside it
+    assert_up(look(world, there.name), pid)
+
+
+def test_another_program_whatever_the_link_is_down(world: World) -> None:
+    there = Versions(world)
+    there.switch("v2")
+    after_a_while()
+    pid = there.start(str(there.program("v1")), "1000")
+    # Who was started after the link was made was not started through it.
+    seen = look(world, there.name)
+    assert_down(seen, f"pid {pid}: its executable is {there.program('v1')}")
+    # One whose command line does not fit is no leftover either: it is not ours.
+    there.switch("v2")
+    world.facts(
+        there.name,
+        f'executable = "{there.current}/{there.name}"\ncommand = " 999$"\n',
+    )
+    assert_down(look(world, there.name), "counts: ")
+    # And one that another daemon's fact names is that daemon's.
+    world.facts(there.name, f'executable = "{there.current}/{there.name}"\n')
+    assert_unknown(look(world, there.name))
+    other = fresh()
+    facts = f'process = "{there.name}"\nexecutable = "{there.program("v1")}"\n'
+    world.watch(other, facts)
+    assert_down(look(world, there.name), f", that of {other}")
+    assert_up(look(world, other), pid)
+
+
+@pytest.mark.parametrize("moved", ["file", "directory", "away"])
+def test_a_program_that_was_moved_aside_leaves_it_unknown(
+    world: World, moved: str
+) -> None:
+    name, place = fresh(), world.place / "app"
+    place.mkdir()
+    program = place / name
+    shutil.copy(world.daemon(name), program)
+    world.hook(name, "true")
+    world.facts(name, f'executable = "{program}"')
+    after_a_while()
+    child = world.spawn([str(program), "1000"])
+    until(lambda: comm(child.pid) == name)
+    assert_up(look(world, name), child.pid)
+    after_a_while()
+    if moved == "directory":
+        place.rename(world.place / "app.old")
+        place.mkdir()
+    else:
+        program.rename(place / f"{name}.old")
+    if moved != "away":
+        shutil.copy(world.daemon(name), program)
+    changed = f"but {program} was changed since it was started"
+    assert_unknown(look(world, name), f"pid {child.pid}: its executable is ", changed)
+
+
+def test_a_stranger_gains_nothing_by_a_link_that_was_switched(public: World) -> None:
+    there = Versions(public)
+    theirs = {"user": ORDINARY, "group": ORDINARY, "extra_groups": []}
+    pid = there.start(str(there.program("v1")), "1000", **theirs)
+    there.switch("v2")
+    assert_down(look(public, there.name), f"pid {pid}: its executable is ")
+
+
+def test_a_pattern_that_takes_for_ever_leaves_it_unknown(world: World) -> None:
+    name = watched(world, 'command = "(a+)+$"')
+    child = world.spawn(
+        [name, "-c", RENAMED.format(WAIT), name, "a" * 60 + "!"],
+        executable=_real_python(),
+    )
+    until(lambda: comm(child.pid) == name)
+    assert_unknown(
+        look(world, name), f"pid {child.pid}: could not read its command line in time"
     )
 
 

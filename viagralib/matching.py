@@ -77,7 +77,10 @@ def _judge_other_executable(
 
 def _changed_since(path: str, moment: float) -> str:
     """Return a link on the way to `path`, or its file, that is newer, or ""."""
-    way = list(walk(path))
+    try:
+        way = list(walk(path))
+    except OSError:
+        return path  # it leads nowhere now; once it led somewhere
     for entry in way:
         try:
             status = os.lstat(entry)
