@@ -69,11 +69,35 @@ def start(
     output: int | None = None,
     user: User | None = None,
 ) -> int:
-    """Fork, execute `argv` (looked up in PATH), and return its pid once it runs.
+    """Execute `argv` (looked up in PATH) in a process of its own; return its pid.
 
     `output` is a descriptor for its stdout and stderr. Raises NotStarted when it
-    cannot be executed, OSError when there can be no further process.
+    cannot be executed, OSError when the system has no further process.
     """
+    if user:
+        return _start_as(user, argv, environment, output)
+    # Not by fork(2): the child would wait for its turn, on a busy machine for long.
+    ends = (1, 2) if output is not None else ()
+    if not argv[0]:
+        raise not_started("", errno.ENOENT)
+    try:
+        return os.posix_spawnp(
+            argv[0],
+            list(argv),
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, output, end) for end in ends],
+            setsigmask=(),
+            setsigdef=signals.to_restore(),
+        )
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            raise OSError(error.errno, os.strerror(error.errno)) from None
+        raise not_started(argv[0], error.errno or errno.EIO) from None
+
+
+def _start_as(
+    user: User, argv: Sequence[str], environment: Mapping[str, str], output: int | None
+) -> int:
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -108,7 +132,7 @@ def _become(
     argv: Sequence[str],
     environment: Mapping[str, str],
     output: int | None,
-    user: User | None,
+    user: User,
     tell: int,
 ) -> None:
     """Be the command, or report the error number and exit. Runs in the child."""
@@ -117,8 +141,7 @@ def _become(
         if output is not None:
             os.dup2(output, 1)
             os.dup2(output, 2)
-        if user:
-            user.become()
+        user.become()
         execute(argv, environment)
     except OSError as error:
         number = error.errno or errno.EIO

@@ -68,12 +68,19 @@ def watch(descriptor: int) -> None:
 
 def restore() -> None:
     """Give a command to be executed what a login would: all default, none blocked."""
-    for number in signal.valid_signals():
-        if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
-            continue
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
+    for number in to_restore():
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def to_restore() -> list[int]:
+    """Return the signals that are not at their defaults, but for an ignored HUP."""
+    return [
+        number
+        for number in signal.valid_signals()
+        if (now := signal.getsignal(number)) not in (signal.SIG_DFL, None)
+        and (number, now) != (signal.SIGHUP, signal.SIG_IGN)
+    ]
 
 
 def _nothing(number: int, frame: object) -> None:
