@@ -374,7 +374,7 @@ def test_the_lower_number_goes_first(calm: Cluster, food: Resource, keep: Keep) 
     """A matter of fractions of a second: not each time where a machine is busy."""
     for number, priority in ((1, 0), (2, 30), (3, 20)):
         keep(number, *LONG_TTL, f"--priority={priority}")
-    first = {1: 1, 2: 3, 3: 1}  # who goes first after whom
+    first = {1: 3, 2: 1, 3: 1}  # who goes first after whom
     life = food.primary()
     row = 0
     for _ in range(12):
