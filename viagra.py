@@ -13,9 +13,6 @@ import sys
 # Under -I, Python leaves our own directory out of its search path too.
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-# What the machine can be out of, or its disk: any of it may fail at an import, too.
-OUT_OF_ORDER = (OSError, ImportError, EOFError, MemoryError)
-
 try:
     from viagralib import VERSION
     from viagralib.commandline import HELP, Options, parse
@@ -26,7 +23,7 @@ try:
     from viagralib.run import Run
     from viagralib.settings import load
     from viagralib.state import State, find_state
-except OUT_OF_ORDER as error:
+except (OSError, ImportError, AttributeError, EOFError, MemoryError) as error:
     sys.exit(f"viagra.py: could not load its parts: {error or type(error).__name__}")
 
 
@@ -38,8 +35,10 @@ def main() -> int:
     except Fault as fault:
         err.say(f"viagra.py: {fault}")
         code = FAULTY
-    except OUT_OF_ORDER as error:
-        err.say(f"viagra.py: could not go on: {trouble(error)}; the next run tries it")
+    except Exception as error:
+        if not (what := trouble(error)):
+            raise
+        err.say(f"viagra.py: could not go on: {what}; the next run tries it")
         code = NOT_WELL
     except KeyboardInterrupt:
         err.say("viagra.py: interrupted: the next run sees what was begun")

@@ -37,10 +37,16 @@ def reason(error: OSError) -> str:
 
 
 def trouble(error: BaseException) -> str:
-    """Return in words what the machine is out of, or cannot read."""
+    """Return in words what the machine is out of, or cannot read; "" for a mistake.
+
+    An import that may not look at a file can leave a module without its contents.
+    """
     if isinstance(error, OSError):
         return reason(error)
-    return safe(str(error) or type(error).__name__)
+    is_empty = isinstance(error, AttributeError) and hasattr(error.obj, "__spec__")
+    if is_empty or isinstance(error, ImportError | EOFError | MemoryError):
+        return safe(str(error) or type(error).__name__)
+    return ""
 
 
 def safe(text: str) -> str:

@@ -16,6 +16,7 @@ from calls import (
     scene,
     settle,
     since,
+    traced,
     watch_counted,
 )
 from world import Result, World, unique
@@ -26,8 +27,9 @@ ERRORS = ("ENOSPC", "EIO", "EACCES", "EMFILE", "ENOMEM", "EINTR", "EAGAIN")
 AT_ONCE = 3  # scenes side by side: most of a run is waiting
 # Beyond any doubt of what it is: the fact `user` asks for the users' directory, too.
 FACTS = 'user = "root"\n'
-# Such calls do not return, or cannot fail.
-SAFE = ("exit_group", "rt_sigreturn", "getuid", "geteuid", "getgid", "getegid")
+# Such calls do not return, or cannot fail: brk(2) has no error to return, and the C
+# library takes one for an address.
+SAFE = ("exit_group", "rt_sigreturn", "getuid", "geteuid", "getgid", "getegid", "brk")
 SAFE += ("getpid", "getppid", "gettid", "umask", "time", "alarm")
 
 
@@ -117,6 +119,67 @@ class Sick(Case):
         result = point.run(world, "check")
         assert result.code != 0, (point, result)
         assert f"{name} is up" not in result.out, (point, result)
+
+
+# One file, at each look
+
+
+def failing(world: World, what: str, path: object, *arguments: str) -> Result:
+    """Run the program, and let each such call on this file fail."""
+    options = ["-o", "/dev/null", "-P", str(path), f"--inject={what}"]
+    result = traced(world, options, *arguments)
+    assert "Traceback" not in result.err, result
+    return result
+
+
+# Without EINTR: whoever is interrupted tries again, and would do so for ever.
+@pytest.mark.parametrize("error", [error for error in ERRORS if error != "EINTR"])
+def test_a_process_that_may_not_be_read_is_not_gone(world: World, error: str) -> None:
+    """As under a security module, which hides single processes."""
+    name = unique("fail")
+    watch_counted(world, name)
+    pid = world.up(name).pid
+    result = failing(world, f"openat:error={error}", f"/proc/{pid}/stat")
+    assert result.code == 1 and result.out.startswith(f"{name} is unknown: "), result
+    assert executions(world) == 0
+    if error == "EACCES":
+        assert "processes are hidden from us" in result.out
+
+
+def test_users_that_fail_between_two_looks_change_nothing(world: World) -> None:
+    name = unique("fail")
+    watch_counted(world, name, FACTS)
+    world.up(name)
+    result = failing(world, "openat:error=EMFILE:when=2+", "/etc/passwd", "--verbose")
+    assert (result.code, executions(world)) == (0, 0), result
+
+
+def test_a_check_that_cannot_be_looked_at_is_no_good_sign(world: World) -> None:
+    name = unique("fail")
+    watch_counted(world, name, 'start_timeout = "1ms"\n')
+    check = world.hook(name, "exit 2", kind="check.d")
+    world.up(name)
+    calls = recorded(world, "check")
+    looks = [one for one in calls if f'"{check}"' in one.text and "stat" in one.name]
+    assert looks, calls
+    for number in range(1, len(looks) + 1):
+        what = f"{looks[0].name}:error=EIO:when={number}"
+        result = failing(world, what, check, "check")
+        assert result.code != 0 and f"{name} is up" not in result.out, result
+
+
+def test_evidence_that_has_no_place_at_all_stops_no_restart(world: World) -> None:
+    name = unique("fail")
+    watch_counted(world, name)
+    world.state.mkdir(mode=0o700)
+    (world.state / "incidents").write_text("no directory")
+    options = ["-o", "/dev/null", "--inject=memfd_create:error=EMFILE"]
+    result = traced(world, options)
+    assert "Traceback" not in result.err and "now       up" in result.out, result
+    assert executions(world) == 1
+
+
+# Any call, in whatever the program does
 
 
 CASES = [Dead(), Alive(), Sick()]

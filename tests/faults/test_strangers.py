@@ -241,7 +241,7 @@ class Race:
             assert list(self.safe.iterdir()) == list(self.evil.iterdir()) == []
             assert self.safe.stat().st_mode & 0o777 == 0o755
         for path in [self.entry.parent, *self.entry.parent.rglob("*")]:
-            if path.name not in ("sticky", "entry", "entry.fresh"):
+            if path.name not in ("sticky", "entry", "entry.fresh", "entry.old"):
                 pytest.fail(f"{path} was written for a stranger")
 
 
