@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ PARTS = ("runs", "recovery", "supervisors")
 
 def main() -> None:
     """Measure, print the tables, and publish them where that is asked for."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + 15))  # else 1 ignores it
     options = parse()
     python = os.path.realpath(sys.executable)
     with tempfile.TemporaryDirectory(prefix="viagra-bench-") as place:

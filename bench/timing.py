@@ -81,7 +81,7 @@ def peak_memory(scene: Scene, home: str) -> int:
     """Return the most memory that a quiet run held, in bytes."""
     command = [str(scene.place / "peak"), *scene.viagra(home)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True)
-    return int(done.stdout) * 1024
+    return int(done.stdout.split()[-1]) * 1024  # behind what the run printed
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -230,9 +230,11 @@ def _give_up(recovery: Recovery, stage: Stage) -> Looks[None]:
     text = f"not up after {spell(recovery.daemon.facts.start_timeout)}"
     left = [one for child in stage.children for one in child.family.living()]
     if left and recovery.verdict.word == DOWN:
-        yield from end_children(stage.children)
-        text += names_of(left, ", ended what its hook left running")
-        text += "; if that is the daemon, set the fact process to its name"
+        if (yield from end_children(stage.children, spares_daemon=True)) is None:
+            text += ", but then: left alone"
+        else:
+            text += names_of(left, ", ended what its hook left running")
+            text += "; if that is the daemon, set the fact process to its name"
     recovery.end(FAILED, text)
 
 

@@ -139,8 +139,10 @@ def recorded_process(incident: Incident, key: str) -> Process | None:
 def prune(state: State, keep: int, keep_bytes: int) -> None:
     """Remove the oldest incidents beyond `keep` or `keep_bytes`.
 
-    Never an open one, and never a daemon's newest: a daemon that was started with its
-    output open may write into that one's hook.log for years, so it is cut here, too.
+    Never one that is open, as `open` of the state has it: a run that was killed, or had
+    a full disk, left its own that way for ever. And never a daemon's newest: one that
+    was started with its output open may write into that one's hook.log for years, so
+    it is cut here, too.
     """
     _remove_unborn(f"{state.path}/incidents")
     names = state.names("incidents")
@@ -149,12 +151,13 @@ def prune(state: State, keep: int, keep_bytes: int) -> None:
     newest: dict[str, str] = {}
     for name in names:
         newest[daemon_of(name)] = name
+    is_open = {state.read("open", name).get("incident") for name in state.names("open")}
     sizes = {name: _size(f"{state.path}/incidents/{name}") for name in names}
     number, total = len(names), sum(sizes.values())
     for name in names:
         if number <= keep and total <= keep_bytes:
             return
-        if name != newest[daemon_of(name)] and not _is_open(state, name):
+        if name != newest[daemon_of(name)] and name not in is_open:
             shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
             number, total = number - 1, total - sizes[name]
 
@@ -171,11 +174,6 @@ def _remove_unborn(place: str) -> None:
 def daemon_of(incident_id: str) -> str:
     """Return whose incident it is."""
     return incident_id.partition("-")[2]
-
-
-def _is_open(state: State, name: str) -> bool:
-    incident = load(state, name)
-    return incident is not None and incident.record.get("status") == OPEN
 
 
 def _size(directory: str) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from viagralib import children, hooks, table
 from viagralib.durations import spell
-from viagralib.family import end
+from viagralib.family import AFTER_KILL, Family, send
 from viagralib.incidents import Incident
 from viagralib.messages import reason, safe
 from viagralib.processes import DOWN, UP, Verdict
@@ -146,18 +147,50 @@ def _out_of_time(
     text = f"still at work after {spell(child.seconds())}"
     if stage.kind == "start.d" and verdict.word != DOWN:
         return hooks.Outcome(program, f"{text}, left alone", 0)
-    rest = yield from end_children([child])
+    rest = yield from end_children([child], spares_daemon=stage.kind == "start.d")
+    if rest is None:
+        return hooks.Outcome(program, f"{text}, left alone", 0)
     text += f": ended{names_of(rest, ', but these cannot be ended')}"
     return hooks.Outcome(program, text, None)
 
 
-def end_children(ended: list[children.Child]) -> Looks[list[Process]]:
-    """End children with all that they left running; return what lives even so."""
+def end_children(
+    ended: list[children.Child], spares_daemon: bool
+) -> Looks[list[Process] | None]:
+    """End children with all that they left running; return what lives even so.
+
+    None when it `spares_daemon` and that has come up at the last moment: then what is
+    left may be it, and is left alone.
+    """
     rest: list[Process] = []
     for child in ended:
-        rest += yield from end(child.family, child.family.living(), "TERM", GRACE)
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, AFTER_KILL)):
+            living = yield from _end(child.family, number, patience, spares_daemon)
+            if living is None:
+                return None
         child.poll()
+        rest += living or []
     return rest
+
+
+def _end(
+    family: Family, number: int, patience: float, spares_daemon: bool
+) -> Looks[list[Process] | None]:
+    """Send a family a signal, and wait; return what lives, None when it is spared."""
+    living = family.living()
+    if not living:
+        return []
+    verdict = yield  # a look that is newer than who is to be ended
+    if spares_daemon and verdict.word != DOWN:
+        return None
+    for process in living:
+        send(process, number)
+    deadline = time.monotonic() + patience
+    while (living := family.living()) and time.monotonic() < deadline:
+        verdict = yield
+        if spares_daemon and verdict.word != DOWN:
+            return None
+    return living
 
 
 def names_of(processes: list[Process], lead: str) -> str:

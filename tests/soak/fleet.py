@@ -48,6 +48,7 @@ class Fleet:
 
     def bury(self, pid: int) -> None:
         """Take note of a process that has ended, whether it was a daemon or not."""
+        self.read()  # it may have been born since we read last
         if pid in self._by_pid:
             self._by_pid.pop(pid).has_ended = True
 

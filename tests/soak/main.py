@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import time
 
@@ -20,7 +21,8 @@ from runs import Run, Runs
 from troubles import Moods, Plan
 
 TICK = 0.02
-KILLED = 0.1  # the share of runs that are killed, and how late that may be, in seconds
+SISTERS = 0.2  # the share of runs that are two, started at the same moment
+KILLED = 0.15  # the share of runs that are killed, and how late that may be, in seconds
 LATEST_KILL = 2.5
 MOODY = 0.25  # the chance in each second that a hook turns bad
 CALM_DOWN = 180.0  # seconds until all must be up, with no more trouble
@@ -28,6 +30,7 @@ CALM_DOWN = 180.0  # seconds until all must be up, with no more trouble
 
 def main() -> int:
     """Soak, print the figures, and return 1 when something does not hold."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + 15))  # else 1 ignores it
     options = parse()
     names = [f"food{number:02}" for number in range(1, options.daemons + 1)]
     scene.build(names, options.bystanders)
@@ -118,8 +121,9 @@ class Soak:
         if chance.random() < MOODY:
             mood = chance.choice(("fails", "hangs"))
             self.moods.set(chance.choice(self.fleet.names), mood)
-        lives_for = chance.uniform(0.02, LATEST_KILL)
-        self.runs.start(lives_for if chance.random() < KILLED else None)
+        for _ in range(2 if chance.random() < SISTERS else 1):
+            lives_for = chance.uniform(0.02, LATEST_KILL)
+            self.runs.start(lives_for if chance.random() < KILLED else None)
         if second % 5 == 0:
             self.inspection.look()
 

@@ -76,9 +76,19 @@ class Reckoning:
             Line("starts of a daemon that was alive", _told(twins)),
             Line("starts by a run that had started it before", self._repeated()),
             Line("starts that no notice told", self._untold()),
-            Line("daemons ended by viagra.py", _told(ended)),
+            Line("daemons ended by viagra.py", self._words_on(ended)),
             Line("daemons that inherited a descriptor", _told(rich)),
         ]
+
+    def _words_on(self, lives: list[Life]) -> list[str]:
+        """Return lives with what their run said of them."""
+        words = []
+        for life, told in zip(lives, _told(lives), strict=True):
+            run = self.runs.of(life.run, life.born)
+            notices = re.split("^(?=Restarting )", run.out if run else "", flags=re.M)
+            mine = [x for x in notices if x.startswith(f"Restarting {life.name}\n")]
+            words.append(f"{told}: {''.join(mine)[:800] or 'its run said nothing'}")
+        return words
 
     def _unanswered(self) -> list[str]:
         return [name for name in self.fleet.names if self.fleet.living(name) is None]
@@ -109,7 +119,9 @@ class Reckoning:
         odd = [run for run in runs if run.is_odd]
         loud = [run for run in runs[-QUIET_RUNS:] if run.code or run.out]
         return [
-            Line("runs with an error, or an exit code but 0, 1, 75", _said(odd)),
+            Line(
+                "runs with an error, no end, or an exit code but 0, 1, 75", _said(odd)
+            ),
             Line(f"of the last {QUIET_RUNS} runs, those not silent", _said(loud)),
         ]
 

@@ -25,6 +25,7 @@ KEEP_BYTES = 24_000_000
 DISK = "size=48m,mode=700"
 START_TIMEOUT = 6  # seconds
 HANGING = 3 * START_TIMEOUT  # for so long a hook hangs that nobody ends
+PAUSES = (0.0, 0.5, 1.5)  # seconds that hooks take before they start anything
 SETTINGS = f"""\
 [defaults]
 patience = "1s"
@@ -48,6 +49,7 @@ case $mood in
 fails) echo "not today"; exit 1 ;;
 hangs) sleep {hanging}; exit 1 ;;
 esac
+sleep {pause}
 {how}
 """
 _DAEMON = "{place}/bin/{name} {place}/ledger {place}/alive/{name} $PPID"
@@ -67,7 +69,7 @@ def build(names: list[str], bystanders: int) -> None:
     _compile(CHECKOUT / "bench" / "still.c", PLACE / "still")
     (PLACE / "viagra.toml").write_text(SETTINGS)
     for number, name in enumerate(names):
-        _watch(name, becomes=bool(number % 2), is_held_often=number % 10 == 9)
+        _watch(name, number)
     _crowd(bystanders)
 
 
@@ -98,15 +100,16 @@ def _compile(source: Path, program: Path) -> None:
     subprocess.run(["cc", "-O2", "-o", program, source], check=True)
 
 
-def _watch(name: str, becomes: bool, is_held_often: bool) -> None:
+def _watch(name: str, number: int) -> None:
     shutil.copy(PLACE / "mortal", PLACE / "bin" / name)
     (PLACE / "moods" / name).write_text("good\n")
     daemon = _DAEMON.format(place=PLACE, name=name)
-    how = f"exec {daemon}" if becomes else f"{daemon} &"
+    how = f"exec {daemon}" if number % 2 else f"{daemon} &"
     hook = PLACE / "start.d" / name
-    hook.write_text(HOOK.format(place=PLACE, hanging=HANGING, how=how))
+    pause = PAUSES[number % len(PAUSES)]
+    hook.write_text(HOOK.format(place=PLACE, hanging=HANGING, pause=pause, how=how))
     hook.chmod(0o755)
-    if is_held_often:
+    if number % 10 == 9:
         (PLACE / "start.d" / f"{name}.toml").write_text(HELD_OFTEN)
 
 
