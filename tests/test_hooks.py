@@ -93,7 +93,7 @@ def spoil() -> None:
     signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGCHLD])
     os.umask(0o077)
-    os.setpriority(os.PRIO_PROCESS, 0, 7)
+    os.setpriority(os.PRIO_PROCESS, 0, 1)  # no more: others load the machine
     Path("/proc/self/oom_score_adj").write_text("500")
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**28, 2**28))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ailing import FACTS, YOUTH, free_port, sickly, start, told
-from world import SLEEP, World, alive, need_root, unique, until
+from world import SETTINGS, SLEEP, World, alive, need_root, unique, until
 
 from viagralib.cause import how_unit_ended
 
@@ -56,8 +56,21 @@ def test_the_topmost_are_warned_and_the_whole_family_is_killed(world: World) -> 
     assert f"stopped   {name} (pid {child.pid}), {name} (pid " in result.out, result
 
 
+def test_each_of_the_daemons_processes_is_stopped(world: World) -> None:
+    """Also those beyond the first that makes it up, and no child of it."""
+    name, terms = unique("many"), world.place / "terms"
+    sickly(world, name, "deaf", terms, nobody())
+    world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
+    children = [start(world, name, "deaf", terms) for _ in range(2)]
+    result = world.run()
+    assert [child.wait(5) for child in children] == [-signal.SIGKILL] * 2, result
+    assert terms.read_text() == "TERM\n" * 2
+    assert all(f"{name} (pid {child.pid})" in result.out for child in children), result
+
+
 def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -> None:
     name, terms = unique("hooked"), world.place / "terms"
+    world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
     sickly(world, name, "deaf", terms, nobody())
     child = start(world, name, "deaf", terms)
     world.hook(

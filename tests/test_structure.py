@@ -120,7 +120,7 @@ def test_a_quiet_run_loads_nothing_that_it_does_not_need(world: World) -> None:
     assert not quiet & set(DEAR), sorted(quiet & set(DEAR))
     # What it loads beyond Python itself: its own parts and a few of Python's.
     more = quiet - loaded("-c", "pass") - {f"viagralib.{name}" for name in ORDER}
-    assert more <= {"viagralib", "__future__", "fcntl", "select"}, more
+    assert more <= {"viagralib", "__future__", "errno", "fcntl", "select"}, more
 
 
 def test_psutil_is_loaded_on_no_linux(world: World) -> None:

@@ -10,7 +10,6 @@ from viagralib.commandline import Options
 from viagralib.durations import spell
 from viagralib.health import examine
 from viagralib.messages import FAULTY, NOT_WELL, Fault, exit_code, safe
-from viagralib.onlooker import Onlooker
 from viagralib.printing import Printer
 from viagralib.processes import UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.procfs import Process, Unreadable, Vanished
@@ -79,7 +78,7 @@ def explain(run: Run, options: Options, out: Printer) -> int:
     name = run.names[0]
     candidates = []
     if daemon := run.daemon(name):
-        candidates = _full_look(daemon, run.onlooker)
+        candidates = judge([daemon], run.onlooker, every=True)[name].candidates
     if options.json:
         told = document(run, verdicts, sight.standings, sight.codes)
         out.say(json.dumps({**told, "candidates": _told(candidates)}, indent=1))
@@ -95,13 +94,6 @@ def explain(run: Run, options: Options, out: Printer) -> int:
         out.say(f'  pid {process.pid}, another name: "{safe(process.name)}"')
         out.say(f"    {_portrait(process)}")
     return code
-
-
-def _full_look(daemon: Daemon, onlooker: Onlooker) -> list[Candidate]:
-    """Return every candidate, not the first that is enough."""
-    low, high = daemon.facts.count
-    daemon.facts.count = (low, high or 2**31)
-    return judge([daemon], onlooker)[daemon.name].candidates
 
 
 def _told(candidates: list[Candidate]) -> list[dict[str, object]]:

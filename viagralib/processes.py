@@ -51,21 +51,24 @@ class Verdict:
         return [one.process for one in self.candidates if one.kind == kind]
 
 
-def judge(daemons: Iterable[Daemon], onlooker: Onlooker) -> dict[str, Verdict]:
+def judge(
+    daemons: Iterable[Daemon], onlooker: Onlooker, every: bool = False
+) -> dict[str, Verdict]:
     """Look once at the process table; return each daemon's verdict by its name.
 
-    Reads no more of the table than it takes to find all of them.
+    Reads no more of the table than it takes to find all of them, unless `every` one
+    of their candidates is wanted: to end them, or to show them.
     """
     sightings = {daemon.name: _Sighting(daemon, onlooker) for daemon in daemons}
     try:
-        _look(list(sightings.values()))
+        _look(list(sightings.values()), every)
         return {name: sighting.verdict() for name, sighting in sightings.items()}
     except OSError as error:
         text = f"the process table cannot be read: {reason(error)}"
         return {name: Verdict(UNKNOWN, text, []) for name in sightings}
 
 
-def _look(sightings: list[_Sighting]) -> None:
+def _look(sightings: list[_Sighting], every: bool) -> None:
     wanted: dict[str, list[_Sighting]] = {}
     for sighting in sightings:
         for name in {sighting.daemon.process, cut(sighting.daemon.process)}:
@@ -77,7 +80,7 @@ def _look(sightings: list[_Sighting]) -> None:
     for process in table.look(wanted, hidden):
         for sighting in wanted[process.name]:
             missing -= sighting.see(process)
-        if not missing:
+        if not missing and not every:
             return
 
 

@@ -36,7 +36,7 @@ def side_by_side(
         fresh = []
         began = time.monotonic()
         daemons = [named[name].daemon for name in active]
-        verdicts = judge(daemons, recoveries[0].run.onlooker)
+        verdicts = judge(daemons, recoveries[0].run.onlooker, every=True)
         for name, verdict in verdicts.items():
             if _goes_on(named[name], active[name], verdict):
                 continue
