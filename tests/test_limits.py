@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,9 @@ def test_paused_is_left_alone_until_resumed(world: World) -> None:
 def test_a_pause_ends_by_itself(world: World) -> None:
     name = unique("pause")
     world.watch(name)
-    world.run("pause", name, "--for", "700ms")
+    world.run("pause", name, "--for", "4s")
     assert world.run().out == ""
+    time.sleep(3)
     until(lambda: world.run().out != "")
     assert world.starts(name) == 1
 
