@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -281,6 +281,28 @@ def test_without_a_majority_nobody_runs_it(
             broken.members[each].wait()
             broken.start_member(each)
     assert food.primary().token > first.token
+
+
+def test_a_standby_hears_of_changes_though_its_member_hangs(
+    broken: Cluster, food: Resource, keep: Keep
+) -> None:
+    """Else it would see only at its next look that the lease is free."""
+    hung = 2
+    keep(1, "--ttl=6s")
+    food.primary()
+    keep(hung, "--ttl=6s")
+    standing_by(broken, food, 1)
+    others = [number for number in NODES if number != hung]
+    before = watches(broken, others)
+    broken.members[hung].kill(signal.SIGSTOP)
+    until(lambda: watches(broken, others) == before + 1)
+    broken.members[hung].kill(signal.SIGCONT)
+
+
+def watches(machines: Cluster, numbers: Sequence[int]) -> float:
+    """Return how many watches these members of etcd serve."""
+    name = "etcd_debugging_mvcc_watcher_total"
+    return sum(machines.metrics(number)[name] for number in numbers)
 
 
 def test_a_leader_that_dies_changes_nothing(
