@@ -29,7 +29,7 @@ from lease_schedule import (
     steps,
 )
 
-pytestmark = [pytest.mark.xdist_group("lease"), pytest.mark.long]
+pytestmark = pytest.mark.xdist_group("lease harness")
 
 
 @pytest.fixture(scope="module")
