@@ -1,8 +1,9 @@
 """Whether a majority of etcd's members can be reached: `lease_probe.py FILE URL ...`
 
 Asks one member after the other for a read that needs the majority, each 0.2 s, and
-writes "TIME LATE TERM" to FILE: the monotonic clock when it asked, the seconds by
-which this process itself was late (a busy machine), and the term of the leader who
+writes "TIME LATE STALLED TERM" to FILE: the monotonic clock when it asked, the seconds
+by which this process itself was late (a busy machine), for how many seconds so far a
+process of the machine had to wait for a processor, and the term of the leader who
 answered, 0 when nobody did within half a second. With "-" for the FILE: exits as soon
 as each member has answered such a read once; with "--", anything at all.
 """
@@ -34,6 +35,15 @@ def term(member: str) -> int:
         return 0
 
 
+def stalled() -> float:
+    """Return for how long something had to wait (psi.rst); 0 where no kernel counts."""
+    try:
+        with open("/proc/pressure/cpu", encoding="ascii") as file:
+            return int(file.readline().rpartition("total=")[2]) / 1e6
+    except (OSError, ValueError):
+        return 0.0
+
+
 def main(file: str, members: list[str]) -> None:
     with open(file, "a", buffering=1) as out:
         due = time.monotonic()
@@ -46,7 +56,8 @@ def main(file: str, members: list[str]) -> None:
                 if found:
                     break
                 members.append(members.pop(0))
-            out.write(f"{asked:.6f} {asked - due:.6f} {found}\n")
+            late = asked - due
+            out.write(f"{asked:.6f} {late:.6f} {stalled():.6f} {found}\n")
             due = max(time.monotonic(), asked + EVERY)
             time.sleep(due - time.monotonic() if due > time.monotonic() else 0)
 

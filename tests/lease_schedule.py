@@ -11,7 +11,8 @@ Then `judge` says what did not hold:
               a keeper, itself untouched, could reach it
 
 That last clock starts again with each new leader: etcd gives every lease its whole
-time again then. How late this machine itself was is added (lease_probe.py measures).
+time again then. How late this machine itself was is added: lease_probe.py measures it,
+and the kernel, which counts how long anything had to wait for a processor.
 Killing or stopping a keeper and its guardian at the same time is not done: that is
 said to escape.
 """
@@ -23,14 +24,17 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lease_cluster import LONG, Cluster, Life, Process, Resource
 
 TTL = 2.0
 BACK = TTL + 2.0  # within this there is a primary again
 RETRY = 1.0
-READY = 1.0  # a keeper that was just started is not counted on sooner
+READY = 1.0  # a verb for people has done its work by then
 CRON = 0.3  # how often keepers that ended are started again
+PROBED = 0.2  # how often lease_probe.py looks
+LOOK = 0.05  # how often a keeper that was just started is looked at
 STEPS = 7
 FAULTS = {
     "cut": 4,
@@ -61,12 +65,12 @@ class Step:
         self.other = draw.choice(nodes)
 
 
-def steps(seed: int, nodes: list[int]) -> list[Step]:
-    """Return the faults that a seed stands for."""
+def steps(seed: int, nodes: list[int], count: int = STEPS) -> list[Step]:
+    """Return the faults that a seed stands for, or the first of them."""
     draw = random.Random(f"lease {seed}")
     found: list[Step] = []
     at = 0.0
-    for _ in range(STEPS):
+    for _ in range(count):
         at += draw.uniform(0.1, 1.6)
         found.append(Step(draw, at, nodes))
     return found
@@ -94,6 +98,15 @@ def overlaps(*lists: list[Stretch]) -> list[Stretch]:
         both = [one.within(two) for one in first for two in other]
         first = [stretch for stretch in both if stretch.length]
     return first
+
+
+class Sample(NamedTuple):
+    """What lease_probe.py saw at one moment; all in seconds, but for the term."""
+
+    at: float
+    late: float
+    stalled: float
+    term: float
 
 
 class Troubles:
@@ -126,9 +139,11 @@ class Troubles:
 class Schedule:
     """A seed at work on a cluster, and what came of it."""
 
-    def __init__(self, cluster: Cluster, seed: int) -> None:
+    def __init__(self, cluster: Cluster, seed: int, count: int = STEPS) -> None:
+        """`count` is the number of faults."""
         self.cluster = cluster
         self.seed = seed
+        self._steps = steps(seed, list(cluster.nodes), count)
         self.resource: Resource = cluster.resource("food")
         self.troubles = {number: Troubles() for number in cluster.nodes}
         self.keepers: dict[int, Process] = {}
@@ -149,7 +164,7 @@ class Schedule:
             self._start_keeper(number)
         self._serve(until_primary=True)
         start = time.monotonic()
-        for step in steps(self.seed, list(self.cluster.nodes)):
+        for step in self._steps:
             self._at(start + step.at, lambda step=step: self._begin(step))  # type: ignore[misc]
         self._serve()
         self._tell("all faults have ended")
@@ -193,9 +208,24 @@ class Schedule:
             number, self.resource, *options, command=[kind] if kind else []
         )
         self._tell(f"n{number}: keeper started")
-        self._trouble(number, "no keeper yet", READY)
-        for what in ("keeper", "guardian"):
-            self.troubles[number].end(f"{what} killed")
+        self._await_keeper(number)
+
+    def _await_keeper(self, number: int) -> None:
+        """Count on a keeper once it says that it stands by, or has even more."""
+        keeper, troubles = self.keepers[number], self.troubles[number]
+        troubles.add("keeper just started")
+        for what in ("no keeper yet", "keeper killed", "guardian killed"):
+            troubles.end(what)
+
+        def look() -> None:
+            if keeper is not self.keepers[number]:
+                return  # it has ended meanwhile
+            if f"{self.resource.name}: " in keeper.text():
+                troubles.end("keeper just started")
+            else:
+                self._at(time.monotonic() + LOOK, look)
+
+        look()
 
     # Faults
 
@@ -384,15 +414,16 @@ class Schedule:
             f" though n{number} could have been"
         )
 
-    def _probes(self) -> list[tuple[float, float, int]]:
+    def _probes(self) -> list[Sample]:
         words = [line.split() for line in self.probe.read_text().splitlines()]
-        return [(float(w[0]), float(w[1]), int(w[2])) for w in words if len(w) == 3]
+        return [Sample(*map(float, four)) for four in words if len(four) == 4]
 
     def _terms(self) -> list[Stretch]:
         """Return the times in which one leader had a majority."""
         found: list[Stretch] = []
-        last = 0
-        for at, _, term in self._probes():
+        last = 0.0
+        for sample in self._probes():
+            at, term = sample.at, sample.term
             if term and term == last:
                 found[-1].end = at
             elif term:
@@ -401,11 +432,13 @@ class Schedule:
         return found
 
     def _late(self, stretch: Stretch) -> float:
-        """Return by how much this machine was late in a stretch, in all."""
-        within = [
-            late for at, late, _ in self._probes() if stretch.begin <= at <= stretch.end
-        ]
-        return sum(late for late in within if late > 0.02)
+        """Return by how much this machine was late in a stretch; at most a ttl."""
+        begin, end = stretch.begin - PROBED, stretch.end + PROBED
+        within = [probe for probe in self._probes() if begin <= probe.at <= end]
+        if not within:
+            return 0.0
+        late = sum(sample.late for sample in within if sample.late > 0.02)
+        return min(TTL, max(late, within[-1].stalled - within[0].stalled))
 
     def __str__(self) -> str:
         lives = [f"{self._shifted(life)}" for life in self.resource.lives]

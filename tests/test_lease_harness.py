@@ -20,9 +20,16 @@ from lease_cluster import (
     need_cluster,
     until,
 )
-from lease_schedule import FAULTS, Stretch, Troubles, overlaps, steps
+from lease_schedule import (
+    FAULTS,
+    Schedule,
+    Stretch,
+    Troubles,
+    overlaps,
+    steps,
+)
 
-pytestmark = [pytest.mark.xdist_group("lease"), pytest.mark.long]
+pytestmark = pytest.mark.xdist_group("lease harness")
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +209,18 @@ def test_times_without_trouble() -> None:
     assert len(troubles.well()) == 1
     troubles.end("off 3")
     assert len(troubles.well()) == 2
+
+
+def test_what_happened_is_judged(machines: Cluster) -> None:
+    """A schedule without any fault: well as it was, and not without its command."""
+    schedule = Schedule(machines, 0, count=0)
+    schedule.run()
+    assert schedule.judge() == []
+    schedule.resource.lives.clear()
+    until(lambda: len(schedule.judge()) == len(machines.nodes))
+    assert all(text.startswith("no primary for ") for text in schedule.judge())
+    for keeper in schedule.keepers.values():
+        keeper.kill(signal.SIGTERM)
 
 
 def test_a_time_without_a_command_is_measured() -> None:

@@ -134,8 +134,11 @@ class EtcdEngine(Engine):
         self._stream = stream
 
     def is_stirred(self) -> bool:
-        """Return whether anything came, the stream's end included."""
-        if self._stream is None:
+        """Return whether anything came, the stream's end included.
+
+        A member that did not answer may be cut off: nothing would come from it.
+        """
+        if self._stream is None or not self._members.is_first(self._stream):
             return True
         return bool(select.select([self._stream.fileno()], [], [], 0)[0])
 

@@ -24,8 +24,9 @@ Answer = Mapping[str, Any]
 class Stream:
     """An answer that goes on: of interest is only whether more of it has come."""
 
-    def __init__(self, answer: requests.Response) -> None:
+    def __init__(self, member: Etcd3Client, answer: requests.Response) -> None:
         """Wait for the first line. Raises ValueError when there is none."""
+        self.member = member
         self._answer = answer
         # Kept: at its end an iterator closes the connection.
         self._lines = answer.iter_lines(chunk_size=1)
@@ -157,7 +158,11 @@ class Members:
             stream = client.session.post(
                 client.get_url(path), json=order, stream=True, timeout=self._limit
             )
-            return Stream(stream)
+            return Stream(client, stream)
+
+    def is_first(self, stream: Stream) -> bool:
+        """Return whether the stream is from the member that is asked first now."""
+        return stream.member is self._clients[0]
 
     def _ask_first(self, path: str, order: Answer, limit: float) -> Answer:
         client = self._clients[0]
