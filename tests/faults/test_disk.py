@@ -19,6 +19,13 @@ from surroundings import (
 )
 from world import World, until
 
+SETTINGS = """\
+[defaults]
+patience = "0.1s"
+[evidence]
+commands = ["ps auxww", "w"]
+"""
+
 
 class Disk:
     """The state directory on a small disk of its own, that only this test sees."""
@@ -53,6 +60,7 @@ FULL = {
 def test_a_full_disk_stops_no_restart(world: World, when: str) -> None:
     options, ran_before = FULL[when]
     disk, daemon = Disk(world, options), Watched(world)
+    world.settings(SETTINGS)
     if ran_before:
         assert disk.run("check").code == 1
         assert disk.run().code == 0
@@ -68,6 +76,7 @@ def test_a_full_disk_stops_no_restart(world: World, when: str) -> None:
         assert (result.code, result.err) == (0, ""), result
         assert result.out.startswith(f"Restarting {daemon.name}\n")
         assert any(NO_MORE in text for text in missing(result.out)), result
+        assert not Path("/hook.log").exists()
         # What found no place on the disk is told all the same.
         assert f"    hook of {daemon.name} was here\n" in result.out
         assert "  busiest:\n" in result.out
