@@ -77,8 +77,10 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
         return WELL
     from viagralib.closing import close  # what only a bad day needs
     from viagralib.response import Response
+    from viagralib.rlimits import widen
     from viagralib.telling import Telling
 
+    widen()
     telling = Telling(run, options, out, err)
     telling.faults(faults)
     close(telling, verdicts)

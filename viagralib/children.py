@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping
 
-from viagralib import table
+from viagralib import rlimits, table
 from viagralib.family import Family
 from viagralib.messages import reason
 from viagralib.procfs import Process
@@ -181,40 +180,17 @@ def _clean_room(largest_file: int | None) -> None:
         except (OSError, ValueError):
             continue  # the C library keeps a few for itself
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for attempt in (_normal_priority, _normal_limits, _normal_oom_score):
+    for attempt in (_normal_priority, rlimits.make_normal, _normal_oom_score):
         try:
             attempt()
         except (OSError, ValueError):
             continue  # only root may raise them: then they stay as they are
     if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        rlimits.cap_files(largest_file)
 
 
 def _normal_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, 0)
-
-
-def _normal_limits() -> None:
-    """Undo what a shell or a crontab set: back to what the kernel gives."""
-    none = resource.RLIM_INFINITY
-    limits = dict.fromkeys(("CPU", "FSIZE", "DATA", "AS", "RSS"), (none, none))
-    limits |= {"STACK": (8 * 2**20, none), "CORE": (0, none), "NOFILE": (1024, 4096)}
-    for name, (soft, hard) in limits.items():
-        number = getattr(resource, f"RLIMIT_{name}", None)
-        if number is not None:  # not every system has all of them
-            _limit(number, soft, hard)
-
-
-def _limit(number: int, soft: int, hard: int) -> None:
-    """Set one limit; whoever may not raise the hard one goes as far as it allows."""
-    none = resource.RLIM_INFINITY
-    given = resource.getrlimit(number)[1]
-    try:
-        larger = none if none in (hard, given) else max(hard, given)
-        resource.setrlimit(number, (soft, larger))
-    except (OSError, ValueError):
-        lower = min(one for one in (soft, given) if one != none)
-        resource.setrlimit(number, (lower, given))
 
 
 def _normal_oom_score() -> None:

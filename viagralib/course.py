@@ -235,6 +235,8 @@ def _give_up(recovery: Recovery, stage: Stage) -> Looks[None]:
         else:
             text += names_of(left, ", ended what its hook left running")
             text += "; if that is the daemon, set the fact process to its name"
+    if recovery.verdict.word == UNKNOWN:
+        text += f"; {recovery.verdict.reason}"
     recovery.end(FAILED, text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -11,9 +12,9 @@ import time
 from collections.abc import Container, Iterable
 
 from viagralib import children, durations, kernellog
-from viagralib.family import AFTER_KILL
+from viagralib.family import AFTER_KILL, send
 from viagralib.messages import reason
-from viagralib.outputs import create, memory
+from viagralib.outputs import create_roomy, memory
 from viagralib.settings import Settings
 
 LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
@@ -134,7 +135,7 @@ class Evidence:
         """Return where a piece goes: memory, when the disk has no room for it."""
         if self.directory:
             try:
-                return create(f"{self.directory}/{name}", os.O_RDWR)
+                return create_roomy(f"{self.directory}/{name}", os.O_RDWR)
             except OSError as error:
                 self.problems.append(f"{name}: {reason(error)}")
         return memory(name)
@@ -144,11 +145,11 @@ class Evidence:
         if child is None or piece.problem:
             return True
         if child.poll():
-            piece.problem = _how_it_failed(child) or "-"
+            piece.problem = _how_it_failed(piece, child) or "-"
         elif child.seconds() > self._timeout + AFTER_KILL:
             piece.problem = f"cannot be ended (pid {child.process.pid})"
         elif child.seconds() > self._timeout:
-            os.killpg(child.process.pid, signal.SIGKILL)
+            _end(child)
         if piece.problem not in ("", "-"):
             self.problems.append(f"{os.path.basename(child.path)}: {piece.problem}")
         return bool(piece.problem)
@@ -167,6 +168,15 @@ class Evidence:
             os.write(piece.output, text.encode(errors="surrogateescape"))
         except OSError as error:
             self.problems.append(f"kernel.txt: {reason(error)}")
+
+
+def _end(child: children.Child) -> None:
+    """Kill a command with all that it started, as far as the system lets us."""
+    with contextlib.suppress(OSError):
+        for process in child.family.living():
+            send(process, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        child.kill()
 
 
 def unit_file(unit: str) -> str:
@@ -188,12 +198,12 @@ def _file_name(stem: str, taken: Container[str]) -> str:
     return name
 
 
-def _how_it_failed(child: children.Child) -> str:
+def _how_it_failed(piece: Piece, child: children.Child) -> str:
     if child.failure:
         return child.failure
     status = child.status or 0
     if status == -signal.SIGXFSZ:
-        return f"cut at {LARGEST} bytes"
+        return f"cut at {os.fstat(piece.output).st_size} bytes"
     if status == -signal.SIGKILL:
         return f"out of time after {durations.spell(child.seconds())}"
     if status < 0:

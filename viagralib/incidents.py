@@ -30,7 +30,7 @@ class Incident:
         self.directory = directory  # "": it could not be made
         self.record = record
         self.missing: list[str] = []
-        self.log = HookLog(f"{directory}/hook.log")
+        self.log = HookLog(f"{directory}/hook.log" if directory else "")
 
     @property
     def id(self) -> str:
@@ -83,17 +83,20 @@ def begin(
     may be killed at any point, and must leave no incident without a record, and none
     that nobody closes.
     """
-    now = time.time()
-    directory, problem = "", ""
+    began = time.time()
+    facts: Record = {"version": 1, "daemon": daemon, "status": OPEN, "began": began}
+    incident = Incident(daemon, "", facts | record)
+    directory = ""
     try:
-        directory = _make_directory(state, daemon, now)
+        directory = _make_directory(state, daemon, began)
+        incident = Incident(daemon, directory, incident.record)
+        incident.record["id"] = incident.id
+        write_record(f"{directory}/incident.json", incident.record)
     except OSError as error:
-        problem = f"the whole incident: {reason(error)}"
-    incident = Incident(daemon, directory, {})
-    incident.missing += [problem] if problem else []
-    incident.update(
-        version=1, id=incident.id, daemon=daemon, status=OPEN, began=now, **record
-    )
+        if directory:  # without a record, nobody would find what is in it
+            shutil.rmtree(directory, ignore_errors=True)
+        incident = Incident(daemon, "", incident.record | {"id": ""})
+        incident.missing.append(f"the whole incident: {reason(error)}")
     note(incident.id)
     incident.publish()
     return incident

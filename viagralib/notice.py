@@ -41,7 +41,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     for title, tail in _logs(recovery, evidence).items():
         lines += _section(title, tail[-_LOG_LINES:])
     lines += _section("w", _who(evidence.text("w.txt").split("\n")[:_W_LINES]))
-    lines += _section("vmstat", evidence.text("vmstat.txt").split("\n"))
+    lines += _section("vmstat", evidence.text("vmstat.txt").split("\n")[:_W_LINES])
     lines += _section("busiest", _busiest(evidence.text("ps.txt")))
     return "\n".join(lines)
 
@@ -91,7 +91,8 @@ def _logs(recovery: Recovery, evidence: Evidence) -> dict[str, list[str]]:
 
 def _section(title: str, lines: list[str]) -> list[str]:
     """Return a titled part, each line indented so that it cannot pass for ours."""
-    texts = [line for line in safe_lines("\n".join(lines).rstrip("\n")) if line]
+    short = "\n".join(line[:_LONGEST_LINE] for line in lines)  # one may be of megabytes
+    texts = [line for line in safe_lines(short.rstrip("\n")) if line]
     if not texts:
         return []
     return [f"  {title}:", *(f"    {line[:_LONGEST_LINE]}" for line in texts)]

@@ -10,6 +10,7 @@ from viagralib.commandline import Options
 from viagralib.messages import WELL, Fault, exit_code, reason, safe
 from viagralib.printing import Printer
 from viagralib.response import Response
+from viagralib.rlimits import widen
 from viagralib.run import Run
 from viagralib.telling import Telling
 
@@ -19,6 +20,7 @@ _CLOCKS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 def restart(run: Run, options: Options, out: Printer) -> int:
     """Stop the daemons if they are up, and start them by the same path as always."""
     options.verbose = True  # somebody waits for the answer
+    widen()
     telling = Telling(run, options, out, out)
     faults = run.find_faults()
     telling.faults(faults)

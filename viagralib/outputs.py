@@ -10,6 +10,8 @@ import tempfile
 from viagralib.messages import reason
 from viagralib.state import HOOK_LOG_CAP
 
+_PAGE = 4096  # bytes: what a disk gives at least
+
 
 def create(path: str, flags: int = os.O_WRONLY) -> int:
     """Open a file of ours for writing, made if it is not there. Raises OSError."""
@@ -17,18 +19,41 @@ def create(path: str, flags: int = os.O_WRONLY) -> int:
     return os.open(path, flags, 0o600)
 
 
+def create_roomy(path: str, flags: int) -> int:
+    """Open a file of ours that can hold something: of a page at least. Raises OSError.
+
+    On a full disk files can be made for long, but not be written.
+    """
+    return _tried(create(path, flags))
+
+
 def memory(name: str) -> int:
     """Return a descriptor of a file that has no name on any disk.
 
-    Where there is none to be had, it keeps nothing. Raises OSError.
+    Where there is none to be had, as with a quota on files, it keeps nothing. Raises
+    OSError.
     """
     try:
         if hasattr(os, "memfd_create"):
-            return os.memfd_create(name)
+            return _tried(os.memfd_create(name))
         with tempfile.TemporaryFile() as file:
             return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
     except OSError:
         return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _tried(descriptor: int) -> int:
+    """Return the descriptor of an empty file if it takes a page. Raises OSError."""
+    try:
+        left = _PAGE
+        while left:  # after a part of it, the system says why it takes no more
+            left -= os.write(descriptor, b"?" * left)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 class HookLog:
@@ -39,6 +64,7 @@ class HookLog:
     """
 
     def __init__(self, path: str) -> None:
+        """Without a `path`, it is kept in memory."""
         self.problem = ""  # why there is no such file
         self._path = path
         self._descriptor = -1
@@ -51,13 +77,14 @@ class HookLog:
         It is of memory where the disk takes nothing: a hook that cannot print fails
         (`set -e`), and nobody sees why.
         """
-        if self._descriptor < 0:
+        if self._descriptor < 0 and self._path:
             try:
-                self._descriptor = self._on_disk()
+                self._descriptor = create_roomy(self._path, os.O_RDWR | os.O_APPEND)
             except OSError as error:
                 self.problem = reason(error)
-                self._descriptor = memory("hook.log")
-                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
+        if self._descriptor < 0:
+            self._descriptor = memory("hook.log")
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
         return self._descriptor
 
     def reopen(self) -> None:
@@ -89,16 +116,6 @@ class HookLog:
         except OSError as error:
             self.problem = reason(error)
             return b""
-
-    def _on_disk(self) -> int:
-        descriptor = create(self._path, os.O_RDWR | os.O_APPEND)
-        try:
-            os.write(descriptor, b"?" * 4096)  # that it can be made says too little
-            os.ftruncate(descriptor, 0)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0

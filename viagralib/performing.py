@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -20,6 +21,12 @@ from viagralib.settings import Daemon
 
 HOLDING = 1.0  # seconds after which a hook that has become a parent will stay one
 GRACE = 2.0  # seconds between TERM and KILL for a hook that is out of time
+# What limits us when the system has no process or no descriptor for a hook.
+_LIMITS = {
+    errno.EAGAIN: " (no process left: see ulimit -u, pids.max, kernel.pid_max)",
+    errno.EMFILE: " (see ulimit -n)",
+    errno.ENFILE: " (see fs.file-max)",
+}
 _T = TypeVar("_T")
 Looks = Generator[None, Verdict, _T]  # what goes on from look to look at its daemon
 
@@ -81,7 +88,7 @@ def _launch(stage: Stage, program: str) -> Looks[children.Child | hooks.Outcome]
         try:
             return children.start(path, arguments, log, environment)
         except OSError as error:
-            why = reason(error)
+            why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
         if stage.is_over():
             return hooks.Outcome(program, f"could not be started: {why}", None)
         yield
