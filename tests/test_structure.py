@@ -18,8 +18,8 @@ _ORDER = """
     messages durations values facts order tomlfile homes accounts listing settings
     commandline printing ways trust
     patterns procfs portable table onlooker matching processes units
-    rlimits family state deaths outputs children incidents announcements pauses runners
-    run hooks findings alarms sockets checks health limits machine
+    rlimits family state clock deaths outputs children incidents announcements pauses
+    runners run hooks findings alarms sockets checks health limits machine
     kernellog evidence logtails
     performing stopping standing report telling recovery needs course rounds
     cause notice syslogging endings closing response

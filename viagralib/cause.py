@@ -10,6 +10,7 @@ from viagralib.evidence import Evidence, unit_file
 from viagralib.matching import cut
 from viagralib.messages import safe
 from viagralib.recovery import Recovery
+from viagralib.run import Run
 
 UNKNOWN = "unknown"
 # Without a last run to go by: what is older has nothing to do with this death.
@@ -48,7 +49,12 @@ def recorded(recovery: Recovery) -> str:
     To be asked before the start: then the record is the new life's.
     """
     run, name = recovery.run, recovery.daemon.name
-    return runners.death_since(run.state, name, run.previous - _SLACK)
+    return runners.death_since(run.state, name, _last_look(run) - _SLACK)
+
+
+def _last_look(run: Run) -> float:
+    """Return when the last run was; 0.0: not known, as when the clock was set back."""
+    return run.previous if run.previous <= time.time() else 0.0
 
 
 def _from_kernel(recovery: Recovery, lines: list[kernellog.Line]) -> str:
@@ -58,7 +64,7 @@ def _from_kernel(recovery: Recovery, lines: list[kernellog.Line]) -> str:
     down, at that time. So is what an earlier incident of the daemon told.
     """
     slack = _SLACK + _DRIFT * time.clock_gettime(time.CLOCK_MONOTONIC)
-    since = max(recovery.run.previous - slack, time.time() - _LONGEST_AGO)
+    since = max(_last_look(recovery.run) - slack, time.time() - _LONGEST_AGO)
     death = kernellog.find_death(lines, cut(recovery.daemon.process), since)
     if death is None or death.pid == _told_before(recovery):
         return ""

@@ -4,6 +4,7 @@
 
     version   1
     name      NAME
+    boot      the life of the machine in which it was written
     instance  restarts so far; the first life is 0
     runner    {"pid", "start"}: the process to signal; gone without an `end`: killed
     command   {"pid", "start"} of this life
@@ -38,6 +39,9 @@ class Recorder:
         """Open the `deaths` directory; raises Fault when it cannot be used."""
         import json  # now, not when a restart is in a hurry
 
+        from viagralib.state import this_boot
+
+        self._every = {"version": VERSION, "name": name, "boot": this_boot()}
         self._dumps = json.dumps
         self._name = name
         self._directory = _open_directory(state_directory())
@@ -48,7 +52,7 @@ class Recorder:
         It is not forced to the disk: that can take longer than a restart may, and
         after a crash of the machine no death before it matters.
         """
-        text = self._dumps({"version": VERSION, "name": self._name, **record})
+        text = self._dumps({**self._every, **record})
         new = f".{self._name}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(new, flags, 0o600, dir_fd=self._directory)

@@ -25,8 +25,13 @@ class Finding:
         self.why = why
 
 
-def heartbeat(file: str, every: float, processes: list[Process]) -> Finding:
-    """Judge a file that the daemon touches at least every `every` seconds."""
+def heartbeat(
+    file: str, every: float, processes: list[Process], clock_set_at: float
+) -> Finding:
+    """Judge a file that the daemon touches at least every `every` seconds.
+
+    When the clock was set, only its next heartbeat can tell.
+    """
     limit = LATE * every
     if max(process.age() for process in processes) <= limit:
         return Finding(WELL)
@@ -36,10 +41,12 @@ def heartbeat(file: str, every: float, processes: list[Process]) -> Finding:
         return Finding(SICK, f"heartbeat {safe(file)}: there is none")
     except OSError as error:
         return Finding(UNKNOWN, f"could not look at its heartbeat: {reason(error)}")
-    age = time.time() - status.st_mtime
-    if age < -limit or not stat.S_ISREG(status.st_mode):
-        what = "is of the future" if age < 0 else "is no file"
+    now = time.time()
+    age = now - status.st_mtime
+    is_file = stat.S_ISREG(status.st_mode)
+    if is_file and min(abs(age), abs(now - clock_set_at)) <= limit:
+        return Finding(WELL)
+    if age < 0 or not is_file:
+        what = "is of the future" if is_file else "is no file"
         return Finding(UNKNOWN, f"heartbeat {safe(file)} {what}")
-    if age > limit:
-        return Finding(SICK, f"heartbeat {safe(file)}: silent for {spell(age)}")
-    return Finding(WELL)
+    return Finding(SICK, f"heartbeat {safe(file)}: silent for {spell(age)}")

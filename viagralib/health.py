@@ -72,7 +72,7 @@ class Checkup:
         self._findings: list[Finding] = []
         self._under_way: list[Call | Check] = [*_calls(daemon), *_checks(run, daemon)]
         if facts.heartbeat:
-            self._findings.append(heartbeat(*facts.heartbeat, verdict.processes()))
+            self._findings.append(_heartbeat(run, *facts.heartbeat, verdict))
         if facts.alarm:
             self._findings.append(_alarm(run, daemon, verdict))
 
@@ -119,6 +119,13 @@ def _checks(run: Run, daemon: Daemon) -> list[Check]:
     from viagralib.checks import Check
 
     return [Check(run, daemon, program) for program in programs]
+
+
+def _heartbeat(run: Run, file: str, every: float, verdict: Verdict) -> Finding:
+    from viagralib import clock
+
+    set_at = 0.0 if run.is_state_unsafe else clock.set_at(run.state, run.only_looks)
+    return heartbeat(file, every, verdict.processes(), set_at)
 
 
 def _alarm(run: Run, daemon: Daemon, verdict: Verdict) -> Finding:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from viagralib.messages import reason
 from viagralib.outputs import HookLog, create, cut_log
@@ -139,9 +139,10 @@ def recorded_process(incident: Incident, key: str) -> Process | None:
     return Process(pid, "", start, 0, 0, False)
 
 
-def prune(state: State, keep: int, keep_bytes: int) -> None:
+def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> None:
     """Remove the oldest incidents beyond `keep` or `keep_bytes`.
 
+    Never one of `spared` (ids): a clock that was set back makes the newest look old.
     Never one that is open, as `open` of the state has it: a run that was killed, or had
     a full disk, left its own that way for ever. And never a daemon's newest: one that
     was started with its output open may write into that one's hook.log for years, so
@@ -154,13 +155,14 @@ def prune(state: State, keep: int, keep_bytes: int) -> None:
     newest: dict[str, str] = {}
     for name in names:
         newest[daemon_of(name)] = name
-    is_open = {state.read("open", name).get("incident") for name in state.names("open")}
+    kept = {state.read("open", name).get("incident") for name in state.names("open")}
+    kept |= set(newest.values())
     sizes = {name: _size(f"{state.path}/incidents/{name}") for name in names}
     number, total = len(names), sum(sizes.values())
     for name in names:
         if number <= keep and total <= keep_bytes:
             return
-        if name != newest[daemon_of(name)] and name not in is_open:
+        if name not in kept and name not in spared:
             shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
             number, total = number - 1, total - sizes[name]
 

@@ -33,7 +33,7 @@ class Response:
     def __init__(self, telling: Telling) -> None:
         self.telling = telling
         self.run = telling.run
-        self._taken: set[str] = set()  # daemons that this run has dealt with
+        self._taken: dict[str, str] = {}  # incidents of this run, by daemon
 
     def bring_back(self, verdicts: dict[str, Verdict]) -> None:
         """Bring back what is down or sick, and say what cannot be judged."""
@@ -94,7 +94,8 @@ class Response:
             recovery.logs = logtails.take(recovery.daemon, recovery.incident)
         side_by_side(recoveries, evidence, lambda one: self._ended(one, evidence))
         evidence.finish()
-        incidents.prune(run.state, run.settings.keep, run.settings.keep_bytes)
+        keep, keep_bytes = run.settings.keep, run.settings.keep_bytes
+        incidents.prune(run.state, keep, keep_bytes, self._taken.values())
 
     def _take_on(self, name: str, verdict: Verdict) -> Recovery | None:
         """Return the recovery of a daemon that is ours to bring back now.
@@ -155,14 +156,15 @@ class Response:
         if last is not None and last.record.get("status") == OPEN:
             facts["before"] = _before(last)
             last.update(status=CLOSED)
-        self._taken.add(name)
         state, word = self.run.state, verdict.word
-        return incidents.begin(
+        incident = incidents.begin(
             state,
             name,
             facts,
             lambda known: announcements.note(state, name, word, incident=known),
         )
+        self._taken[name] = incident.id
+        return incident
 
     def _wants_alarm(self, name: str) -> bool:
         """Return whether fail.d has still to be told of what is open."""

@@ -9,7 +9,7 @@ from viagralib import deaths, table
 from viagralib.durations import spell
 from viagralib.family import lives
 from viagralib.procfs import Process
-from viagralib.state import State
+from viagralib.state import State, this_boot
 
 
 def has_finished(state: State, name: str) -> bool:
@@ -18,8 +18,7 @@ def has_finished(state: State, name: str) -> bool:
     end = record.get("end") if record else None
     if not isinstance(end, dict) or end.get("finished") is not True:
         return False
-    at = end.get("at")
-    return isinstance(at, int | float) and at > time.time() - table.uptime()
+    return record is not None and record.get("boot") == this_boot()
 
 
 def runner(state: State, name: str) -> Process | None:

@@ -96,6 +96,8 @@ def _last_run(run: Run) -> str:
     if not run.previous:
         return "no run yet: put viagra.py into root's crontab (see crontab.example)"
     age = time.time() - run.previous
+    if age < 0:
+        return "last run in the future: the clock was set back"
     text = f"last run {spell(age)} ago"
     if _is_overdue(run):
         every = spell(run.settings.every)

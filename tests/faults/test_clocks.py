@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from looking import run_as
 from surroundings import Watched, assert_kept, assert_quiet, quick
-from world import Result, World, absent, environment, need, need_root
+from world import Result, World, absent, environment, need, need_root, unique, until
 
 DAY = 86400
 QUICK = '[defaults]\npatience = "0.1s"\n[evidence]\ncommands = []\n'
@@ -180,6 +180,25 @@ def test_a_clock_set_within_a_run(
     assert_quiet(clock.run(), clock.run(), world.state)
     assert_quiet(world.run(), world.run(), world.state)
     daemon.assert_back(1)
+
+
+@BOTH_WAYS
+def test_what_finished_stays_so(world: World, clock: Clock, seconds: int) -> None:
+    name = unique("calc")
+    world.hook(
+        name,
+        f"echo life >>{world.place}/lives\n"
+        f"exec {world.program.parent}/viagralib/commands/viagra-run -n {name} -- "
+        f"{world.daemon(name)} 3",
+    )
+    assert clock.run().code == 0
+    record = world.state / "deaths" / name
+    until(lambda: '"finished": true' in record.read_text())
+    for by in (0, seconds, 0):
+        clock.set(by)
+        result = clock.run()
+        assert (result.code, result.out) == (0, ""), result
+    assert (world.place / "lives").read_text() == "life\n"
 
 
 @pytest.mark.long
