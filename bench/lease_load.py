@@ -63,10 +63,8 @@ def count(machines: Cluster) -> Count:
     """Return what the member has counted so far, and how much it holds."""
     metrics = machines.metrics(MEMBER)
     figures = {title: 0.0 for title in REQUESTS.values()} | {"other requests": 0.0}
-    for name, value in metrics.items():
-        if name.startswith("grpc_server_started_total"):
-            method = name.partition('grpc_method="')[2].partition('"')[0]
-            figures[REQUESTS.get(method, "other requests")] += value
+    for method, value in machines.requests(MEMBER).items():
+        figures[REQUESTS.get(method, "other requests")] += value
     received, sent = link(machines)
     return Count(
         {

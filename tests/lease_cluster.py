@@ -424,6 +424,15 @@ class Cluster:
         lines = [line for line in done.stdout.splitlines() if line[:1] not in ("", "#")]
         return {name: float(v) for name, _, v in (x.rpartition(" ") for x in lines)}
 
+    def requests(self, number: int) -> dict[str, float]:
+        """Return how many requests of each kind a member has had, by gRPC's names."""
+        found: dict[str, float] = {}
+        for name, value in self.metrics(number).items():
+            if name.startswith("grpc_server_started_total"):
+                method = name.partition('grpc_method="')[2].partition('"')[0]
+                found[method] = found.get(method, 0.0) + value
+        return found
+
     # Leases
 
     def resource(self, name: str) -> Resource:

@@ -86,17 +86,18 @@ class _Seen:
 
     def document(self) -> dict[str, object]:
         """Return it for JSON; times in seconds."""
-        view = self._view
+        view, primary = self._view, self._view.primary
+        last = None if primary else view.uncertain  # else that is the primary itself
         return {
             "role": self._keeper.get("role", INIT),
             "keeper": self._keeper.get("pid"),
             "forbidden": self._is_forbidden,
             "next_try_in": round(self._rest_left, 1),
-            "primary": dataclasses.asdict(view.primary) if view.primary else None,
+            "primary": _told(primary) if primary else None,
             "token": view.token or None,
             "ttl_left": view.left,
-            "standbys": [dataclasses.asdict(card) for card in view.standbys],
-            "uncertain": dataclasses.asdict(view.uncertain) if view.uncertain else None,
+            "standbys": [_told(card) for card in view.standbys],
+            "last": {**_told(last), "token": last.token} if last else None,
         }
 
     def lines(self) -> list[str]:
@@ -129,6 +130,13 @@ class _Seen:
         if self._rest_left:
             text += f", next try in {durations.spell(self._rest_left)}"
         return text
+
+
+def _told(card: Card) -> dict[str, object]:
+    """Return a card for JSON; the token is told apart from it."""
+    told = dataclasses.asdict(card)
+    del told["token"]
+    return told
 
 
 def _who(card: Card) -> str:
