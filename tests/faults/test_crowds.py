@@ -62,4 +62,5 @@ def test_crowds_start_one_daemon_each(world: World, part: int) -> None:
     codes: Counter[int] = Counter()
     for number in range(10):
         codes += hold(world, number)
+    print(f"exit codes: {dict(codes)}")
     assert codes[75], (part, codes)  # else they never met
