@@ -30,7 +30,7 @@ def crowd(world: World, number: int) -> Counter[int]:
         ]
     os.close(gate)
     os.close(start)
-    return Counter(run.wait(120) for run in runs)
+    return Counter(run.wait(600) for run in runs)
 
 
 def hold(world: World, number: int) -> Counter[int]:
