@@ -271,6 +271,30 @@ def test_hook_that_succeeds_but_starts_nothing(world: World) -> None:
     assert "    tried\n" in result.out
 
 
+# Holds the run from the hook's end until its time is over: the next look is a late one.
+LATE = """\
+run=$PPID
+(
+    until grep -q '"hooks"' "$VIAGRA_INCIDENT/incident.json"; do sleep 0.05; done
+    kill -STOP $run
+    sleep {seconds}
+    {daemon} 1000 &
+    until [ "$(readlink /proc/$!/exe)" = {daemon} ]; do sleep 0.05; done
+    kill -CONT $run
+) >/dev/null 2>&1 &
+"""
+
+
+def test_what_a_late_look_finds_up_is_back(world: World) -> None:
+    name, seconds = unique("food"), 3
+    world.hook(name, LATE.format(daemon=world.daemon(name), seconds=seconds + 0.5))
+    world.facts(name, f'start_timeout = "{seconds}s"')
+    result = world.run()
+    assert result.code == 0, result
+    [now] = facts_of(result.out, "now")
+    assert now.startswith(f"up, pid {world.pids(name)[0]}, after "), now
+
+
 def test_failed_hook_ends_the_waiting(world: World) -> None:
     name = unique("food")
     world.hook(name, "echo no such file >&2; exit 3")

@@ -194,8 +194,12 @@ def _run_programs(recovery: Recovery, stage: Stage) -> Looks[hooks.Outcome | Non
 
 
 def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
-    """Return since when it is up in one process for SETTLE seconds; 0.0: not."""
-    since = 0.0
+    """Return since when it is up in one process for SETTLE seconds; 0.0: not.
+
+    What is up at the look that comes after `until` may still settle: where the machine
+    is busy, that look may be a late one.
+    """
+    since, is_last_chance = 0.0, False
     ids: set[tuple[int, float]] = set()
     while True:
         recovery.verdict = yield
@@ -209,7 +213,9 @@ def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
         if recovery.verdict.word == UP and now - since >= SETTLE:
             return since
         if now > until:
-            return 0.0
+            if recovery.verdict.word != UP or is_last_chance:
+                return 0.0
+            until, is_last_chance = now + SETTLE, True
 
 
 def _gets_well(recovery: Recovery, stage: Stage) -> Looks[bool]:

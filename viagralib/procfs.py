@@ -7,6 +7,7 @@ called and what its command line says is chosen by whoever runs it.
 from __future__ import annotations
 
 import os
+import time
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ class Process:
 
     def age(self) -> float:
         """Return for how many seconds it has lived."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        return uptime() - self.start / ticks
+        return uptime() - self.start / os.sysconf("SC_CLK_TCK")
 
     def _status(self, field: bytes) -> list[bytes]:
         if not self._status_file:
@@ -183,17 +183,15 @@ def sees_all() -> bool:
     this, group = find(own_pid()), _hidden_but_to()
     if this is None or find(1) is None:
         return False
-    return (
-        not group or this.may_trace() or int(group) in (os.getegid(), *os.getgroups())
-    )
+    groups = map(str, (os.getegid(), *os.getgroups()))
+    return not group or this.may_trace() or group in groups
 
 
 def _hidden_but_to() -> str:
     """Return the group that /proc hides nothing from; "" when it hides nothing."""
     options: list[str] = []
     with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        for line in file:
-            words = line.split()
+        for words in map(str.split, file):
             if words[4] == "/proc":  # the last one lies on top
                 options = words[-1].split(",")
     named = dict(option.partition("=")[::2] for option in options)
@@ -222,22 +220,26 @@ def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process 
     except PermissionError:  # hidepid=1, or a security module
         hidden.append(pid)
         return None
-    # The name may hold blanks and brackets itself: it ends at the last bracket.
-    end = line.rindex(b")")
-    name = os.fsdecode(line[line.index(b"(") + 1 : end])
-    if names is not None and name not in names:
-        return None
-    fields = line[end + 2 :].split(b" ", 20)
-    # A dead first thread whose other threads live on is called a zombie as well.
-    headless = fields[0] == b"Z" and int(fields[17]) > 1
-    process = Process(
-        pid=pid,
-        name=name,
-        start=int(fields[19]),
-        parent=int(fields[1]),
-        session=int(fields[3]),
-        zombie=fields[0] in b"ZX" and not headless,
-    )
+    return parse(pid, line, names)
+
+
+def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None:
+    """Return what a line of /proc/PID/stat, which may be cut after the start time, says
+    of a process named one of `names`. Raises OSError for what is no such line."""
+    try:
+        # The name may hold blanks and brackets itself: it ends at the last bracket.
+        end = line.rindex(b")")
+        name = os.fsdecode(line[line.index(b"(") + 1 : end])
+        if names is not None and name not in names:
+            return None
+        fields = line[end + 2 :].split(b" ", 20)
+        # A dead first thread whose other threads live on is called a zombie as well.
+        headless = fields[0] == b"Z" and int(fields[17]) > 1
+        parent, session, start = int(fields[1]), int(fields[3]), int(fields[19])
+    except (ValueError, IndexError):
+        raise OSError(None, "not as proc(5) says", f"/proc/{pid}/stat") from None
+    zombie = fields[0] in b"ZX" and not headless
+    process = Process(pid, name, start, parent, session, zombie)
     process.headless = headless
     return process
 
@@ -255,6 +257,4 @@ def _contents(path: str) -> bytes:
 
 
 def uptime() -> float:
-    import time
-
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -80,7 +80,7 @@ def traced(world: World, options: Sequence[str], *arguments: str) -> Result:
             stderr=stderr,
             check=False,
             env=environment(),
-            timeout=120,
+            timeout=600,
         )
     texts = [file.read_text(errors="surrogateescape") for file in (out, err)]
     return Result(done.returncode, *texts)
@@ -127,7 +127,7 @@ def scene(world: World, number: int) -> World:
 def watch_counted(world: World, name: str, facts: str = "", settings: str = "") -> None:
     """Put in a hook whose daemon itself notes that it was executed, each time."""
     world.settings(
-        f'[defaults]\npatience = "0s"\nstart_timeout = "30s"\n{settings}'
+        f'[defaults]\npatience = "0s"\nstart_timeout = "2m"\n{settings}'
         '[evidence]\ncommands = ["ps auxww"]\n'
     )
     if facts:
@@ -157,7 +157,7 @@ def settle(world: World, name: str) -> list[Result]:
         assert result.code in (0, 75) and not result.err, result
         return was_up and result.code == 0 and not result.out
 
-    until(is_quiet, 60)
+    until(is_quiet, 300)
     return results
 
 
@@ -172,7 +172,7 @@ def assert_whole(world: World, name: str) -> None:
     is_open = [path.name for path in (world.state / "open").glob("[!.]*")]
     assert not is_open, f"still open: {is_open}"
     assert_free(world, name)
-    until(lambda: strays(world) == world.pids(name))
+    until(lambda: strays(world) == world.pids(name), 300)
 
 
 def published(world: World) -> list[Path]:

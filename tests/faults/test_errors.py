@@ -220,6 +220,7 @@ def hold_all(world: World, case: Case, chosen: list[Point]) -> None:
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         failures = [text for text in pool.map(hold, range(len(chosen))) if text]
+    print(f"{len(chosen)} calls failed, {len(failures)} runs not as they should be")
     assert not failures, "\n".join(failures)
 
 

@@ -1,104 +1,49 @@
 """What others wrote, with anything in it: read, or refused by the parser's own error.
 
-A few settled examples of each by default; in the long mode many, and fresh ones.
+Settings, what the system tells, and the program's own records.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as limits
+from fuzzing import AMOUNTS, json_values, numbers, records, texts, tried
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
-
-from viagralib import (  # noqa: E402  # noqa: E402
+from viagralib import (
     alarms,
     announcements,
     cause,
     durations,
     incidents,
     kernellog,
+    member,
     pauses,
     procfs,
     runners,
     status,
 )
-from viagralib import history as histories  # noqa: E402
-from viagralib import limits as limiting  # noqa: E402
-from viagralib.closing import close  # noqa: E402
-from viagralib.commandline import Options  # noqa: E402
-from viagralib.facts import Facts  # noqa: E402
-from viagralib.messages import safe  # noqa: E402
-from viagralib.printing import Printer  # noqa: E402
-from viagralib.processes import UP, Verdict  # noqa: E402
-from viagralib.run import Run  # noqa: E402
-from viagralib.settings import Daemon, load  # noqa: E402
-from viagralib.standing import hook_at_work, quit_since  # noqa: E402
-from viagralib.state import State  # noqa: E402
-from viagralib.telling import Telling  # noqa: E402
-
-pytestmark = pytest.mark.long
+from viagralib import history as histories
+from viagralib import limits as limiting
+from viagralib.closing import close
+from viagralib.commandline import Options
+from viagralib.facts import Facts
+from viagralib.findings import WELL
+from viagralib.messages import reason, safe
+from viagralib.printing import Printer
+from viagralib.processes import SICK, UNKNOWN, UP, Verdict
+from viagralib.run import Run
+from viagralib.settings import Daemon, load
+from viagralib.standing import hook_at_work, quit_since
+from viagralib.state import State
+from viagralib.telling import Telling
 
 NAME = "food"
-FEW, MANY = 60, 5000
-AMOUNTS = pytest.mark.parametrize(
-    "amount", [FEW, pytest.param(MANY, marks=pytest.mark.long)]
-)
-Property = Callable[..., None]
-
-
-def tried(
-    amount: int, **given_as: st.SearchStrategy[object]
-) -> Callable[[Property], None]:
-    """Hold a property to so many examples, now."""
-
-    def hold(property_: Property) -> None:
-        few = amount <= FEW
-        limits(
-            max_examples=amount,
-            derandomize=few,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )(given(**given_as)(property_))()
-
-    return hold
-
-
-# Values as they are in records, and as they never should be
-
-numbers = (
-    st.integers()
-    | st.floats()
-    | st.sampled_from([0, -1, 1e11, -1e11, 2**31, 2**63, 10**400, time.time(), True])
-)
-texts = st.text(max_size=30) | st.sampled_from(
-    ["", "..", "/", "\0", "\ud800", "9" * 20]
-)
-json_values = st.recursive(
-    st.none() | st.booleans() | numbers | texts,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-def records(*keys: str) -> st.SearchStrategy[bytes]:
-    """Return texts of records: keys that are right, values that are not; some cut."""
-    keyed = st.dictionaries(st.sampled_from(keys) | texts, json_values, max_size=8)
-    whole = keyed.map(lambda record: json.dumps(record).encode())
-    cut = st.tuples(whole, st.integers(0, 60)).map(lambda pair: pair[0][: pair[1]])
-    deep = st.sampled_from([b"[" * 60_000, b'{"since":' * 20_000, b"9" * 5000, b"\xff"])
-    return whole | whole | cut | st.binary(max_size=40) | deep
 
 
 class Place:
@@ -204,8 +149,32 @@ def test_a_process_is_read_whatever_its_name(amount: int) -> None:
         assert not process.zombie and process.users()[0] == os.getuid()
         assert safe(process.name).isprintable()
         assert os.getpid() in [one.pid for one in procfs.look({process.name})]
+        twin = member.look(os.getpid())
+        assert twin is not None
+        assert (twin.parent, twin.start) == (os.getppid(), found.start)
 
     own.write_bytes(before)
+
+
+# As proc(5) has it, from the state on; the 20th field is the start time.
+STAT = b" S 1 17 17 0 -1 4194560 9 0 0 0 1 2 0 0 20 0 1 0 4711 999 88 7 0 1\n"
+cut_lines = st.tuples(st.binary(max_size=40), st.integers(0, len(STAT))).map(
+    lambda pair: b"17 (" + pair[0] + b")" + STAT[: pair[1]]
+)
+
+
+@AMOUNTS
+def test_any_line_is_a_process_or_the_system_s_error(amount: int) -> None:
+    @tried(amount, name=st.binary(max_size=20), other=st.binary() | cut_lines)
+    def holds(name: bytes, other: bytes) -> None:
+        process = procfs.parse(17, b"17 (" + name + b")" + STAT, None)
+        assert process is not None and os.fsencode(process.name) == name
+        assert (process.start, process.parent, process.session) == (4711, 1, 17)
+        try:
+            process = procfs.parse(17, other, None)
+            assert process is not None and process.pid == 17
+        except OSError as error:
+            assert reason(error) == "not as proc(5) says (/proc/17/stat)"
 
 
 kernel_words = st.sampled_from(
@@ -350,7 +319,5 @@ def test_any_place_of_an_alarm_is_read(place: Place, amount: int) -> None:
     def holds(text: bytes, log: bytes) -> None:
         place.put("counts", text)
         place.log.write_bytes(log)
-        try:
-            assert isinstance(alarms.search(place.state, daemon, process), str)
-        except alarms.CannotSearch as why:
-            assert str(why)
+        finding = alarms.find(place.run(), daemon, process)
+        assert finding.word in (WELL, SICK, UNKNOWN) and finding.why.isprintable()

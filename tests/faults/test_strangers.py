@@ -233,6 +233,7 @@ class Race:
     def hold(self, number: int) -> None:
         """Nothing of the stranger's is executed, and nothing of root's is written."""
         codes = self.run(number)
+        print(f"exit codes: {codes}")
         told = (self.world.place / "told").read_text()
         assert "Traceback" not in told, told[-2000:]
         assert not self.executed.exists(), told[-2000:]

@@ -1,0 +1,113 @@
+"""Records of leases, which other machines write: told, or as if there were none."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+from fuzzing import AMOUNTS, json_values, numbers, records, tried
+from hypothesis import strategies as st
+
+from viagralib import leases
+from viagralib.engine import Card, read_card
+from viagralib.flocked import FileEngine
+from viagralib.leaseplan import Plan
+from viagralib.lockfile import LockFile
+from viagralib.marks import Marks
+from viagralib.state import this_boot
+
+NAME = "food"
+KEYS = ("node", "host", "pid", "since", "priority", "ttl", "token", "released")
+values = st.dictionaries(st.sampled_from(KEYS), numbers | json_values, max_size=6)
+cards = values.map(
+    lambda more: json.dumps({"node": "n", "host": "h", **more}).encode()
+) | records(*KEYS)
+rests = (numbers | json_values).map(
+    lambda until: json.dumps({"boot": this_boot(), "until": until}).encode()
+) | records("boot", "until")
+
+
+def no_number(text: str) -> None:
+    raise AssertionError(f"{text} is no JSON")
+
+
+@AMOUNTS
+def test_any_card_is_read_or_none(amount: int) -> None:
+    @tried(amount, text=cards)
+    def holds(text: bytes) -> None:
+        card, more = read_card(text.decode(errors="replace"))
+        assert (card is None and more == {}) or isinstance(card, Card)
+
+
+@AMOUNTS
+def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
+    place = tmp_path / "engine" / NAME
+    state = tmp_path / "state"
+    (state / "leases" / NAME).mkdir(parents=True)
+    place.mkdir(parents=True, mode=0o700)
+    locks = [LockFile(str(place / kind)) for kind in ("lock", "standby.n.1")]
+    assert all(lock.take() for lock in locks)
+
+    def told(*, as_json: bool) -> str:
+        asked = Plan("status", None, NAME, json=as_json)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            leases.obey(asked, f"file://{tmp_path}/engine", str(state))
+        return out.getvalue()
+
+    @tried(
+        amount // 2,
+        lease=cards,
+        last=cards,
+        standby=cards,
+        order=numbers.map(str) | st.sampled_from(["٣", "²", "9" * 4096]),
+        rest=rests,
+        keeper=records("pid", "role", "start", "since"),
+    )
+    def holds(  # noqa: PLR0917
+        lease: bytes,
+        last: bytes,
+        standby: bytes,
+        order: str,
+        rest: bytes,
+        keeper: bytes,
+    ) -> None:
+        (place / "lease").write_bytes(lease)
+        (place / "last").write_bytes(last)
+        (place / "standby.n.1").write_bytes(standby)
+        (place / "yield").write_text(order, errors="replace")
+        for kind, text in (("rest", rest), ("keeper", keeper)):
+            (state / "leases" / NAME / kind).write_bytes(text)
+        text = told(as_json=False)
+        assert all(char == "\n" or char.isprintable() for char in text), repr(text)
+        json.loads(told(as_json=True), parse_constant=no_number)
+        assert Marks(str(state), NAME).rest_left() >= 0
+
+    for lock in locks:
+        lock.close()
+
+
+@AMOUNTS
+def test_a_lease_is_taken_whatever_the_last_one_left(
+    tmp_path: Path, amount: int
+) -> None:
+    engine = FileEngine(str(tmp_path), NAME, 15.0, Card("node", "host", os.getpid()))
+    engine.prepare()
+
+    @tried(amount // 2, lease=cards, last=cards)
+    def holds(lease: bytes, last: bytes) -> None:
+        for kind, text in (("lease", lease), ("last", last)):
+            (tmp_path / NAME / kind).write_bytes(text)
+        before, _ = read_card(lease.decode(errors="replace"))
+        began = int(time.time())
+        held = engine.take()
+        assert held is not None and held.token >= began
+        assert before is None or held.token > before.token
+        engine.note_start(held)
+        renewed = engine.renew(held, 0.0)
+        assert renewed.view.primary is not None
+        assert renewed.view.primary.token == held.token
+        engine.give_up(held, ended=True)
