@@ -72,6 +72,7 @@ def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -
     name, terms = unique("hooked"), world.place / "terms"
     world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
     sickly(world, name, "deaf", terms, nobody())
+    world.facts(name, FACTS.replace("2s", "30s") + nobody())
     child = start(world, name, "deaf", terms)
     world.hook(
         name,
