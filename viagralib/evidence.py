@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable
 
 from viagralib import children, durations, kernellog
 from viagralib.family import AFTER_KILL, send
-from viagralib.messages import reason
+from viagralib.messages import reason, trouble
 from viagralib.outputs import create_roomy, memory
 from viagralib.settings import Settings
 
@@ -41,7 +41,7 @@ class Piece:
         try:
             size = os.fstat(self.output).st_size
             return os.pread(self.output, size, 0).decode(errors="surrogateescape")
-        except OSError:
+        except (OSError, MemoryError):
             return ""
 
 
@@ -158,16 +158,12 @@ class Evidence:
         try:
             self.kernel_log = kernellog.read()
             piece = Piece("kernel.txt", self._open("kernel.txt"))
-        except OSError as error:
-            self.problems.append(f"kernel log: {reason(error)}")
-            return
-        self.pieces[piece.name] = piece
-        lines = self.kernel_log[-KERNEL_LOG_LINES:]
-        text = "".join(f"{line.date()} {line.text}\n" for line in lines)
-        try:
+            self.pieces[piece.name] = piece
+            lines = self.kernel_log[-KERNEL_LOG_LINES:]
+            text = "".join(f"{line.date()} {line.text}\n" for line in lines)
             os.write(piece.output, text.encode(errors="surrogateescape"))
-        except OSError as error:
-            self.problems.append(f"kernel.txt: {reason(error)}")
+        except (OSError, MemoryError) as error:
+            self.problems.append(f"kernel log: {trouble(error)}")
 
 
 def _end(child: children.Child) -> None:

@@ -43,7 +43,8 @@ def _existing_home(place: str) -> str:
         os.stat(place)
         os.listdir(f"{place}/start.d")
     except OSError as error:
-        if not isinstance(error, PermissionError) and os.path.isdir(place):
+        lacks_it = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if lacks_it and os.path.isdir(place):
             text = "has no directory start.d: mkdir it and put a start hook in"
         else:
             text = f"could not look at it (given with --dir): {error.strerror}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from viagralib.course import steps
 from viagralib.evidence import Evidence
-from viagralib.messages import reason
+from viagralib.messages import trouble
 from viagralib.performing import Looks
 from viagralib.processes import Verdict, judge
 from viagralib.recovery import Recovery
@@ -52,7 +52,7 @@ def _goes_on(recovery: Recovery, course: Looks[None], verdict: Verdict) -> bool:
         course.send(verdict)
     except StopIteration:
         return False
-    except OSError as error:  # of this one alone: the others go on
-        recovery.fail(f"could not go on: {reason(error)}")
+    except (OSError, MemoryError) as error:  # of this one alone: the others go on
+        recovery.fail(f"could not go on: {trouble(error)}")
         return False
     return True
