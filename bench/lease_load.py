@@ -189,7 +189,7 @@ def print_held(primary: Count, standby: Count) -> None:
 
 
 def print_scales(lonely: Count, each: Count, keepers: int, ttl: float) -> None:
-    """`lonely` is what a keeper costs in a second, `each` what each of `keepers` does."""
+    """`lonely`: what a keeper alone costs in a second; `each`: one of `keepers`."""
     one, all_of_them = (sum(count[name] for name in _BYTES) for count in (lonely, each))
     card = (all_of_them - one) / (keepers - 1)
     print(
