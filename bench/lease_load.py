@@ -7,7 +7,8 @@ alone on a machine of its own (a network namespace, see tests/lease_cluster.py),
 that all bytes on its link are the keepers'. N resources with a keeper on one node each
 give what a primary costs; as many standbys on each of the other M - 1 nodes, what a
 standby costs; and then each resource is switched once. All while idle for two ttl.
-What 1,000 nodes and 200 resources cost follows from that, in proportion.
+What 1,000 nodes and 200 resources cost follows from that: all in proportion, but for
+the bytes of an answer, which shows all keepers of a resource and grows with them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ REQUESTS = {
     "Watch": "watches opened",
 }
 # Nodes, resources, and keepers of each resource: what the README says.
-SCALES = [(1000, 200, 2), (1000, 200, 5), (1000, 200, 1000)]
+SCALES = [(1000, 200, 2), (1000, 200, 5), (1000, 200, 10)]
 PATIENCE = 4 * LONG
 
 
@@ -122,14 +123,16 @@ class Load:
         time.sleep(2 * self.ttl)
         return (count(self.machines) - before).per(time.monotonic() - began)
 
-    def switch(self) -> Count:
-        """Return what it costs to hand over each resource once, for one of them."""
-        before = count(self.machines)
+    def switch(self, idle: Count) -> Count:
+        """Return what handing over one resource costs; `idle` is what a second does."""
+        before, began = count(self.machines), time.monotonic()
         lives = {resource: resource.current() for resource in self.resources}
         for resource, life in lives.items():
             self.machines.lease(2, "yield", resource.name)
             resource.primary(PATIENCE, other_than=life)
-        return (count(self.machines) - before).per(len(self.resources))
+        seconds = time.monotonic() - began
+        more = count(self.machines) - before - idle.per(1 / seconds)
+        return more.per(len(self.resources))
 
 
 def main() -> None:
@@ -157,9 +160,10 @@ def measure(load: Load, nodes: int) -> None:
     primary = (alone - nothing).per(number)
     standby = (full - alone).per(standbys)
     print(f"{number} resources on {nodes} nodes, ttl {load.ttl:g} s; one etcd\n")
-    print_rates(primary, standby, load.switch(), nodes - 1)
+    print_rates(primary, standby, load.switch(full), nodes - 1)
     print_held((primaries - empty).per(number), (all_of_them - primaries).per(standbys))
-    print_scales(nothing, primary, standby)
+    each = (full - nothing).per(number * nodes)
+    print_scales(primary, each, nodes, load.ttl)
 
 
 def print_rates(primary: Count, standby: Count, switch: Count, others: int) -> None:
@@ -184,22 +188,20 @@ def print_held(primary: Count, standby: Count) -> None:
     print(f"| memory, KiB | {' | '.join(cells)} |")
 
 
-def print_scales(nothing: Count, primary: Count, standby: Count) -> None:
+def print_scales(lonely: Count, each: Count, keepers: int, ttl: float) -> None:
+    """`lonely`: what a keeper alone costs in a second; `each`: one of `keepers`."""
+    one, all_of_them = (sum(count[name] for name in _BYTES) for count in (lonely, each))
+    card = (all_of_them - one) / (keepers - 1)
     print(
         "\n| nodes | resources | keepers of each | keepalives/s | watches | bytes/s |"
+        "\n|--:|--:|--:|--:|--:|--:|"
     )
-    print("|---|---|---|---|---|---|")
-    for nodes, resources, each in SCALES:
-        standbys = resources * (each - 1)
-
-        def total(name: str, ones: int = resources, more: int = standbys) -> float:
-            return nothing[name] + ones * primary[name] + more * standby[name]
-
-        size = sum(total(name) for name in _BYTES)
-        watches = standbys
+    for nodes, resources, number in SCALES:
+        total = resources * number
+        size = total * (one + card * (number - 1))
         print(
-            f"| {nodes:,} | {resources} | {each:,} | {total('keepalives'):,.0f} "
-            f"| {watches:,} | {size:,.0f} |"
+            f"| {nodes:,} | {resources} | {number} | {total / (ttl / 3):,.0f} "
+            f"| {total:,} | {size:,.0f} |"
         )
 
 

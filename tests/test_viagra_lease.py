@@ -434,6 +434,18 @@ def test_after_an_orderly_end_nobody_is_fenced(make: Make) -> None:
     assert second.lines("fenced") == []
 
 
+def test_status_names_who_had_it_last_as_long_as_nobody_has_it(make: Make) -> None:
+    keeper = make("a")
+    of_another_node(keeper)
+    (keeper.directory.parent / "state/leases/food/lock").touch()
+    assert status(keeper)["last"]["token"] == 7
+    assert "which did not end in order" in order(keeper, "status", "food").stdout
+    keep(keeper)
+    running(keeper)
+    assert status(keeper)["last"] is None
+    assert "token" not in status(keeper)["primary"]
+
+
 # What may happen to the files
 
 

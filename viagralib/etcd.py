@@ -212,10 +212,8 @@ class EtcdEngine(Engine):
         """Return what the answer to a range request shows of the resource."""
         view = View()
         for entry in answer.get("kvs", []):
-            key, text = (
-                _text(entry["key"])[len(self._base) :],
-                _text(entry.get("value", "")),
-            )
+            key = _text(entry["key"])[len(self._base) :]
+            text = _text(entry.get("value", ""))
             card, more = read_card(text)
             if key == "primary":
                 token = int(entry["create_revision"])

@@ -21,28 +21,6 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]
 
 
-class Stream:
-    """An answer that goes on: of interest is only whether more of it has come."""
-
-    def __init__(self, member: Etcd3Client, answer: requests.Response) -> None:
-        """Wait for the first line. Raises ValueError when there is none."""
-        self.member = member
-        self._answer = answer
-        # Kept: at its end an iterator closes the connection.
-        self._lines = answer.iter_lines(chunk_size=1)
-        if not next(self._lines, None):
-            raise ValueError("no stream of changes")
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor."""
-        number: int = self._answer.raw.fileno()
-        return number
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._answer.close()
-
-
 # Since etcd 3.4. An older etcd3gw would call /v3alpha/, which is gone.
 _API = "/v3/"
 _PORT = 2379
@@ -97,6 +75,28 @@ def _member(place: str) -> tuple[str, int]:
     if not host or parts.path or port == 0:
         raise Fault("--engine", f"{shown(place)} is not like HOST:{_PORT}")
     return host, port or _PORT
+
+
+class Stream:
+    """An answer that goes on: of interest is only whether more of it has come."""
+
+    def __init__(self, member: Etcd3Client, answer: requests.Response) -> None:
+        """Wait for the first line. Raises ValueError when there is none."""
+        self.member = member
+        self._answer = answer
+        # Kept: at its end an iterator closes the connection.
+        self._lines = answer.iter_lines(chunk_size=1)
+        if not next(self._lines, None):
+            raise ValueError("no stream of changes")
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        number: int = self._answer.raw.fileno()
+        return number
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._answer.close()
 
 
 class Members:

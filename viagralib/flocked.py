@@ -51,19 +51,15 @@ class FileEngine(Engine):
     def prepare(self) -> None:
         """Open the locks, which the guardian is to share. Raises Fault."""
         try:
-            os.makedirs(self._above, mode=0o700, exist_ok=True)
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            check_owner(self._above)
-            check_owner(self._directory)
+            for place in (self._above, self._directory):
+                os.makedirs(place, mode=0o700, exist_ok=True)
+                check_owner(place)
             self._locks = [LockFile(path) for path in self._lock_paths()]
         except OSError as error:
             raise Fault("", f"no lock can be made: {reason(error)}") from None
 
     def _lock_paths(self) -> list[str]:
-        """Return the lock's file; for root a second one, which outlives the first.
-
-        For the directory may be deleted, as all state may.
-        """
+        """Return the lock's file, and for root one more: all state may be deleted."""
         paths = [self._path("lock")]
         if os.geteuid() == 0:
             with contextlib.suppress(OSError):
@@ -84,15 +80,13 @@ class FileEngine(Engine):
             raise Fault("", "the lock was removed or replaced: start anew")
         try:
             before, _ = self._read("lease")
-            last, more = self._read("last")
             token = max(before.token + 1 if before else 0, int(time.time()))
             self._write("lease", self.card.now(token).text())
             self._forget("yield")
         except OSError as error:
             self._unlock()
             raise UnreachableError(reason(error)) from None
-        uncertain = None if more.get("released", True) else last
-        view = View(self.card, token, uncertain=uncertain)
+        view = View(self.card, token, uncertain=self._uncertain())
         return Held(token, began + self.ttl, view)
 
     def renew(self, held: Held, until: float) -> Held:
@@ -183,9 +177,14 @@ class FileEngine(Engine):
             card,
             card.token if card else 0,
             tuple(self._standbys()),
+            self._uncertain(),
             asked=int(asked) if asked.isdecimal() else 0,
             left=self._left(card.ttl) if card else None,
         )
+
+    def _uncertain(self) -> Card | None:
+        last, more = self._read("last")
+        return None if more.get("released", True) else last
 
     def _left(self, ttl: float) -> float | None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import socket
 import sys
 
 from viagralib.state import this_boot
@@ -38,7 +37,7 @@ def _machine_id() -> str:
 
 def host() -> str:
     """Return the machine's name, for people."""
-    return socket.gethostname() or os.uname().nodename
+    return os.uname().nodename
 
 
 def name_process(name: str) -> None:
