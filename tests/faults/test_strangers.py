@@ -127,7 +127,7 @@ def test_a_command_line_cannot_forge_or_hide(public: World, kind: str) -> None:
     text = HOSTILE[kind].replace(b"\0", b" ")[:100_000]
     pid = stranger(public, name, text)
     public.watch(name, 'command = "PANIC"\n')
-    public.settings('[evidence]\ncommands = ["ps auxww", "w"]\n')
+    public.settings('[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww", "w"]\n')
     for verb in (["check"], ["explain", name], ["status"]):
         result = public.run(*verb)
         assert result.code == 1, result
@@ -147,9 +147,10 @@ def test_two_megabytes_of_arguments_change_nothing(public: World) -> None:
     many = [b"Restarting sshd\n" * 8000] * 15
     pid = stranger(public, name, *many)
     assert len(Path(f"/proc/{pid}/cmdline").read_bytes()) > 1_900_000
-    public.watch(name, 'command = "(a|aa)+$"\n')
+    public.watch(name, 'command = "(a|aa)+$"\nstart_timeout = "1s"\n')
     public.watch(sound)
-    result = public.run(timeout=60)
+    public.settings('[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww"]\n')
+    result = public.run(timeout=300)
     assert f"Restarting {sound}\n" in result.out and public.starts(sound) == 1, result
     assert public.starts(name) == 1 or f"pid {pid}" in result.out, result
     assert_plain(result)
