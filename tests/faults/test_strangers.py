@@ -127,7 +127,7 @@ def test_a_command_line_cannot_forge_or_hide(public: World, kind: str) -> None:
     text = HOSTILE[kind].replace(b"\0", b" ")[:100_000]
     pid = stranger(public, name, text)
     public.watch(name, 'command = "PANIC"\n')
-    public.settings('[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww", "w"]\n')
+    public.settings('[evidence]\ncommands = ["ps auxww", "w"]\n')
     for verb in (["check"], ["explain", name], ["status"]):
         result = public.run(*verb)
         assert result.code == 1, result
