@@ -149,7 +149,9 @@ def test_two_megabytes_of_arguments_change_nothing(public: World) -> None:
     assert len(Path(f"/proc/{pid}/cmdline").read_bytes()) > 1_900_000
     public.watch(name, 'command = "(a|aa)+$"\nstart_timeout = "1s"\n')
     public.watch(sound)
-    public.settings('[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww"]\n')
+    public.settings(
+        '[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww"]\n'
+    )
     result = public.run(timeout=300)
     assert f"Restarting {sound}\n" in result.out and public.starts(sound) == 1, result
     assert public.starts(name) == 1 or f"pid {pid}" in result.out, result
