@@ -177,6 +177,16 @@ def test_evidence_that_has_no_place_at_all_stops_no_restart(world: World) -> Non
     assert executions(world) == 1
 
 
+@pytest.mark.parametrize("state", ["down", "sick"])
+def test_no_codec_is_loaded_late(world: World, state: str) -> None:
+    """One that cannot be is "unknown": no error of the system's, but a traceback."""
+    case = Dead() if state == "down" else Sick()
+    name = unique("fail")
+    case.prepare(world, name)
+    calls = since(recorded(world, *case.verbs), world.program.parent / "viagralib")
+    assert not [one for one in calls if "/encodings/" in one.text]
+
+
 # Any call, in whatever the program does
 
 
