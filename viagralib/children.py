@@ -195,5 +195,5 @@ def _normal_priority() -> None:
 
 def _normal_oom_score() -> None:
     if sys.platform.startswith("linux"):
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
             file.write("0")

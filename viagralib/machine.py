@@ -97,7 +97,7 @@ def _lock_holders() -> list[Process]:
     if not wanted:
         return []
     try:
-        with open("/proc/locks", encoding="ascii") as file:
+        with open("/proc/locks", encoding="utf-8") as file:
             lines = [line.split() for line in file]
     except OSError:
         return []

@@ -27,7 +27,7 @@ def this_node() -> str:
 def _machine_id() -> str:
     for path in _MACHINE_IDS:
         try:
-            with open(path, encoding="ascii", errors="replace") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 if text := file.read(200).strip():
                     return text
         except OSError:

@@ -203,7 +203,7 @@ def _hidden_but_to() -> str:
 
 def boot_id() -> str:
     """Return what names this boot of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 

@@ -10,8 +10,6 @@ import pytest
 from calls import assert_whole, executions, scene, settle, watch_counted
 from world import World, environment, unique
 
-pytestmark = pytest.mark.long
-
 CROWD = 50
 # They wait for the end of a file that none of them writes: it comes to all at once.
 WAIT = 'read none; exec "$@"'
@@ -33,13 +31,13 @@ def crowd(world: World, number: int) -> Counter[int]:
     return Counter(run.wait(600) for run in runs)
 
 
-def hold(world: World, number: int) -> Counter[int]:
-    """Let a crowd run for a daemon that is dead; return the exit codes."""
+def hold(world: World, number: int, runs: int) -> Counter[int]:
+    """Let so many runs begin for a daemon that is dead; return the exit codes."""
     part = scene(world, number)
     try:
         name = unique("crowd")
         watch_counted(part, name)
-        codes = crowd(part, CROWD)
+        codes = crowd(part, runs)
         told = (part.place / "told").read_text()
         assert set(codes) <= {0, 75} and codes[0], (codes, told)
         assert executions(part) == 1, told
@@ -53,7 +51,7 @@ def hold(world: World, number: int) -> Counter[int]:
 
 def test_a_crowd_starts_one_daemon(world: World) -> None:
     for number in range(2):
-        hold(world, number)
+        hold(world, number, CROWD // 2)
 
 
 @pytest.mark.long
@@ -61,6 +59,6 @@ def test_a_crowd_starts_one_daemon(world: World) -> None:
 def test_crowds_start_one_daemon_each(world: World, part: int) -> None:
     codes: Counter[int] = Counter()
     for number in range(10):
-        codes += hold(world, number)
+        codes += hold(world, number, CROWD)
     print(f"exit codes: {dict(codes)}")
     assert codes[75], (part, codes)  # else they never met

@@ -22,8 +22,6 @@ from calls import (
 )
 from world import World, unique
 
-pytestmark = pytest.mark.long
-
 KILLED = -9
 AT_ONCE = 3  # scenes side by side: most of a run is waiting
 
@@ -97,10 +95,13 @@ def test_killed_at_many_points(world: World, part: int) -> None:
 
 
 # Calls of a child alone, between fork and exec.
-CHILDS = ("setsid", "umask", "setpriority", "close_range")
+CHILDS = ["setsid"]
+CHILDS_TOO = ["umask", "setpriority", "close_range"]
 
 
-@pytest.mark.parametrize("call", CHILDS)
+@pytest.mark.parametrize(
+    "call", CHILDS + [pytest.param(call, marks=pytest.mark.long) for call in CHILDS_TOO]
+)
 def test_its_children_are_killed_before_they_execute(world: World, call: str) -> None:
     name = unique("kill")
     watch_counted(world, name)

@@ -14,8 +14,6 @@ import pytest
 from looking import ORDINARY, public_world, users_python
 from world import SLEEP, Result, World, need, need_root, unique, until
 
-pytestmark = pytest.mark.long
-
 HERE = Path(__file__).parent
 HOSTILE = {
     "escape": b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b31m",
@@ -25,6 +23,14 @@ HOSTILE = {
     "marks": "\u202eevil\u2028Restarting sshd\u0085next\ufeff".encode(),
     "long": b"x" * 300_000,
 }
+SOME = ("forged", "bytes")  # by default; the other ones in the long mode
+WORDS = pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind in SOME else pytest.mark.long)
+        for kind in HOSTILE
+    ],
+)
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def own_lines(text: str) -> list[str]:
 # What they write
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@WORDS
 def test_a_daemons_log_cannot_forge_or_hide(world: World, kind: str) -> None:
     name, log = unique("words"), world.place / "log"
     log.write_bytes(b"first\n" + HOSTILE[kind] + b"\nlast\n")
@@ -68,7 +74,7 @@ def test_a_daemons_log_cannot_forge_or_hide(world: World, kind: str) -> None:
     assert len([line for line in shown.out.splitlines() if line == "last"]) == 1
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@WORDS
 def test_an_alarming_line_cannot_forge_or_hide(world: World, kind: str) -> None:
     name, log = unique("words"), world.place / "log"
     log.write_bytes(b"")
@@ -84,7 +90,7 @@ def test_an_alarming_line_cannot_forge_or_hide(world: World, kind: str) -> None:
         assert_plain(result)
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@WORDS
 def test_a_checks_words_cannot_forge_or_hide(world: World, kind: str) -> None:
     name, words = unique("words"), world.place / "words"
     words.write_bytes(HOSTILE[kind])
@@ -115,7 +121,7 @@ def stranger(world: World, name: str, *arguments: bytes) -> int:
     return child.pid
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@WORDS
 def test_a_command_line_cannot_forge_or_hide(public: World, kind: str) -> None:
     name, other = unique("words"), unique("down")
     text = HOSTILE[kind].replace(b"\0", b" ")[:100_000]
@@ -141,9 +147,12 @@ def test_two_megabytes_of_arguments_change_nothing(public: World) -> None:
     many = [b"Restarting sshd\n" * 8000] * 15
     pid = stranger(public, name, *many)
     assert len(Path(f"/proc/{pid}/cmdline").read_bytes()) > 1_900_000
-    public.watch(name, 'command = "(a|aa)+$"\n')
+    public.watch(name, 'command = "(a|aa)+$"\nstart_timeout = "1s"\n')
     public.watch(sound)
-    result = public.run(timeout=60)
+    public.settings(
+        '[defaults]\npatience = "0s"\n[evidence]\ncommands = ["ps auxww"]\n'
+    )
+    result = public.run(timeout=300)
     assert f"Restarting {sound}\n" in result.out and public.starts(sound) == 1, result
     assert public.starts(name) == 1 or f"pid {pid}" in result.out, result
     assert_plain(result)
@@ -261,7 +270,7 @@ def test_a_swapped_name_gets_a_stranger_nothing(
 ) -> None:
     race = Race(public)
     kind(race)
-    race.hold(60)
+    race.hold(30)
 
 
 @pytest.mark.long
