@@ -51,7 +51,7 @@ def main() -> int:
 def act(options: Options, out: Printer, err: Printer) -> int:
     """Read the settings and do what the verb says; return the exit code."""
     if options.help or options.version:
-        out.say(HELP if options.help else f"viagra.py {VERSION}")
+        out.say(HELP.rstrip() if options.help else f"viagra.py {VERSION}")
         return WELL
     settings = load(find_home(options.home, __file__))
     run = Run(settings, State(find_state(options.state)), options.names)

@@ -61,6 +61,15 @@ def test_held_after_its_tries_then_one_try_each_within(world: World) -> None:
     assert world.run().code == 1
 
 
+def test_the_last_try_says_that_the_next_run_holds_it(world: World) -> None:
+    name = unique("last")
+    world.hook(name, "exit 3")
+    world.facts(name, LIMIT)
+    assert "  next      the next run tries again" in world.run().out
+    assert "  next      held: tried 2 times" in world.run().out
+    assert f"{name} is held: tried 2 times" in world.run().out
+
+
 def test_the_state_may_be_deleted(world: World) -> None:
     name = unique("forget")
     world.watch(name, 'limit = { restarts = 1, within = "1h" }\n')
@@ -80,7 +89,9 @@ def test_restart_by_hand_does_not_count_and_is_not_held(world: World) -> None:
         result = world.run("restart", name)
         assert result.code == 0, result
         assert result.out.startswith(f"Restarting {name}\n")
+        assert "  why       restarted by hand\n" in result.out
         assert world.starts(name) == starts and len(world.pids(name)) == 1
+    assert world.run("history").out.count("; restarted by hand\n") == 2
     assert world.pids(name) != [pid]
 
 
@@ -103,7 +114,7 @@ def test_paused_is_left_alone_until_resumed(world: World) -> None:
     assert result.code == 0 and f"{name} is paused until viagra.py resume" in result.out
     quiet = world.run()
     assert (quiet.code, quiet.out) == (0, "") and world.starts(name) == 0
-    assert "paused until resumed: new disk" in world.run("status").out
+    assert "paused: until resumed: new disk" in world.run("status").out
     assert "paused" in world.run("check", name).out
     assert world.run("resume", name).code == 0
     assert world.run().code == 0 and world.starts(name) == 1
@@ -379,7 +390,7 @@ def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:
     )
     assert done.returncode == 0, done
     assert (world.starts(paused), world.starts(stopped)) == (0, 1)
-    assert "paused until Thu Dec 24 18:00:00" in world.run("status").out
+    assert "paused: until Thu Dec 24 18:00:00" in world.run("status").out
 
 
 # What depends on what

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -183,6 +184,23 @@ def test_a_hook_at_work_is_not_its_daemon(world: World, start: list[str]) -> Non
     assert_down(seen)
     assert seen.standing == f"not now: being started by pid {child.pid}", seen
     assert seen.code == 0
+
+
+def test_a_hook_that_has_no_arguments_yet_is_not_its_daemon(world: World) -> None:
+    name = fresh()
+    world.hook(name, "true")
+    shell = world.bin / name  # execve(2) half-way: the hook's name, the shell's file
+    shell.symlink_to(need("sh"))
+    child = world.spawn([""], executable=str(shell), stdin=subprocess.PIPE)
+    until(lambda: comm(child.pid) == name)
+    seen = look(world, name)
+    assert_down(seen)
+    assert seen.standing == f"not now: being started by pid {child.pid}", seen
+    other = fresh()
+    world.hook(other, "true")
+    world.facts(other, f'process = "{name}"')
+    assert_down(look(world, other), f"pid {child.pid}: still works as a hook's script")
+    assert not look(world, other).standing
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,9 @@ class World:
         self, argv: Sequence[str | bytes], **options: object
     ) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own."""
+        nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         child = subprocess.Popen(  # type: ignore[call-overload]
-            argv,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options},
+            argv, start_new_session=True, **{**nowhere, **options}
         )
         self._children.append(child)
         return child

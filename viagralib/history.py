@@ -64,8 +64,9 @@ def _line(incident: Incident) -> str:
     if record.get("up_again"):
         result += f", up again {date(record['up_again'])}"
     verdict = safe(str(record.get("verdict")))
-    cause = safe(str(record.get("cause") or "unknown"))
-    return f"{incident.id}  {verdict}, {result}{took}; cause: {cause}"
+    why = record.get("reason") or "cause: unknown"  # of what did not die: only that
+    why = f"cause: {record['cause']}" if record.get("cause") else why
+    return f"{incident.id}  {verdict}, {result}{took}; {safe(str(why))}"
 
 
 def _show(run: Run, options: Options, out: Printer) -> int:

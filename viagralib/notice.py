@@ -8,6 +8,7 @@ import re
 from viagralib.announcements import date
 from viagralib.durations import spell
 from viagralib.evidence import Evidence, journal_file
+from viagralib.limits import why_held
 from viagralib.messages import safe, safe_lines
 from viagralib.recovery import BACK, CAME_BACK, PUT_OFF, QUIT, Recovery
 
@@ -62,6 +63,8 @@ def _next(recovery: Recovery) -> str:
         return ""
     if recovery.result == QUIT:
         return f"left so; to start it: viagra.py restart {safe(recovery.daemon.name)}"
+    if held := why_held(recovery.run.state, recovery.daemon):
+        return f"held: {held}"
     return (
         "the next run tries again; to see more: "
         f"viagra.py explain {safe(recovery.daemon.name)}"

@@ -6,7 +6,7 @@ import os
 import sys
 
 from viagralib.accounts import SERVICE_USERS, ordinary_users
-from viagralib.procfs import Process, Unreadable
+from viagralib.procfs import NAME_LENGTH, Process, Unreadable
 from viagralib.settings import HOOK_KINDS, Daemon
 from viagralib.trust import Trust
 
@@ -48,6 +48,8 @@ class Onlooker:
         shows the hook does not: what runs must be a shell, or what the script's first
         line names.
         """
+        if not process.arguments():
+            return self._becomes_a_hook(process, daemon)
         identity = self._hook_of(process)
         if identity is None:
             return False
@@ -60,6 +62,24 @@ class Onlooker:
         return (
             program == self._programs()[identity] or os.path.basename(program) in SHELLS
         )
+
+    def _becomes_a_hook(self, process: Process, daemon: Daemon | None) -> bool:
+        """Return whether a process without a command line is about to interpret a hook.
+
+        execve(2) gives it the script's name first, then the arguments. One that ends
+        loses these before its name: that raises Vanished.
+        """
+        try:
+            program = process.executable()
+        except Unreadable:  # a kernel thread's
+            return False
+        everyone = [path for one in self.daemons for path in _all_programs(one)]
+        paths = map(os.path.realpath, _starters(daemon) if daemon else everyone)
+        names = [os.fsencode(os.path.basename(path)) for path in paths]
+        if os.fsencode(process.name) not in [name[:NAME_LENGTH] for name in names]:
+            return False
+        self._programs()
+        return file_identity(program) in self._interpreters
 
     def _hook_of(self, process: Process) -> tuple[int, int] | None:
         """Return which hook may be the script that a process interprets.

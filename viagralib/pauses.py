@@ -10,7 +10,7 @@ from viagralib.state import Record, State
 
 
 def why_paused(state: State, name: str) -> str:
-    """Return that the daemon is paused, until when and why, or "".
+    """Return until when the daemon is paused, and why, or "".
 
     A damaged record pauses nothing: an unwatched daemon is the greater harm.
     """
@@ -22,7 +22,7 @@ def why_paused(state: State, name: str) -> str:
         return ""
     reason = f": {safe(str(record['reason']))}" if record.get("reason") else ""
     ends = f"until {date(until)}" if until else "until resumed"
-    return f"paused {ends}{reason}"
+    return f"{ends}{reason}"
 
 
 def is_damaged(state: State, name: str) -> bool:

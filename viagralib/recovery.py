@@ -100,4 +100,5 @@ class Recovery:
         """Return why it is paused, if somebody did that since this run began."""
         if self.is_wanted:
             return ""
-        return why_paused(self.run.state, self.daemon.name)
+        paused = why_paused(self.run.state, self.daemon.name)
+        return f"paused {paused}" if paused else ""

@@ -24,6 +24,7 @@ from viagralib.standing import Standing
 from viagralib.state import Lock, Record
 from viagralib.telling import ANOTHER_RUN, Telling
 
+_BY_HAND = "restarted by hand"
 _LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run
 
 
@@ -145,7 +146,9 @@ class Response:
             return None
         record = announcements.of(self.run.state, name)
         last = incidents.load(self.run.state, str(record.get("incident") or ""))
-        incident = self._open(name, verdict, last)
+        reason = f"{_BY_HAND}; {verdict.reason}" if verdict.reason else _BY_HAND
+        seen = Verdict(verdict.word, reason, verdict.candidates)
+        incident = self._open(name, seen, last)
         recovery = Recovery(self.run, verdict, incident, lock, record)
         recovery.why = MANUAL
         return recovery

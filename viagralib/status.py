@@ -14,7 +14,7 @@ from viagralib.report import document, since, user
 from viagralib.run import Run
 
 _HEADER = ("DAEMON", "STATE", "PIDS", "USER", "SINCE", "24H", "LAST INCIDENT")
-_WIDTHS = (16, 9, 13, 9, 12, 3, 12)  # with one blank between: 80 columns
+_WIDTHS = (16, 9, 12, 9, 12, 3, 13)  # with one blank between: 80 columns
 _SLACK = 60.0  # seconds that cron and a run may take
 
 

@@ -18,9 +18,7 @@ def read(path: str, subject: str) -> dict[str, object]:
         text = _text(path)
         if text is None:
             return {}
-        import tomllib  # costs as much as Python's own start: only when it is needed
-
-        return tomllib.loads(text)
+        return _parse(text)
     except OSError as error:
         raise Fault(subject, f"could not read {file}: {reason(error)}") from None
     except UnicodeDecodeError as error:
@@ -30,6 +28,15 @@ def read(path: str, subject: str) -> dict[str, object]:
         raise Fault(subject, f"{of_file}{safe(str(error))[:300]}") from None
     except RecursionError:
         raise Fault(subject, f"{of_file}nested too deeply") from None
+
+
+def _parse(text: str) -> dict[str, object]:
+    import tomllib  # costs as much as Python's own start: only when it is needed
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"no valid TOML: {error}") from None
 
 
 def _text(path: str) -> str | None:
