@@ -30,6 +30,7 @@ _RESULTS = {
 # before it was noted.
 _DRIFT = 50e-6
 _SLACK = 2.0
+_SET_BACK = 60.0  # a last run that is so far in the future: the clock was set back
 
 
 def find(recovery: Recovery, evidence: Evidence) -> str:
@@ -54,7 +55,7 @@ def recorded(recovery: Recovery) -> str:
 
 def _last_look(run: Run) -> float:
     """Return when the last run was; 0.0: not known, as when the clock was set back."""
-    return run.previous if run.previous <= time.time() else 0.0
+    return run.previous if run.previous < time.time() + _SET_BACK else 0.0
 
 
 def _from_kernel(recovery: Recovery, lines: list[kernellog.Line]) -> str:

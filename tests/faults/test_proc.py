@@ -166,7 +166,7 @@ def forks() -> int:
     return int(re.findall(r"^processes (\d+)", text, re.MULTILINE)[0])
 
 
-@pytest.mark.parametrize("number", quick(500, of=[500, 20_000]))
+@pytest.mark.parametrize("number", quick(of=[500, 20_000]))
 def test_thousands_that_come_and_go_during_the_look(world: World, number: int) -> None:
     """They have the daemon's name; each look takes long, since strace delays it."""
     need_root()
