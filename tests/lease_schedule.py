@@ -12,7 +12,8 @@ Then `judge` says what did not hold:
 
 That last clock starts again with each new leader: etcd gives every lease its whole
 time again then. How late this machine itself was is added: lease_probe.py measures it,
-and the kernel, which counts how long anything had to wait for a processor.
+and the kernel, which counts how long anything had to wait for a processor. But twice
+the time is too long on any machine.
 Killing or stopping a keeper and its guardian at the same time is not done: that is
 said to escape.
 """
@@ -432,13 +433,13 @@ class Schedule:
         return found
 
     def _late(self, stretch: Stretch) -> float:
-        """Return by how much this machine was late in a stretch; at most a ttl."""
+        """Return by how much this machine was late in a stretch; at most BACK."""
         begin, end = stretch.begin - PROBED, stretch.end + PROBED
         within = [probe for probe in self._probes() if begin <= probe.at <= end]
         if not within:
             return 0.0
         late = sum(sample.late for sample in within if sample.late > 0.02)
-        return min(TTL, max(late, within[-1].stalled - within[0].stalled))
+        return min(BACK, max(late, within[-1].stalled - within[0].stalled))
 
     def __str__(self) -> str:
         lives = [f"{self._shifted(life)}" for life in self.resource.lives]
