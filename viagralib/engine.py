@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LARGEST_CARD = 4096  # characters; ours are some hundred
+_LARGEST_NUMBER = 2**53  # JSON has larger ones, and infinite ones, but no clock has
 
 
 class UnreachableError(Exception):
@@ -62,8 +63,16 @@ def read_card(text: str) -> tuple[Card | None, Mapping[str, object]]:
         each.name: found[each.name]
         for each in dataclasses.fields(Card)
         if type(found.get(each.name)).__name__ in _FITTING[each.name]
+        and _is_sound(found[each.name])
     }
     return Card(**values), found
+
+
+def _is_sound(value: object) -> bool:
+    """Return whether a value is a text, or a number that can be a date or a time."""
+    return isinstance(value, str) or (
+        isinstance(value, int | float) and -_LARGEST_NUMBER < value < _LARGEST_NUMBER
+    )
 
 
 _FITTING = {

@@ -51,7 +51,7 @@ def hold(world: World, number: int, runs: int) -> Counter[int]:
 
 def test_a_crowd_starts_one_daemon(world: World) -> None:
     for number in range(2):
-        hold(world, number, CROWD // 2)
+        hold(world, number, CROWD // 3)
 
 
 @pytest.mark.long

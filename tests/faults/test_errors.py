@@ -234,7 +234,7 @@ def hold_all(world: World, case: Case, chosen: list[Point]) -> None:
 
 @pytest.mark.parametrize(
     ("case", "number"),
-    list(zip(CASES, (14, 6, 6), strict=True)),
+    list(zip(CASES, (8, 6, 6), strict=True)),
     ids=lambda value: type(value).__name__,
 )
 def test_any_call_may_fail(world: World, case: Case, number: int) -> None:

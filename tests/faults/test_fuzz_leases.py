@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from fuzzing import AMOUNTS, json_values, numbers, records, tried
 from hypothesis import strategies as st
 
@@ -41,6 +42,13 @@ def test_any_card_is_read_or_none(amount: int) -> None:
     def holds(text: bytes) -> None:
         card, more = read_card(text.decode(errors="replace"))
         assert (card is None and more == {}) or isinstance(card, Card)
+
+
+@pytest.mark.parametrize("number", ["1e300", "-1e300", "Infinity", "NaN", "9" * 400])
+@pytest.mark.parametrize("key", ["since", "ttl", "token", "priority", "pid"])
+def test_a_number_beyond_all_clocks_is_none(key: str, number: str) -> None:
+    card, _ = read_card(f'{{"node": "n", "host": "h", "{key}": {number}}}')
+    assert card == Card("n", "h")
 
 
 @AMOUNTS

@@ -83,9 +83,8 @@ def kill_at(world: World, number: int, part: int, parts: int) -> int:
     return sum(killed)
 
 
-@pytest.mark.parametrize("part", range(3))
-def test_killed_anywhere(world: World, part: int) -> None:
-    kill_at(world, 15, part, 3)
+def test_killed_anywhere(world: World) -> None:
+    kill_at(world, 12, 0, 1)
 
 
 @pytest.mark.long
