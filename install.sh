@@ -274,8 +274,9 @@ uninstall_all() {
 		rm -f "$DESTDIR$MANDIR/man${page##*.}/${page##*/}"
 	done
 	rm -rf "$DESTDIR$PREFIX/sbin/viagra.py" "$DESTDIR$lib" "$DESTDIR$share"
-	echo "uninstalled. Kept: $home, and the state," \
-		"${STATEDIR:-/var/lib/viagra (/var/db/viagra on the BSDs)}."
+	state='/var/lib/viagra (/var/db/viagra on the BSDs)'
+	[ "$(id -u)" = 0 ] || state=$HOME/.local/state/viagra
+	echo "uninstalled. Kept: $home, and the state, ${STATEDIR:-$state}."
 	echo "If cron still runs it, take its line out: crontab -e"
 }
 

@@ -21,6 +21,16 @@ def hold(world: World, name: str, options: str, command: str) -> None:
     )
 
 
+def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> None:
+    name = unique("calc")
+    hold(world, name, "-r 3 -f core,signal", f"{world.daemon(name)} 0")
+    world.facts(name, 'start_timeout = "3s"\n')
+    told = world.run("restart", name).out
+    until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
+    assert f"  next      left so; to start it: viagra.py restart {name}\n" in told
+    assert world.run().out == ""
+
+
 def test_what_finished_by_itself_is_left_down(world: World) -> None:
     name = unique("calc")
     program = world.daemon(name)

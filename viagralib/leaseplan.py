@@ -61,11 +61,11 @@ def parse(argv: list[str]) -> Plan:
         return _order(argv[0], argv[1:])
     given, words = _split(getopt.getopt, argv, _KEEP)
     if not words:
-        raise Fault("", f"no name; {USAGE}")
+        raise Fault("", "no name; see viagra-lease --help")
     name, *command = words
     command = command[1:] if command[:1] == ["--"] else command
     if not command:
-        raise Fault("", f"no command; {USAGE}")
+        raise Fault("", "no command; see viagra-lease --help")
     ttl = _duration(given, "--ttl", _TTL)
     patience = _duration(given, "--wait-for-engine", -1.0)
     plan = Plan(
@@ -92,7 +92,7 @@ def _order(verb: str, argv: list[str]) -> Plan:
     known = ["engine=", "json"] if verb == "status" else ["engine="]
     given, words = _split(getopt.gnu_getopt, argv, known)
     if len(words) > 1 or (verb != "status" and not words):
-        raise Fault("", f"{verb} goes with one name; {USAGE}")
+        raise Fault("", f"{verb} goes with one name; see viagra-lease --help")
     name = _checked(words[0]) if words else None
     return Plan(verb, _engine(given), name, json="--json" in given)
 
@@ -105,7 +105,7 @@ def _split(
     try:
         options, words = split(argv, "", known)
     except getopt.GetoptError as error:
-        raise Fault("", f"{error}; {USAGE}") from None
+        raise Fault("", f"{error}; see viagra-lease --help") from None
     return dict(options), words
 
 
@@ -116,7 +116,7 @@ def _engine(given: dict[str, str]) -> str | None:
 def _checked(name: str) -> str:
     """Return a resource's name, which is a file's and a part of a key."""
     if name in VERBS:
-        raise Fault("", f"{name} cannot be a resource's name; {USAGE}")
+        raise Fault("", f"{name} cannot be a resource's name: it is a verb")
     if not name or name.startswith((".", "-")) or "/" in name or len(name) > 200:
         raise Fault("", f"{shown(name)} cannot be a resource's name")
     if not (name.isascii() and name.isprintable()) or " " in name:

@@ -43,6 +43,8 @@ def look(run: Run) -> Sight:
     for name, verdict in sight.verdicts.items():
         if verdict.word == UP:
             continue
+        if run.onlooker.hooks_at_work is None:  # one look for all: there may be many
+            run.onlooker.hooks_at_work = standing.find_hooks_at_work(run.onlooker)
         daemon = run.settings.daemons[name]
         last = incidents.load(run.state, announcements.incident_of(run.state, name))
         found = None

@@ -11,6 +11,7 @@ from viagralib.evidence import Evidence, journal_file
 from viagralib.limits import why_held
 from viagralib.messages import safe, safe_lines
 from viagralib.recovery import BACK, CAME_BACK, PUT_OFF, QUIT, Recovery
+from viagralib.runners import has_finished
 
 _LOG_LINES = 20  # of a hook's output, and of each log, the last ones
 _W_LINES = 12
@@ -61,14 +62,12 @@ def _now(recovery: Recovery) -> str:
 def _next(recovery: Recovery) -> str:
     if recovery.result in (BACK, CAME_BACK, PUT_OFF):
         return ""
-    if recovery.result == QUIT:
-        return f"left so; to start it: viagra.py restart {safe(recovery.daemon.name)}"
+    name = recovery.daemon.name
+    if recovery.result == QUIT or has_finished(recovery.run.state, name):
+        return f"left so; to start it: viagra.py restart {safe(name)}"
     if held := why_held(recovery.run.state, recovery.daemon):
         return f"held: {held}"
-    return (
-        "the next run tries again; to see more: "
-        f"viagra.py explain {safe(recovery.daemon.name)}"
-    )
+    return f"the next run tries again; to see more: viagra.py explain {safe(name)}"
 
 
 def _missing(recovery: Recovery, evidence: Evidence) -> list[str]:

@@ -44,9 +44,9 @@ def parse(argv: list[str]) -> Plan:
     try:
         options, command = getopt.getopt(argv, "f:i:l:o:r:tvn:b:w:L:", ["user="])
     except getopt.GetoptError as error:
-        raise Fault("", f"{error}; {USAGE}") from None
+        raise Fault("", f"{error}; see viagra-run --help") from None
     if not command:
-        raise Fault("", f"no command; {USAGE}")
+        raise Fault("", "no command; see viagra-run --help")
     plan = Plan(command)
     given = dict(options)
     for option, value in options:

@@ -130,7 +130,10 @@ def hook_at_work(
             left = Family([process], mark=mark).living()
             if left:  # of a hook whose run was killed: what may become the daemon
                 return left[0]
-    for process in table.look(_script_names(daemon, onlooker)):
+    seen = onlooker.hooks_at_work
+    for process in (
+        table.look(_script_names(daemon, onlooker)) if seen is None else seen
+    ):
         try:
             ours = process.users()[0] in (0, onlooker.user) and not process.zombie
             if ours and onlooker.is_hook_at_work(process, daemon):
@@ -138,6 +141,19 @@ def hook_at_work(
         except (Vanished, Unreadable):
             continue
     return None
+
+
+def find_hooks_at_work(onlooker: Onlooker) -> list[Process]:
+    """Return the processes that interpret anybody's hook, at one look."""
+    names = [_script_names(daemon, onlooker) for daemon in onlooker.daemons]
+    found = []
+    for process in table.look(set().union(*names)):
+        try:
+            if onlooker.is_hook_at_work(process):
+                found.append(process)
+        except (Vanished, Unreadable):
+            continue
+    return found
 
 
 def _is_fresh(last: Incident, daemon: Daemon) -> bool:

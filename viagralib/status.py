@@ -94,7 +94,7 @@ def _time_of(incident: str) -> float:
 
 def _last_run(run: Run) -> str:
     if not run.previous:
-        return "no run yet: put viagra.py into root's crontab (see crontab.example)"
+        return "no run yet: put viagra.py into a crontab (see crontab.example)"
     age = time.time() - run.previous
     if age < 0:
         return "last run in the future: the clock was set back"

@@ -47,7 +47,7 @@ class Task:
             if not self.command:
                 raise Fault("", "no command after --")
         if not conditions:
-            raise Fault("", f"no condition; {USAGE}")
+            raise Fault("", "no condition; see viagra-wait --help")
         self.any = "--any" in options
         self.limit = _seconds(options, "--timeout")
         self.every = _seconds(options, "--every")
@@ -86,7 +86,7 @@ def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     try:
         options, words = getopt.gnu_getopt(head, "", _OPTIONS)
     except getopt.GetoptError as error:
-        raise Fault("", f"{error}; {USAGE}") from None
+        raise Fault("", f"{error}; see viagra-wait --help") from None
     return dict(options), words + argv[len(head) :]
 
 
