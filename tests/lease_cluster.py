@@ -57,11 +57,12 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], seconds: float = LONG) -> T:
-    """Return what `look` returns as soon as it is true; fail when time is over."""
-    end = time.monotonic() + seconds
+    """Return what `look` returns soon after it is true; fail when time is over."""
+    end, pause = time.monotonic() + seconds, 0.01
     while not (found := look()):
         assert time.monotonic() < end, f"not in {seconds} s: {found!r}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.2)  # some looks are programs that are run
     return found
 
 
