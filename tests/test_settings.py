@@ -91,7 +91,7 @@ BAD_FACTS = [
     ("limit = 5", "limit: must be { restarts = ..., within = ... }"),
     ('limit = { restarts = 0, within = "1h" }', "limit: must be a whole number"),
     ('logs = ["food.log"]', "logs: 'food.log' must be an absolute path"),
-    ("unit", ".toml: Expected '=' after a key"),
+    ("unit", ".toml: no valid TOML: Expected '=' after a key"),
     ("[[[", ".toml: "),
     ("a = " + "[" * 5000, ".toml: "),
     ("a = " + "{ a = " * 3000, ".toml: "),
@@ -150,7 +150,7 @@ BAD_SETTINGS = [
     ('[defaults]\nafter = ["x"]', "[defaults]: after tells one daemon from another"),
     ('[defaults]\nlog = ["/x"]', "[defaults]: unknown key 'log'"),
     ('[defaults]\nuser = "nobody-of-it"', "[defaults]: user: this machine has no user"),
-    ("[defaults", "Expected "),
+    ("[defaults", "no valid TOML: Expected "),
 ]
 
 
