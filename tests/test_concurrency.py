@@ -179,7 +179,7 @@ def test_full_disk_stops_no_restart(world: World, small_disk: Path) -> None:
     assert result.code == 0, result
     assert result.err == ""
     assert len(world.pids(name)) == 1
-    assert "  missing   hook.log: No space left on device" in result.out
+    assert "  missing   the whole incident: No space left on device" in result.out
     # Kept in memory, and told all the same.
     assert "    hook was here\n" in result.out
     assert [*small_disk.rglob(".*.new")] == []  # no record of which half is there
