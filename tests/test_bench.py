@@ -34,6 +34,7 @@ def bench(*options: str) -> str:
 
 
 @pytest.mark.xdist_group("bench")
+@pytest.mark.long
 def test_one_run_prints_one_table_of_all() -> None:
     for program in ("tcsh", "monit", "pgrep"):
         need(program)

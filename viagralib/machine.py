@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 
 from viagralib import table
@@ -59,6 +58,8 @@ def _ask(command: str, search_path: str) -> str:
     path = shutil.which(program, path=search_path)
     if path is None:
         return ""
+    import subprocess  # dear, and few systems get here
+
     try:
         done = subprocess.run(
             [path, *arguments],

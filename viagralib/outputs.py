@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 
 from viagralib.messages import reason
 from viagralib.state import HOOK_LOG_CAP
@@ -36,6 +35,8 @@ def memory(name: str) -> int:
     try:
         if hasattr(os, "memfd_create"):
             return _tried(os.memfd_create(name))
+        import tempfile  # where there is no such call
+
         with tempfile.TemporaryFile() as file:
             return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
     except OSError:

@@ -12,7 +12,7 @@ from viagralib.performing import Looks
 from viagralib.processes import Verdict, judge
 from viagralib.recovery import Recovery
 
-TICK = 0.02  # seconds between two looks, when a look costs less than that
+TICK = 0.04  # seconds between two looks, when a look costs less than that
 
 
 def side_by_side(
