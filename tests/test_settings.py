@@ -89,7 +89,7 @@ BAD_FACTS = [
     ('after = ["nobody"]', "after: start.d has no hook named 'nobody'"),
     ('resets = ["nobody"]', "resets: start.d has no hook named 'nobody'"),
     ("limit = 5", "limit: must be { restarts = ..., within = ... }"),
-    ('limit = { restarts = 0, within = "1h" }', "limit: must be a whole number"),
+    ('limit = { restarts = 0, within = "1h" }', "limit: restarts must be a whole"),
     ('logs = ["food.log"]', "logs: 'food.log' must be an absolute path"),
     ("unit", ".toml: no valid TOML: Expected '=' after a key"),
     ("[[[", ".toml: "),

@@ -145,7 +145,11 @@ def _alarm(value: object) -> tuple[str, str]:
 
 def _limit(value: object) -> tuple[int, float]:
     restarts, within = _table(value, ("restarts", "within"))
-    return values.whole_number(restarts, 1), values.some_time(within)
+    try:
+        number = values.whole_number(restarts, 1)
+    except ValueError as error:
+        raise ValueError(f"restarts {error}") from None
+    return number, values.some_time(within)
 
 
 _PARSERS: dict[str, Callable[[object], object]] = {

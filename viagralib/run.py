@@ -37,7 +37,9 @@ class Run:
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         for name in names:
             if name not in settings.daemons and name not in settings.set_aside:
-                raise Fault(safe(name), f"start.d in {settings.home} has no such hook")
+                text = f"start.d in {settings.home} has no such hook"
+                hint = "viagra.py test lists them, viagra.py --help the verbs"
+                raise Fault(safe(name), f"{text}: {hint}")
 
     def daemon(self, name: str) -> Daemon | None:
         """Return the watched daemon of this name."""
