@@ -17,7 +17,9 @@ PYTEST =
 
 # Its own python: the tests must not depend on what the machine's has.
 VENV = .venv
-RUN = $(VENV)/bin/python -m
+# With its bytecode kept, wherever that is switched off: else each worker of pytest
+# compiles all tests anew.
+RUN = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m
 SCRIPTS = install.sh tests/demo.sh tests/soak/run bench/run .ci/run
 
 help:
