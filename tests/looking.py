@@ -119,7 +119,7 @@ def up_as(world: World, name: str, user: int, *arguments: str) -> int:
 
 def with_mounts(script: str) -> list[str]:
     """Return what runs a command in a mount namespace of its own, after a script."""
-    return ["unshare", "--mount", "sh", "-ec", f'{script}; exec "$@"', "sh"]
+    return ["unshare", "--mount", "sh", "-ec", f'{script}\nexec "$@"', "sh"]
 
 
 def python_program(path: Path, text: str) -> Path:

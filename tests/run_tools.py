@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from looking import with_mounts
+from world import absent, need_root
+
 ROOT = Path(__file__).parent.parent
 COMMANDS = ROOT / "viagralib" / "commands"
 PYTHON = os.path.realpath(sys.executable)
@@ -81,6 +84,14 @@ class Program:
         self.out = directory / "stdout"
         self.err = directory / "stderr"
         self.runner: subprocess.Popen[bytes]
+
+    def mount(self, script: str) -> None:
+        """Have it run in a mount namespace of its own, after a script of mounts."""
+        need_root()
+        prefix = with_mounts(script)
+        if subprocess.call([*prefix, "true"], stderr=subprocess.DEVNULL):
+            absent("needs mount namespaces")
+        self.argv = [*prefix, *self.argv]
 
     def start(self, *argv: str, **more: Any) -> int:  # noqa: ANN401
         """Start it in a session of its own; return its pid."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world import SLEEP, World, absent, need_root, unique, until
+from world import SLEEP, World, absent, fill, need_root, unique, until
 
 
 def runs(world: World, number: int) -> list[subprocess.CompletedProcess[str]]:
@@ -158,17 +158,6 @@ def small_disk(world: World) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(world.state)], check=True)
     for spare in Path("/run/viagra").glob(f"*{os.getpid():x}-*"):
         spare.unlink()  # the locks that found no place on that disk
-
-
-def fill(place: Path) -> None:
-    """Write until the disk is full to the last byte."""
-    with open(place / "filling", "wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
 
 
 def test_full_disk_stops_no_restart(world: World, small_disk: Path) -> None:

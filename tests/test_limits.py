@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from looking import with_mounts
 from world import World, need, need_root, unique, until
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -187,10 +188,10 @@ def test_nothing_is_started_during_a_package_transaction(world: World) -> None:
     world.watch(name)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        shell = 'mount -t tmpfs tmpfs /var/lib/dpkg && exec "$@"'
+        shell = "mount -t tmpfs tmpfs /var/lib/dpkg"
         holder = [sys.executable, "-c", HOLD, *world.command(*arguments)]
         return subprocess.run(
-            ["unshare", "--mount", "sh", "-c", shell, "sh", *holder],
+            [*with_mounts(shell), *holder],
             capture_output=True,
             text=True,
             check=False,
@@ -223,12 +224,12 @@ def locked(world: World, path: str, *wrapper: str) -> subprocess.CompletedProces
     shell = (
         f"mount -t tmpfs tmpfs {place}; mkdir {place}/up {place}/work\n"
         f"mount -t overlay -o {over} overlay {top}; mkdir -p {leaf}\n"
-        f'mount -t tmpfs tmpfs {leaf}; exec "$@"'
+        f"mount -t tmpfs tmpfs {leaf}"
     )
     hold = HOLD.replace("/var/lib/dpkg/lock-frontend", path)
     command = [sys.executable, "-c", hold, *wrapper, *world.command("--verbose")]
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", shell, "sh", *command],
+        [*with_mounts(shell), *command],
         capture_output=True,
         text=True,
         check=False,
@@ -264,10 +265,10 @@ def test_the_mark_of_pacman_puts_off_for_an_hour(
     mark = "/var/lib/pacman/db.lck"
     shell = (
         "mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/pacman && "
-        f'touch -d "{age} seconds ago" {mark} && exec "$@"'
+        f'touch -d "{age} seconds ago" {mark}'
     )
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command("--verbose")],
+        [*with_mounts(shell), *world.command("--verbose")],
         capture_output=True,
         text=True,
         check=False,
@@ -322,10 +323,10 @@ def test_a_shutdown_is_not_disturbed(world: World, tmp_path: Path) -> None:
     world.write(tools / "systemctl", "#!/bin/sh\necho stopping\nexit 1\n", 0o755)
     script = (
         "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && "
-        f'mount --bind {tools} /usr/local/sbin && exec "$@"'
+        f"mount --bind {tools} /usr/local/sbin"
     )
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *world.command("--verbose")],
+        [*with_mounts(script), *world.command("--verbose")],
         capture_output=True,
         text=True,
         check=False,
@@ -355,10 +356,9 @@ def test_a_shutdown_without_systemd(world: World, how: str) -> None:
     script = (
         "mount -t tmpfs tmpfs /run && mount --bind {tools} /usr/local/sbin\n"
         + SHUTDOWNS[how]
-        + '\nexec "$@"'
     ).format(tools=tools)
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *world.command("--verbose")],
+        [*with_mounts(script), *world.command("--verbose")],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -381,9 +381,9 @@ def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:
     world.write(world.state / "counts" / stopped, f'{{"quit": "{boot}"}}')
     assert world.run().out == "" and world.starts(stopped) == 0
     (world.place / "boot_id").write_text("another\n")
-    shell = f'mount --bind {world.place}/boot_id {BOOT_ID} && exec "$@"'
+    shell = f"mount --bind {world.place}/boot_id {BOOT_ID}"
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command()],
+        [*with_mounts(shell), *world.command()],
         capture_output=True,
         text=True,
         check=False,

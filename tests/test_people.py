@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from looking import with_mounts
 from world import SETTINGS, World, need_root, unique, until
 
 
@@ -207,8 +208,8 @@ def test_damage_to_the_state_is_ignored_and_said_by_test(
 
 def in_private_run(world: World, script: str) -> list[str]:
     """Return a command: `script` in a private /run, then the program."""
-    shell = f'mount -t tmpfs tmpfs /run && {script} && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command()]
+    shell = f"mount -t tmpfs tmpfs /run && {script}"
+    return [*with_mounts(shell), *world.command()]
 
 
 @pytest.mark.parametrize("reads", [True, False])

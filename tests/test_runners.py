@@ -21,6 +21,13 @@ def hold(world: World, name: str, options: str, command: str) -> None:
     )
 
 
+def kill_first_life(world: World, name: str) -> None:
+    """Kill the daemon, and wait until viagra-run has started it anew."""
+    first = world.pids(name)[0]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: world.pids(name) not in ([], [first]))
+
+
 def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> None:
     name = unique("calc")
     hold(world, name, "-r 3 -f core,signal", f"{world.daemon(name)} 0")
@@ -84,9 +91,7 @@ def test_an_earlier_death_is_not_the_cause(world: World) -> None:
     name = unique("food")
     hold(world, name, "-o noorphan -r 0 -f signal", f"{world.daemon(name)} 1000")
     assert world.run().code == 0
-    first = world.pids(name)[0]
-    os.kill(first, signal.SIGKILL)
-    until(lambda: world.pids(name) not in ([], [first]))
+    kill_first_life(world, name)
     until(lambda: '"instance": 1' in (world.state / "deaths" / name).read_text())
     runner = dict(record(world, name)["runner"])  # type: ignore[call-overload]
     world.kill(runner["pid"])
@@ -173,9 +178,7 @@ def test_a_restart_goes_through_viagra_run(world: World) -> None:
     name = unique("food")
     hold(world, name, "-r 0 -f core,signal", f"{world.daemon(name)} 1000")
     assert world.run().code == 0
-    first = world.pids(name)[0]
-    os.kill(first, signal.SIGKILL)
-    until(lambda: world.pids(name) not in ([], [first]))
+    kill_first_life(world, name)
     assert world.starts(name) == 1  # viagra-run was quicker than anybody
     result = world.run("restart", name)
     assert result.code == 0, result

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ailing import FACTS, YOUTH, free_port, sickly, start, told
+from looking import with_mounts
 from world import SETTINGS, SLEEP, World, alive, need_root, unique, until
 
 from viagralib.cause import how_unit_ended
@@ -179,7 +180,6 @@ SYSTEMD = """
 mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system
 mount --bind {tools} /usr/local/sbin
 [ -z "{cgroup}" ] || mount --bind {cgroup} /proc/{pid}/cgroup
-exec "$@"
 """
 
 
@@ -205,7 +205,7 @@ def test_the_unit_tells_the_cause_and_its_journal(world: World, told_by: str) ->
         tools=tools, pid=worker.pid, cgroup=cgroup if told_by == "cgroup" else ""
     )
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", shell, "sh", *world.command()],
+        [*with_mounts(shell), *world.command()],
         capture_output=True,
         text=True,
         timeout=60,

@@ -211,6 +211,18 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(min(0.01 + waited / 20, 0.2))  # other tests need the machine, too
 
 
+def fill(place: Path, leave: int = 0) -> None:
+    """Fill the disk of a directory; leave so many bytes, to the page."""
+    with open(place / "filling", "wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+        file.truncate(max(0, file.tell() - leave))
+
+
 def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 

@@ -42,10 +42,8 @@ def write_down(recovery: Recovery, notice: str) -> None:
         incident.directory = ""
     with contextlib.suppress(OSError):
         if recovery.result == BACK:
-            oldest = min(recovery.verdict.processes(), key=lambda one: one.start)
-            alarms.begin_life(
-                recovery.run.state, recovery.daemon, recovery.log_mark, oldest
-            )
+            oldest, state = recovery.verdict.oldest(), recovery.run.state
+            alarms.begin_life(state, recovery.daemon, recovery.log_mark, oldest)
         standing.note_quit(recovery.run, recovery.daemon, recovery.result == QUIT)
     _note_what_is_open(recovery)
 

@@ -131,5 +131,4 @@ def _heartbeat(run: Run, file: str, every: float, verdict: Verdict) -> Finding:
 def _alarm(run: Run, daemon: Daemon, verdict: Verdict) -> Finding:
     from viagralib import alarms
 
-    oldest = min(verdict.processes(), key=lambda process: process.start)
-    return alarms.find(run, daemon, oldest)
+    return alarms.find(run, daemon, verdict.oldest())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from viagralib.companion import duration
 from viagralib.messages import Fault, shown
 
+_SEE = "see viagra-lease --help"
 USAGE = (
     "usage: viagra-lease [--engine url] [--ttl duration] [--stop duration]"
     " [--fence program] [--priority n] [--fail-back] [--retry-after duration]"
@@ -61,11 +62,11 @@ def parse(argv: list[str]) -> Plan:
         return _order(argv[0], argv[1:])
     given, words = _split(getopt.getopt, argv, _KEEP)
     if not words:
-        raise Fault("", "no name; see viagra-lease --help")
+        raise Fault("", f"no name; {_SEE}")
     name, *command = words
     command = command[1:] if command[:1] == ["--"] else command
     if not command:
-        raise Fault("", "no command; see viagra-lease --help")
+        raise Fault("", f"no command; {_SEE}")
     ttl = _duration(given, "--ttl", _TTL)
     patience = _duration(given, "--wait-for-engine", -1.0)
     plan = Plan(
@@ -92,7 +93,7 @@ def _order(verb: str, argv: list[str]) -> Plan:
     known = ["engine=", "json"] if verb == "status" else ["engine="]
     given, words = _split(getopt.gnu_getopt, argv, known)
     if len(words) > 1 or (verb != "status" and not words):
-        raise Fault("", f"{verb} goes with one name; see viagra-lease --help")
+        raise Fault("", f"{verb} goes with one name; {_SEE}")
     name = _checked(words[0]) if words else None
     return Plan(verb, _engine(given), name, json="--json" in given)
 
@@ -105,7 +106,7 @@ def _split(
     try:
         options, words = split(argv, "", known)
     except getopt.GetoptError as error:
-        raise Fault("", f"{error}; see viagra-lease --help") from None
+        raise Fault("", f"{error}; {_SEE}") from None
     return dict(options), words
 
 

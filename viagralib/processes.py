@@ -50,6 +50,10 @@ class Verdict:
         """Return the candidates of this kind, oldest pid first."""
         return [one.process for one in self.candidates if one.kind == kind]
 
+    def oldest(self) -> Process:
+        """Return the process that began its life; there must be one that counts."""
+        return min(self.processes(), key=lambda process: process.start)
+
 
 def judge(
     daemons: Iterable[Daemon], onlooker: Onlooker, every: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 
 from viagralib import limits, machine, pauses, runners, table
 from viagralib.durations import spell
@@ -130,10 +131,10 @@ def hook_at_work(
             left = Family([process], mark=mark).living()
             if left:  # of a hook whose run was killed: what may become the daemon
                 return left[0]
-    seen = onlooker.hooks_at_work
-    for process in (
-        table.look(_script_names(daemon, onlooker)) if seen is None else seen
-    ):
+    seen: Iterable[Process] | None = onlooker.hooks_at_work
+    if seen is None:
+        seen = table.look(_script_names(daemon, onlooker))
+    for process in seen:
         try:
             ours = process.users()[0] in (0, onlooker.user) and not process.zombie
             if ours and onlooker.is_hook_at_work(process, daemon):

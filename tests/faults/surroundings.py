@@ -196,18 +196,6 @@ def assert_quiet(first: Result, second: Result, state: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def fill(place: Path, leave: int = 0) -> None:
-    """Fill the disk of a directory; leave so many bytes, to the page."""
-    with open(place / "filling", "wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-        file.truncate(max(0, file.tell() - leave))
-
-
 def find_program(name: str) -> str:
     """Return the file that a command is in the end."""
     return os.path.realpath(need(name))

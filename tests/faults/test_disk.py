@@ -11,13 +11,12 @@ from surroundings import (
     Watched,
     assert_kept,
     assert_quiet,
-    fill,
     missing,
     quick,
     run_by,
     users_world,
 )
-from world import World, until
+from world import World, fill, until
 
 SETTINGS = """\
 [defaults]
