@@ -346,7 +346,10 @@ SHUTDOWNS = {
 
 @pytest.mark.parametrize("how", SHUTDOWNS)
 def test_a_shutdown_without_systemd(world: World, how: str) -> None:
-    """By sysvinit's runlevel, or a shutdown at work under /run/nologin."""
+    """By sysvinit's runlevel, or a shutdown at work under /run/nologin.
+
+    Among processes of its own: a shutdown that another test pretends is not seen.
+    """
     need_root()
     name, tools = unique("halt"), world.place / "tools"
     tools.mkdir()
@@ -357,8 +360,9 @@ def test_a_shutdown_without_systemd(world: World, how: str) -> None:
         "mount -t tmpfs tmpfs /run && mount --bind {tools} /usr/local/sbin\n"
         + SHUTDOWNS[how]
     ).format(tools=tools)
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     done = subprocess.run(
-        [*with_mounts(script), *world.command("--verbose")],
+        [*alone, *with_mounts(script), *world.command("--verbose")],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
