@@ -23,8 +23,8 @@ try:
     from viagralib.run import Run
     from viagralib.settings import load
     from viagralib.state import State, find_state
-except (OSError, ImportError, AttributeError, EOFError, MemoryError) as error:
-    sys.exit(f"viagra.py: could not load its parts: {error or type(error).__name__}")
+except (OSError, ImportError, AttributeError, EOFError, MemoryError, TypeError) as why:
+    sys.exit(f"viagra.py: could not load its parts: {why or type(why).__name__}")
 
 
 def main() -> int:

@@ -338,7 +338,8 @@ def test_a_shutdown_is_not_disturbed(world: World, tmp_path: Path) -> None:
 SHUTDOWNS = {
     "halt": "echo 'echo 2 0' >>{tools}/runlevel",
     "reboot": "echo 'echo 5 6' >>{tools}/runlevel",
-    "nologin": "touch /run/nologin; {tools}/shutdown 1000 >/dev/null 2>&1 & sleep 0.1",
+    "nologin": "touch /run/nologin; {tools}/shutdown 1000 >/dev/null 2>&1 &\n"
+    "until grep -qx shutdown /proc/$!/comm; do sleep 0.02; done",
     "nologin alone": "touch /run/nologin",
     "multi-user": "echo 'echo N 2' >>{tools}/runlevel",
 }

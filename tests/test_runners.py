@@ -40,17 +40,17 @@ def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> N
 
 def test_what_finished_by_itself_is_left_down(world: World) -> None:
     name = unique("calc")
-    program = world.daemon(name)
-    hold(world, name, "-r 3 -f core,signal", f"{program} 3")
-    world.facts(name, 'start_timeout = "5s"\n')
+    hold(world, name, "-r 3 -f core,signal", world.calculation(name))
     assert world.run().code == 0
-    until(lambda: not world.pids(name))
+    done = world.place / "done"
+    done.touch()
     until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
     for _ in range(2):
         quiet = world.run()
         assert (quiet.code, quiet.out) == (0, ""), quiet
     assert world.starts(name) == 1
     assert "finished" in world.run("status").out
+    done.unlink()
     assert world.run("restart", name).code == 0
     assert world.starts(name) == 2
 
@@ -103,13 +103,13 @@ def test_an_earlier_death_is_not_the_cause(world: World) -> None:
 
 def calculate(world: World, name: str) -> None:
     """Have a daemon start, and finish; its next life will be longer."""
-    time_file = world.place / "time"
-    time_file.write_text("3")
-    hold(world, name, "-r 3", f"{world.daemon(name)} $(cat {time_file})")
+    hold(world, name, "-r 3", world.calculation(name))
     assert world.run().code == 0
+    done = world.place / "done"
+    done.touch()
     until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
     assert world.run().out == ""
-    time_file.write_text("1000")
+    done.unlink()
 
 
 def test_what_finished_in_an_earlier_life_of_the_machine_is_started(

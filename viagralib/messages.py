@@ -46,7 +46,17 @@ def trouble(error: BaseException) -> str:
     is_empty = isinstance(error, AttributeError) and hasattr(error.obj, "__spec__")
     if is_empty or isinstance(error, ImportError | EOFError | MemoryError):
         return safe(str(error) or type(error).__name__)
-    return ""
+    return "a part of the program cannot be read" if _is_of_an_import(error) else ""
+
+
+def _is_of_an_import(error: BaseException) -> bool:
+    """Return whether Python's own import raised it: of a read that gave nothing."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_code.co_filename.startswith(
+        "<frozen importlib"
+    )
 
 
 def safe(text: str) -> str:

@@ -185,13 +185,14 @@ def test_a_clock_set_within_a_run(
 @BOTH_WAYS
 def test_what_finished_stays_so(world: World, clock: Clock, seconds: int) -> None:
     name = unique("calc")
+    runner = world.program.parent / "viagralib" / "commands" / "viagra-run"
     world.hook(
         name,
         f"echo life >>{world.place}/lives\n"
-        f"exec {world.program.parent}/viagralib/commands/viagra-run -n {name} -- "
-        f"{world.daemon(name)} 3",
+        f"exec {runner} -n {name} -- {world.calculation(name)}",
     )
     assert clock.run().code == 0
+    (world.place / "done").touch()
     record = world.state / "deaths" / name
     until(lambda: '"finished": true' in record.read_text())
     for by in (0, seconds, 0):

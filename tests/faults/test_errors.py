@@ -177,6 +177,18 @@ def test_evidence_that_has_no_place_at_all_stops_no_restart(world: World) -> Non
     assert executions(world) == 1
 
 
+@pytest.mark.parametrize("part", ["processes", "response"])
+def test_a_part_that_gives_nothing_is_said(world: World, part: str) -> None:
+    """One that each run loads, and one that is loaded when a daemon is down."""
+    name = unique("fail")
+    watch_counted(world, name)
+    [file] = (world.program.parent / "viagralib" / "__pycache__").glob(f"{part}.*.pyc")
+    result = failing(world, "read:error=EAGAIN", file)
+    assert (result.code, result.out, executions(world)) == (1, "", 0), result
+    assert result.err.startswith("viagra.py: could not "), result
+    assert result.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("state", ["down", "sick"])
 def test_no_codec_is_loaded_late(world: World, state: str) -> None:
     """One that cannot be is "unknown": no error of the system's, but a traceback."""
