@@ -877,6 +877,15 @@ def test_root_itself_sees_all(world: World, options: str) -> None:
     assert look(world, name, *alone).word == ("down" if seen_whole else "unknown")
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\rb\vc\vd\ve\v/proc\v"])
+def test_what_a_mount_is_called_hides_nothing(world: World, name: str) -> None:
+    """Users name theirs (fusermount(1)); few blanks are escaped in the table."""
+    need_root()
+    daemon = watched(world)
+    mounted = with_mounts(f"mount -t tmpfs '{name}' {world.bin}")
+    assert_down(look(world, daemon, *mounted))
+
+
 def test_that_process_1_is_seen_does_not_prove_that_all_are(world: World) -> None:
     need_root()
     name = watched(world)

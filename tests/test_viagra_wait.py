@@ -310,9 +310,10 @@ def test_mount(wait: Program) -> None:
 
 
 @linux_only
-def test_mount_of_a_directory_onto_one_with_a_blank(wait: Program) -> None:
+@pytest.mark.parametrize("name", ["a point", "a\rpoint", "a\npoint"])
+def test_mount_of_a_directory_onto_one_with_a_blank(wait: Program, name: str) -> None:
     # A bind mount is of the same device as its parent; only the table knows it.
-    point = wait.directory / "a point"
+    point = wait.directory / name
     point.mkdir()
     wait.mount(f"mount --bind '{point}' '{point}'")
     assert wait.run(*SOON, f"mount:{point}") == 0

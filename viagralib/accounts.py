@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from viagralib import wholefile
 from viagralib.messages import safe
 
 # Where people's ids begin and end, when login.defs(5) does not say.
@@ -15,11 +16,10 @@ def ordinary_users() -> tuple[int, int]:
     """Return the lowest and the highest uid of people: UID_MIN and UID_MAX."""
     limits = dict(zip((b"UID_MIN", b"UID_MAX"), ORDINARY_USERS, strict=True))
     try:
-        with open("/etc/login.defs", "rb") as file:
-            lines = [line.split() for line in file]
+        text = wholefile.read("/etc/login.defs")
     except OSError:
-        lines = []
-    for words in lines:
+        text = b""
+    for words in map(bytes.split, text.splitlines()):
         if len(words) > 1 and words[0] in limits and words[1].isdigit():
             limits[words[0]] = int(words[1])
     return limits[b"UID_MIN"], limits[b"UID_MAX"]

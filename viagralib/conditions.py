@@ -13,7 +13,7 @@ import stat
 import time
 from collections.abc import Callable
 
-from viagralib import durations, member
+from viagralib import durations, member, wholefile
 from viagralib.messages import CannotTell, reason
 
 _LARGEST_PIDFILE = 64  # bytes; a pid has at most 10 digits
@@ -145,16 +145,15 @@ def _delay(what: str) -> _Check:
 def _mount(path: str) -> str | None:
     real = os.path.realpath(path, strict=True)
     try:
-        file = open("/proc/self/mountinfo", "rb")  # noqa: SIM115 - proc(5)
+        mounts = wholefile.read("/proc/self/mountinfo")  # proc(5)
     except OSError:
         return None if os.path.ismount(real) else "is no mount point"
-    with file:
-        for line in file:
-            before, _, after = line.partition(b" - ")
-            point = before.split(b" ")[4].decode("unicode_escape").encode("latin-1")
-            # autofs alone is only the promise of a mount.
-            if point == os.fsencode(real) and not after.startswith(b"autofs "):
-                return None
+    for line in mounts.removesuffix(b"\n").split(b"\n"):
+        before, _, after = line.partition(b" - ")
+        point = before.split(b" ")[4].decode("unicode_escape").encode("latin-1")
+        # autofs alone is only the promise of a mount.
+        if point == os.fsencode(real) and not after.startswith(b"autofs "):
+            return None
     return "is no mount point"
 
 

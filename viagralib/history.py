@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 
-from viagralib import durations, incidents
+from viagralib import durations, incidents, wholefile
 from viagralib.announcements import date
 from viagralib.commandline import Options
 from viagralib.incidents import Incident
@@ -92,8 +92,7 @@ def _whole(incident: Incident) -> list[str]:
     for name in names:
         lines.append(f"==== {safe(name)}")
         try:
-            with open(f"{incident.directory}/{name}", "rb") as file:
-                text = file.read().decode(errors="surrogateescape")
+            text = os.fsdecode(wholefile.read(f"{incident.directory}/{name}"))
         except OSError as error:
             text = f"could not read it: {reason(error)}"
         lines += safe_lines(text.rstrip("\n"))

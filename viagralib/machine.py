@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 
-from viagralib import table
+from viagralib import table, wholefile
 from viagralib.durations import spell
 from viagralib.procfs import Process, Unreadable, Vanished
 
@@ -98,12 +98,11 @@ def _lock_holders() -> list[Process]:
     if not wanted:
         return []
     try:
-        with open("/proc/locks", encoding="utf-8") as file:
-            lines = [line.split() for line in file]
+        text = os.fsdecode(wholefile.read("/proc/locks"))
     except OSError:
         return []
     holders = []
-    for words in lines:
+    for words in map(str.split, text.splitlines()):
         # "1: POSIX  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; "->" marks who waits.
         if len(words) > 5 and words[1] != "->" and words[4].isdecimal():
             major, minor, inode = words[5].split(":")

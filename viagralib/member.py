@@ -11,6 +11,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from viagralib import wholefile
+
 LINUX = sys.platform.startswith("linux")
 
 
@@ -38,8 +40,8 @@ def began_at(member: Member) -> float:
     """Return when `member` began, in seconds since the epoch, to about a second."""
     if not LINUX:
         return member.start
-    with open("/proc/stat", "rb") as file:  # proc(5): btime, whole seconds
-        boot = next(line for line in file if line.startswith(b"btime "))
+    lines = wholefile.read("/proc/stat").splitlines()  # proc(5): btime, whole seconds
+    boot = next(line for line in lines if line.startswith(b"btime "))
     return int(boot.split()[1]) + member.start / os.sysconf("SC_CLK_TCK")
 
 
@@ -94,16 +96,18 @@ def _is_same(member: Member) -> bool:
 
 def _look_in_proc(pid: int) -> Member | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5)
-            text = file.read()
+        text = wholefile.read(f"/proc/{pid}/stat")  # proc(5)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name stands in brackets and may hold brackets itself.
-    rest = text[text.rindex(b")") + 2 :].split()
-    state, parent, group, start = rest[0].decode(), rest[1], rest[2], rest[19]
-    if state == "Z" and int(rest[17]) > 1:
-        state = "S"  # only its first thread has ended, others live
-    return Member(pid, int(start), int(parent), int(group), state)
+    try:
+        # The name stands in brackets and may hold brackets itself.
+        rest = text[text.rindex(b")") + 2 :].split()
+        state, parent, group, start = rest[0].decode(), rest[1], rest[2], rest[19]
+        if state == "Z" and int(rest[17]) > 1:
+            state = "S"  # only its first thread has ended, others live
+        return Member(pid, int(start), int(parent), int(group), state)
+    except (ValueError, IndexError):
+        raise OSError(None, "not as proc(5) says", f"/proc/{pid}/stat") from None
 
 
 def _look_with_psutil(pid: int) -> Member | None:
@@ -133,8 +137,7 @@ def _children_in_proc(pid: int) -> list[Member]:
     pids: list[bytes] = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                pids += file.read().split()
+            pids += wholefile.read(f"/proc/{pid}/task/{thread}/children").split()
     children = (look(int(child)) for child in pids)
     return [child for child in children if child is not None and child.parent == pid]
 

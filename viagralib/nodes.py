@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 
+from viagralib import wholefile
 from viagralib.state import this_boot
 
 _PR_SET_NAME = 15  # linux/prctl.h
@@ -27,9 +28,8 @@ def this_node() -> str:
 def _machine_id() -> str:
     for path in _MACHINE_IDS:
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                if text := file.read(200).strip():
-                    return text
+            if text := wholefile.read(path, 200).decode(errors="replace").strip():
+                return text
         except OSError:
             continue
     return host()

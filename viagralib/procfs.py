@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from viagralib import wholefile
+
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -190,10 +192,11 @@ def sees_all() -> bool:
 def _hidden_but_to() -> str:
     """Return the group that /proc hides nothing from; "" when it hides nothing."""
     options: list[str] = []
-    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-        for words in map(str.split, file):
-            if words[4] == "/proc":  # the last one lies on top
-                options = words[-1].split(",")
+    # Users choose names as well: one may hold all blanks but those that are escaped.
+    for line in wholefile.read("/proc/self/mountinfo").split(b"\n"):
+        words = line.split(b" ")
+        if words[4:5] == [b"/proc"]:  # the last one lies on top
+            options = os.fsdecode(words[-1]).split(",")
     named = dict(option.partition("=")[::2] for option in options)
     if named.get("hidepid", "0") in {"0", "off"}:
         return ""
@@ -203,8 +206,7 @@ def _hidden_but_to() -> str:
 
 def boot_id() -> str:
     """Return what names this boot of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-        return file.read().strip()
+    return os.fsdecode(wholefile.read("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:
@@ -246,9 +248,7 @@ def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None
 
 def _contents(path: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(descriptor, "rb") as opened:
-            return opened.read(_LONGEST_FILE)
+        return wholefile.read(path, _LONGEST_FILE)
     except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
     except OSError as error:

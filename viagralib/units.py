@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from viagralib import table
+from viagralib import table, wholefile
 from viagralib.procfs import Process
 
 
@@ -25,8 +25,7 @@ def unit_of(processes: Iterable[Process]) -> str:
 def _service(pid: int) -> str:
     """Return the unit by which systemd.slice(5) has named a cgroup of the process."""
     try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
-            lines = os.fsdecode(file.read()).splitlines()
+        lines = os.fsdecode(wholefile.read(f"/proc/{pid}/cgroup")).split("\n")
     except OSError:
         return ""
     for line in lines:
