@@ -90,7 +90,8 @@ def find_death(lines: Iterable[Line], name: str, since: float) -> Death | None:
     for line in reversed(list(lines)):
         if line.at < since:
             return None
-        death = _death(line)
+        # Thousands of lines say other things: only a few are worth a pattern.
+        death = _death(line) if name in line.text else None
         if death and death.name == name:
             return death
     return None
