@@ -37,7 +37,7 @@ def _close(telling: Telling, name: str) -> None:
     line = announcements.up_again(name, record)
     incident = incidents.load(state, str(record.get("incident") or ""))
     if incident is not None and incident.record.get("status") == OPEN:
-        line += _close_incident(telling.run, incident)
+        line += _close_incident(telling.run, incident, record.get("ended"))
     # Said before it is forgotten: a run killed in between makes it said twice.
     if record.get("word") not in (FAULT, UP, None):
         telling.say(line)
@@ -45,8 +45,13 @@ def _close(telling: Telling, name: str) -> None:
     lock.release()
 
 
-def _close_incident(run: Run, incident: Incident) -> str:
-    """Close an incident; return what is to be said of it."""
+def _close_incident(run: Run, incident: Incident, ended: object) -> str:
+    """Close an incident; return what is to be said of it.
+
+    `ended` is the result of a run that could not write it into the record any more.
+    """
+    if isinstance(ended, str):
+        incident.record["result"] = ended
     unfinished = "result" not in incident.record
     if unfinished and "hook" in incident.record:
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ import time
 from viagralib import alarms, announcements, standing
 from viagralib.incidents import CLOSED, OPEN
 from viagralib.messages import NOT_WELL, WELL
+from viagralib.processes import UP
 from viagralib.recovery import (
     BACK,
     CAME_BACK,
@@ -28,7 +29,7 @@ def write_down(recovery: Recovery, notice: str) -> None:
     """Bring the incident and what is open for the daemon to their end."""
     incident = recovery.incident
     incident.write("notice.txt", notice + "\n")
-    incident.update(
+    is_written = incident.update(
         status=CLOSED if recovery.result in _WELL else OPEN,
         result=recovery.result,
         remark=recovery.remark,
@@ -45,17 +46,20 @@ def write_down(recovery: Recovery, notice: str) -> None:
             oldest, state = recovery.verdict.oldest(), recovery.run.state
             alarms.begin_life(state, recovery.daemon, recovery.log_mark, oldest)
         standing.note_quit(recovery.run, recovery.daemon, recovery.result == QUIT)
-    _note_what_is_open(recovery)
+    _note_what_is_open(recovery, is_written or not incident.directory)
 
 
-def _note_what_is_open(recovery: Recovery) -> None:
-    state, name = recovery.run.state, recovery.daemon.name
+def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
+    state, name, incident = recovery.run.state, recovery.daemon.name, recovery.incident
     if recovery.result == PUT_OFF and recovery.earlier:
         announcements.put_back(state, name, recovery.earlier)
-    elif recovery.result in _WELL:
+    elif recovery.result in _WELL and is_written:
         state.remove("open", name)
+    elif recovery.result in _WELL:  # told, but a later run has to close its record
+        ended = recovery.result
+        announcements.note(state, name, UP, incident=incident.id, ended=ended)
     else:
-        more = {"incident": recovery.incident.id, "alarmed": recovery.alarmed}
+        more = {"incident": incident.id, "alarmed": recovery.alarmed}
         announcements.note(state, name, recovery.verdict.word, **more)
 
 

@@ -46,12 +46,14 @@ class Incident:
                 self.directory = place
                 self.log = HookLog(f"{place}/hook.log")
 
-    def update(self, **changes: object) -> None:
-        """Change the record, and replace incident.json by it."""
+    def update(self, **changes: object) -> bool:
+        """Change the record, and replace incident.json by it; return whether it was."""
         self.record.update(changes)
         if self.directory:
             with self._noting("incident.json"):
                 write_record(f"{self.directory}/incident.json", self.record)
+                return True
+        return False
 
     def write(self, file: str, text: str) -> None:
         """Write one file of the incident."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -175,6 +176,28 @@ def test_evidence_that_has_no_place_at_all_stops_no_restart(world: World) -> Non
     result = traced(world, options)
     assert "Traceback" not in result.err and "now       up" in result.out, result
     assert executions(world) == 1
+
+
+def test_a_record_that_could_not_be_closed_is_closed_by_the_next_run(
+    world: World,
+) -> None:
+    first, second, name = scene(world, 0), scene(world, 1), unique("fail")
+    watch_counted(first, name)
+    calls = recorded(first)
+    [*_, last] = [
+        one for one in calls if "incident.json" in one.text and one.name == "rename"
+    ]
+    first.end()
+    watch_counted(second, name)
+    assert "now       up" in injected(second, last, "error=ENOSPC").out
+    [incident] = second.incidents()
+    assert second.record(incident)["status"] == "open"
+    [quiet, *_] = settle(second, name)
+    assert quiet.out == ""  # it was told
+    assert_whole(second, name)
+    assert second.record(incident)["result"] == "brought back"
+    counts = json.loads((second.state / "counts" / name).read_text())
+    assert counts["restarts"] == 1
 
 
 @pytest.mark.parametrize("part", ["processes", "response"])
