@@ -562,8 +562,8 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     kept = len(text)
     print(f"largest {largest}, kept {kept}, counted {counted}")
     assert len(counted) == 1
-    # What it printed is kept or counted.
-    assert abs(kept + counted[0] - size) < size / 100
+    # What it printed is kept or counted; the instant of a cut lasts on a busy machine.
+    assert abs(kept + counted[0] - size) < size / 20
     assert largest < size / 2
 
 
