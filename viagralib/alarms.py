@@ -41,7 +41,7 @@ def find(run: Run, daemon: Daemon, process: Process) -> Finding:
     if place != known and not run.only_looks:
         _keep(run.state, daemon.name, place)
     found = place["found"]
-    return Finding(SICK, f"alarm: {found}") if found else Finding(WELL)
+    return Finding(SICK, f"alarm: {safe(str(found))}") if found else Finding(WELL)
 
 
 def _search(daemon: Daemon, process: Process, known: Record) -> Record:

@@ -72,5 +72,5 @@ def date(moment: object) -> str:
 
 def up_again(name: str, record: Record) -> str:
     """Return the line that closes what was open for a daemon."""
-    word = record.get("word") or "down"
+    word = safe(str(record.get("word") or "down"))
     return f"{safe(name)} is up again, {word} since {date(record.get('since'))}"

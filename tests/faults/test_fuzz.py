@@ -278,6 +278,20 @@ def test_any_note_of_what_is_open_is_read(place: Place, amount: int) -> None:
         assert not announcements.announce(place.state, NAME, "down", "why")
 
 
+def test_what_a_record_holds_is_escaped(place: Place) -> None:
+    place.put("open", b'{"word": "\\u001b[2J"}')
+    record = announcements.of(place.state, NAME)
+    assert announcements.up_again(NAME, record).isprintable()
+    process = procfs.find(os.getpid())
+    assert process is not None
+    found = {"start": process.start, "found": "\x1b[2J"}
+    place.put("counts", json.dumps({"alarm": found}).encode())
+    daemon = Daemon(NAME, str(place.home), Facts())
+    daemon.facts.alarm = (str(place.log), "PANIC")
+    finding = alarms.find(place.run(), daemon, process)
+    assert (finding.word, finding.why) == (SICK, "alarm: \\x1b[2J")
+
+
 @AMOUNTS
 def test_any_pause_is_told_or_none(place: Place, amount: int) -> None:
     @tried(amount, text=records("since", "until", "reason"))
