@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from viagralib import rlimits, table
 from viagralib.family import Family
-from viagralib.messages import reason
+from viagralib.messages import trouble
 from viagralib.procfs import Process
 
 _GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
@@ -137,23 +137,31 @@ def _in_the_child(
     largest_file: int | None,
 ) -> None:
     """Clean the room, wait for the release, execute. Never returns."""
+    failure = descriptors[1]
     try:
         try:
             os.setsid()
             _place(*descriptors)
+            failure = _FAILURE
             _clean_room(largest_file)
             if os.read(_GATE, 1) != _GO:
                 os._exit(0)  # whoever started us is dead: nothing has happened
             os.execve(path, argv, environment)
-        except OSError as error:
-            os.write(_FAILURE, reason(error).encode())
+        except (OSError, MemoryError) as error:
+            os.write(failure, trouble(error).encode())
     finally:
         os._exit(127)
 
 
 def _place(gate: int, failure: int, output: int) -> None:
     """Leave the child stdin, stdout, stderr, the gate and the failure pipe only."""
-    # Upwards first: dup2 below must not overwrite one that is still to be moved.
+    # All others first: our parent may have no descriptor left to give.
+    last = 2
+    for one in sorted((gate, failure, output)):
+        os.closerange(last + 1, one)
+        last = max(last, one)
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    # Upwards next: dup2 below must not overwrite one that is still to be moved.
     high = [_above(one) for one in (gate, failure, output)]
     null = _above(os.open("/dev/null", os.O_RDONLY))
     os.dup2(null, 0)

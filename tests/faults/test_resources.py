@@ -204,7 +204,7 @@ def test_few_descriptors(world: World, number: int) -> None:
     assert_kept(world.state)
 
 
-@pytest.mark.parametrize("number", quick(12, of=range(3, 48)))
+@pytest.mark.parametrize("number", quick(18, of=range(3, 48)))
 def test_few_descriptors_for_a_user(program: Path, number: int) -> None:
     """A user cannot take more: the restart comes first, then the evidence."""
     with users_world(program) as (world, user):
@@ -215,7 +215,7 @@ def test_few_descriptors_for_a_user(program: Path, number: int) -> None:
             assert_told(result)
             assert result.code == 0 or "Too many open files" in result.out + result.err
         assert daemon.lives() == (result.code == 0), result
-        assert number < 24 or result.code == 0, result
+        assert number < 18 or result.code == 0, result
         world.settings(QUICK.format(60, "[]"))
         assert run_by(world, user).code == 0
         daemon.assert_back(1)
@@ -285,7 +285,10 @@ def test_little_memory(program: Path) -> None:
             limit = f"--as={kilobytes * 1024}:{kilobytes * 1024}"
             result = run_by(world, user, "prlimit", limit, "--")
             assert_told(result)
-            assert daemon.lives() == (result.code == 0) or not daemon.lives(), result
+            # A run that fails after the start leaves the rest to the next one.
+            done = result.code == 0 or "could not go on" in result.err
+            assert done or not daemon.lives(), result
+            assert daemon.lives() or result.code, result
             ends[kilobytes] = result.code
             until(lambda: run_by(world, user).code == 0)
             daemon.assert_back(1)
