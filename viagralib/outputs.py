@@ -10,6 +10,7 @@ from viagralib.messages import reason
 from viagralib.state import HOOK_LOG_CAP
 
 _PAGE = 4096  # bytes: what a disk gives at least
+_TRIES = 3  # to read the end of a file to which nothing is added meanwhile
 
 
 def create(path: str, flags: int = os.O_WRONLY) -> int:
@@ -123,7 +124,11 @@ class HookLog:
 
     def _take_out(self) -> None:
         half = HOOK_LOG_CAP // 2
-        added = os.pread(self._descriptor, half, max(half, self._size() - half))
+        for _ in range(_TRIES):
+            size = self._size()
+            added = os.pread(self._descriptor, half, max(half, size - half))
+            if self._size() == size:
+                break
         self._end = (self._end + added)[-half:]
         self._cut += self._size() - half
         os.ftruncate(self._descriptor, half)
