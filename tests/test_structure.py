@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 LIBRARY = CHECKOUT / "viagralib"
 # A module imports only what stands before it here.
 _ORDER = """
+    wholefile
     messages durations values facts order tomlfile homes accounts listing settings
     commandline printing ways trust
     patterns procfs portable table onlooker matching processes units
