@@ -5,6 +5,7 @@ from __future__ import annotations
 import compileall
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pytest
 from world import World
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+# What nohup(1), or a shell's "&", has us ignore, all that we execute would ignore as
+# well, and some tests send just that. Caught, it is still without effect here.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
