@@ -58,14 +58,11 @@ static void stop(int signal)
     _exit(0);
 }
 
-static void tell(const char *text, int length)
+static int call(void)
 {
     struct sockaddr_un place = {.sun_family = AF_UNIX, .sun_path = "socket"};
     connection = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (connection < 0 || connect(connection, (void *)&place, sizeof place) != 0)
-        return; /* no one listens: the log is still there */
-    if (write(connection, text, length) < 0)
-        _exit(92);
+    return connection >= 0 && connect(connection, (void *)&place, sizeof place) == 0;
 }
 
 static void leave_tail(void)
@@ -87,7 +84,7 @@ int main(int argc, char **argv)
 {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     long life = -1;
-    int lock, held, tail = 0, status = 0, length;
+    int lock, held, called, tail = 0, status = 0, length;
     char text[256];
 
     if (argc < 3 || chdir(argv[1]) != 0)
@@ -117,9 +114,11 @@ int main(int argc, char **argv)
     length = line(text, sizeof text, "start", held ? " held" : " OVERLAP");
     if (write(record, text, length) != length)
         return 97;
-    tell(text, length);
+    called = call(); /* if no one listens: the log is still there */
     if (tail)
-        leave_tail();
+        leave_tail(); /* whoever hears of us may kill us at once */
+    if (called && write(connection, text, length) < 0)
+        return 92;
     if (life >= 0) {
         nap(life);
         return status;

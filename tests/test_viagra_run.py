@@ -625,7 +625,7 @@ def test_record_of_a_signal(run: Program) -> None:
     assert (death["pid"], death["exit"], death["signal"]) == (last, None, 11)
     assert isinstance(death["core"], bool)
     assert death["instance"] == 1
-    assert 0.2 <= death["ran"] < LONG
+    assert 0.1 <= death["ran"] < LONG  # it slept 0.2 s; we may see its begin late
     assert before < found["started"] < death["at"] <= found["end"]["at"] <= time.time()
     assert found["end"]["finished"] is False
     mode = (run.directory / "state" / "deaths" / "food").stat().st_mode
