@@ -31,6 +31,7 @@ ANSWER_LIMIT = 5.0  # seconds that a host or a server may take to answer
 # Seconds after the deadline in which a check may still end by itself: on a busy machine
 # even the first one may begin late. What depends on a server has ended by then.
 GRACE = 2.0
+HEED = 0.5  # seconds within which an interrupt is heeded
 _NOTE_SIZE = 4096
 _OPTIONS = ["timeout=", "every=", "not", "any"]
 
@@ -119,9 +120,12 @@ def _wait_watched(task: Task) -> str | None:
         _be_child(task, deadline, note, parent_lives)
     os.close(parent_lives)
     os.close(child_end)
-    # End of file comes with the child's end.
-    left = deadline + GRACE - time.monotonic()
-    if not select.select([child_lives], [], [], left)[0]:
+    has_ended = False
+    while not has_ended and (left := deadline + GRACE - time.monotonic()) > 0:
+        # End of file comes with the child's end. An interrupt that comes just before
+        # the call does not end it: so it is never a long one.
+        has_ended = bool(select.select([child_lives], [], [], min(left, HEED))[0])
+    if not has_ended:
         os.kill(child, signal.SIGKILL)
         return f"{_read(note)}: no answer in time"
     os.close(child_lives)
