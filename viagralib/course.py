@@ -196,12 +196,13 @@ def _run_programs(recovery: Recovery, stage: Stage) -> Looks[hooks.Outcome | Non
 def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
     """Return since when it is up in one process for SETTLE seconds; 0.0: not.
 
-    What is up at the look that comes after `until` may still settle: where the machine
+    What is up at the look that begins after `until` may still settle: where the machine
     is busy, that look may be a late one.
     """
     since, is_last_chance = 0.0, False
     ids: set[tuple[int, float]] = set()
     while True:
+        asked = time.monotonic()
         recovery.verdict = yield
         now = time.monotonic()
         watch_log(stage)
@@ -212,7 +213,7 @@ def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
         ids, since = (ids & new, since) if ids & new else (new, now)
         if recovery.verdict.word == UP and now - since >= SETTLE:
             return since
-        if now > until:
+        if asked > until:
             if recovery.verdict.word != UP or is_last_chance:
                 return 0.0
             until, is_last_chance = now + SETTLE, True

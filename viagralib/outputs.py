@@ -10,7 +10,7 @@ from viagralib.messages import reason
 from viagralib.state import HOOK_LOG_CAP
 
 _PAGE = 4096  # bytes: what a disk gives at least
-_TRIES = 3  # to read the end of a file to which nothing is added meanwhile
+_TRIES = 30  # to read the end of a file to which nothing is added meanwhile
 
 
 def create(path: str, flags: int = os.O_WRONLY) -> int:
