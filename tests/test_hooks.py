@@ -530,7 +530,9 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     size = 1_000_000_000
     world.hook(
         name,
-        f"echo first line\nyes viagra | head -c {size}\necho last line\n"
+        # Nice: where others want the processor, too, it is not to outrun the cutting.
+        f"echo first line\nnice -n 19 sh -c 'yes viagra | head -c {size}'\n"
+        "echo last line\n"
         f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
     )
     world.facts(name, 'start_timeout = "60s"')
@@ -562,8 +564,8 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     kept = len(text)
     print(f"largest {largest}, kept {kept}, counted {counted}")
     assert len(counted) == 1
-    # What it printed is kept or counted; the instant of a cut lasts on a busy machine.
-    assert abs(kept + counted[0] - size) < size / 20
+    # What it printed is kept or counted.
+    assert abs(kept + counted[0] - size) < size / 100
     assert largest < size / 2
 
 
