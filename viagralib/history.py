@@ -92,7 +92,8 @@ def _whole(incident: Incident) -> list[str]:
     for name in names:
         lines.append(f"==== {safe(name)}")
         try:
-            text = os.fsdecode(wholefile.read(f"{incident.directory}/{name}"))
+            whole = wholefile.read(f"{incident.directory}/{name}")
+            text = whole.decode(errors="surrogateescape")
         except OSError as error:
             text = f"could not read it: {reason(error)}"
         lines += safe_lines(text.rstrip("\n"))
