@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world import World
+from world import World, comm, of, until
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +20,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests end all that they start, whatever came of it."""
+    yield
+    mark = os.fsencode(tmp_path_factory.getbasetemp()) + b"/"
+    with contextlib.suppress(AssertionError):
+        until(lambda: not of(mark), 5)  # some may just be ending
+    assert not [(pid, comm(pid)) for pid in of(mark)]
 
 
 @pytest.fixture(scope="session")

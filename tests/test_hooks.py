@@ -530,8 +530,7 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     size = 1_000_000_000
     world.hook(
         name,
-        # Nice: where others want the processor, too, it is not to outrun the cutting.
-        f"echo first line\nnice -n 19 sh -c 'yes viagra | head -c {size}'\n"
+        f"echo first line\nyes viagra | head -c {size}\n"
         "echo last line\n"
         f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
     )
@@ -564,9 +563,34 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     kept = len(text)
     print(f"largest {largest}, kept {kept}, counted {counted}")
     assert len(counted) == 1
-    # What it printed is kept or counted.
-    assert abs(kept + counted[0] - size) < size / 100
+    # Never more than there was; what is printed in the instants of the cuts is missing,
+    # and that is as much as the machine is quick and busy.
+    assert size / 2 < kept + counted[0] < size + 1000
     assert largest < size / 2
+
+
+def test_what_was_taken_out_of_the_output_is_counted(world: World) -> None:
+    """The hook waits for each cut: nothing is printed while it is made."""
+    name, rounds, first, below, over = unique("food"), 10, 500_000, 1_440_000, 100_000
+    world.hook(
+        name,
+        "size() { stat -Lc %s /proc/$$/fd/1; }\n"
+        f"yes viagra | head -c {first}\n"
+        f"for round in $(seq {rounds}); do\n"
+        f"yes viagra | head -c {below}\n"
+        # One write makes it too large.
+        f"yes viagra | dd bs={over} count=1 iflag=fullblock status=none\n"
+        "until [ $(size) -lt 1000000 ]; do sleep 0.02; done\n"
+        "done\n"
+        f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
+    )
+    assert world.run().code == 0
+    text = log(world, name)
+    mark = re.search(r"\n\[\.\.\. about (\d+) bytes were here \.\.\.\]\n", text)
+    assert mark
+    lost = first + rounds * (below + over) - (len(text) - len(mark[0]) + int(mark[1]))
+    print(f"lost {lost}")
+    assert 0 <= lost <= 2 * over  # a cut may have come within that one write
 
 
 # Several steps

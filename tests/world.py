@@ -187,7 +187,7 @@ class World:
         """End every process that this test started, or that came of one."""
         mark = os.fsencode(self.place)
         for _ in range(100):
-            rest = [pid for pid in all_pids() if pid != os.getpid() and _has(pid, mark)]
+            rest = of(mark)
             for pid in rest:
                 try:
                     os.kill(pid, signal.SIGKILL)
@@ -260,14 +260,23 @@ def alive(pid: int) -> bool:
         return False
 
 
+def of(mark: bytes) -> list[int]:
+    """Return the living that run, or were told of, something below a test's place."""
+    return [pid for pid in all_pids() if pid != os.getpid() and _has(pid, mark)]
+
+
 def _has(pid: int, mark: bytes) -> bool:
-    """Return whether a process runs, or was told of, something below a test's place."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
-            told = mark in file.read()
-    except OSError:
-        return False
+    told = any(mark in _read(pid, what) for what in ("cmdline", "environ"))
     return (told or os.fsencode(executable(pid)).startswith(mark)) and alive(pid)
+
+
+def _read(pid: int, what: str) -> bytes:
+    """Return a file of a process; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/{what}", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def need(program: str) -> str:
