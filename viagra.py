@@ -23,7 +23,10 @@ try:
     from viagralib.run import Run
     from viagralib.settings import load
     from viagralib.state import State, find_state
-except (OSError, ImportError, AttributeError, EOFError, MemoryError, TypeError) as why:
+except (
+    *(OSError, ImportError, EOFError, MemoryError),
+    *(AttributeError, TypeError, SystemError),  # of an import that could not read
+) as why:
     sys.exit(f"viagra.py: could not load its parts: {why or type(why).__name__}")
 
 
@@ -38,6 +41,7 @@ def main() -> int:
     except Exception as error:
         if not (what := trouble(error)):
             raise
+        error.__traceback__ = None  # it holds all the memory that words may need
         err.say(f"viagra.py: could not go on: {what}; the next run tries it")
         code = NOT_WELL
     except KeyboardInterrupt:

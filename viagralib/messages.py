@@ -39,11 +39,14 @@ def reason(error: OSError) -> str:
 def trouble(error: BaseException) -> str:
     """Return in words what the machine is out of, or cannot read; "" for a mistake.
 
-    An import that may not look at a file can leave a module without its contents.
+    An import that may not look at a file can leave a module without its contents;
+    where there is no memory, Python may fail without knowing why: a SystemError.
     """
     if isinstance(error, OSError):
         return reason(error)
     is_empty = isinstance(error, AttributeError) and hasattr(error.obj, "__spec__")
+    if isinstance(error, SystemError):
+        return f"Python itself failed: {safe(str(error))}"
     if is_empty or isinstance(error, ImportError | EOFError | MemoryError):
         return safe(str(error) or type(error).__name__)
     return "a part of the program cannot be read" if _is_of_an_import(error) else ""

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from viagralib import table
+from viagralib import table, wholefile
 from viagralib.homes import absolute
 
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
@@ -171,7 +171,7 @@ def read_record(path: str) -> Record:
     try:
         descriptor = os.open(path, flags)
         try:
-            text = os.read(descriptor, LARGEST_RECORD)
+            text = wholefile.rest(descriptor, LARGEST_RECORD)
         finally:
             os.close(descriptor)
     except (OSError, ValueError):  # ValueError: a NUL, which no path holds

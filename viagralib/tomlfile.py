@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from viagralib import wholefile
 from viagralib.messages import Fault, reason, safe
 
 LARGEST = 1_000_000  # bytes: facts are a page, not a book
@@ -51,6 +52,6 @@ def _text(path: str) -> str | None:
             raise ValueError("is no regular file: replace it by one")
         if status.st_size > LARGEST:
             raise ValueError(f"is larger than {LARGEST} bytes")
-        return os.read(descriptor, LARGEST).decode()
+        return wholefile.rest(descriptor, LARGEST).decode()
     finally:
         os.close(descriptor)

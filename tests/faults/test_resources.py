@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from surroundings import (
     users_world,
 )
 from world import SLEEP, Result, World, absent, need, need_root, unique, until
+
+from viagralib import tomlfile
+from viagralib.state import read_record
 
 QUICK = """\
 [defaults]
@@ -269,6 +273,21 @@ def least_memory(world: World, user: int) -> int:
         done = run_as(["prlimit", limit, "--", *command], user)
         low, high = (low, middle) if done.code == 0 else (middle, high)
     return high
+
+
+@pytest.mark.parametrize("text", ['{"pid": 1}', "pid = 1"])
+def test_a_short_file_takes_little_memory(tmp_path: Path, text: str) -> None:
+    """It is read on a bad day, too: not into room for the largest there may be."""
+    path = tmp_path / "file"
+    path.write_text(text)
+    read = read_record if text[0] == "{" else lambda path: tomlfile.read(path, "")
+    read(str(path))  # loads the parser
+    tracemalloc.start()
+    try:
+        assert read(str(path)) == {"pid": 1}
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.long
