@@ -184,14 +184,17 @@ def test_found_running_where_it_must_not_it_is_stopped(
 
     A leader that hung, and was replaced, may still revoke (etcd 12528 and 15247).
     """
-    for number in NODES:
-        keep(number, SHORT, AGAIN)
+    keep(1, SHORT, AGAIN, "--priority=1")
     first = food.primary()
+    for number in (2, 3):  # they go before the first
+        keep(number, SHORT, AGAIN)
     standing_by(calm, food, 2)
     leases = calm.etcdctl("get", "", "--prefix", "--write-out=json")
+    revoked = time.monotonic()
     revoke_primary(calm, food, leases)
     second = food.primary(other_than=first)
     assert ended_before(first, second)
+    assert second.began - revoked > 0.25  # its time to hear of it
 
 
 def revoke_primary(machines: Cluster, food: Resource, found: str) -> None:

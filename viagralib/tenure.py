@@ -27,6 +27,7 @@ from viagralib.messages import safe
 ABNORMAL = 123  # killed by a signal, as viagra-run has it
 FENCE_LIMIT = 60.0  # seconds that fencing may take
 _ASK_AGAIN = 0.2  # seconds, when no member has answered
+_HEARS = 0.25  # seconds in which a primary hears that its lease is gone, and ends all
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Tenure:
 
     def _serve(self, started: Callable[[], None]) -> Ending:
         """Go through the steps; raises LostError, UnreachableError, NotStarted."""
-        if refused := self._fence(self._held.view.uncertain):
+        if refused := self._make_sure(self._held.view.uncertain):
             return Ending(refused, away=True)
         self._renew()
         if self._is_to_stop():
@@ -100,11 +101,22 @@ class Tenure:
             return Ending("asked to end", asked=self._code())
         return Ending(f"the command ended: {self._ear.death}", code=self._code())
 
-    def _fence(self, other: Card | None) -> str:
-        """Fence the node that may still run the command; return why it failed."""
-        if not self._plan.fence or not other or other.node == self._engine.card.node:
+    def _make_sure(self, other: Card | None) -> str:
+        """See that no other node runs the command; return why that cannot be said.
+
+        The lease of one that is cut off or dead was over only after its command. But a
+        lease may also be revoked, by hand or by mistake, from one that still runs it.
+        """
+        if not other or other.node == self._engine.card.node:
             return ""
-        words = [self._plan.fence, self._engine.name, other.node, str(other.token)]
+        if self._plan.fence:
+            return self._fence(self._plan.fence, other)
+        self._hold(boot_clock() + _HEARS)
+        return ""
+
+    def _fence(self, program: str, other: Card) -> str:
+        """Fence the node that may still run the command; return why it failed."""
+        words = [program, self._engine.name, other.node, str(other.token)]
         environment = {**os.environ, "VIAGRA_FENCE_HOST": safe(other.host)}
         self._tell(f"fencing {safe(other.host)} ({safe(other.node)})")
         self._ear.follow(launch.start(words, environment))
