@@ -37,10 +37,10 @@ demo:
 	@PYTHON="$(PYTHON)" sh tests/demo.sh
 
 test: lint
-	$(RUN) pytest -rs -n 6 --dist loadgroup $(PYTEST)
+	$(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
 test-long: lint
-	$(RUN) pytest -rs -n 6 --dist loadgroup -m "" $(PYTEST)
+	$(RUN) pytest -rs -n 8 --dist loadgroup -m "" $(PYTEST)
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .
