@@ -33,7 +33,8 @@ _NUMBERS = itertools.count()
 
 def unique(stem: str) -> str:
     """Return a name of at most 15 bytes that no other test's daemon has."""
-    number = f"{os.getpid():x}-{next(_NUMBERS):x}"
+    # Apart from the stem: "pause" and a pid like d7c would be "paused" and 7c.
+    number = f"-{os.getpid():x}-{next(_NUMBERS):x}"
     return f"{stem[: 15 - len(number)]}{number}"
 
 
