@@ -530,7 +530,8 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     size = 1_000_000_000
     world.hook(
         name,
-        f"echo first line\nyes viagra | head -c {size}\n"
+        # Nice: where others want the processor, too, it is not to outrun the cutting.
+        f"echo first line\nnice -n 19 sh -c 'yes viagra | head -c {size}'\n"
         "echo last line\n"
         f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
     )
@@ -563,9 +564,8 @@ def test_a_gigabyte_of_output_is_kept_at_both_ends(world: World) -> None:
     kept = len(text)
     print(f"largest {largest}, kept {kept}, counted {counted}")
     assert len(counted) == 1
-    # Never more than there was; what is printed in the instants of the cuts is missing,
-    # and that is as much as the machine is quick and busy.
-    assert size / 2 < kept + counted[0] < size + 1000
+    # What it printed is kept or counted.
+    assert abs(kept + counted[0] - size) < size / 100
     assert largest < size / 2
 
 

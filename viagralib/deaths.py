@@ -26,6 +26,7 @@ import os
 import stat
 import time
 
+from viagralib import wholefile
 from viagralib.messages import Fault, reason
 
 VERSION = 1
@@ -82,7 +83,7 @@ def read(state: str, name: str) -> dict[str, object] | None:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 return None
-            record = parse_record(os.read(file, _LARGEST))
+            record = parse_record(wholefile.rest(file, _LARGEST))
         finally:
             os.close(file)
     except (OSError, ValueError):

@@ -44,9 +44,9 @@ def trouble(error: BaseException) -> str:
     """
     if isinstance(error, OSError):
         return reason(error)
-    is_empty = isinstance(error, AttributeError) and hasattr(error.obj, "__spec__")
     if isinstance(error, SystemError):
         return f"Python itself failed: {safe(str(error))}"
+    is_empty = isinstance(error, AttributeError) and hasattr(error.obj, "__spec__")
     if is_empty or isinstance(error, ImportError | EOFError | MemoryError):
         return safe(str(error) or type(error).__name__)
     return "a part of the program cannot be read" if _is_of_an_import(error) else ""

@@ -130,6 +130,8 @@ class HookLog:
             if self._size() == size:
                 break
         self._end = (self._end + added)[-half:]
+        # As a cut does, it waits for who writes: better before the count than after it.
+        os.utime(self._descriptor)
         self._cut += self._size() - half
         os.ftruncate(self._descriptor, half)
 
