@@ -27,7 +27,7 @@ check_trust_in_python() {
 	"$PYTHON" -I -B - "$PWD" <<-'END' || exit 1
 		import os, sys
 		sys.path.insert(0, sys.argv[1])
-		from viagralib.trust import Trust
+		from viagralib.trust.owners import Trust
 		python = place = os.path.realpath(sys.executable)
 		if why := Trust(os.geteuid()).why_not(python):
 		    sys.exit(f"install: not with this Python: {why}")
@@ -85,10 +85,13 @@ install_all() {
 install_program() {
 	new=$DESTDIR$lib.new
 	rm -rf "$new"
-	mkdir -p "$new/viagralib/commands"
-	for file in viagra.py viagralib/*.py viagralib/commands/*; do
-		[ ! -f "$file" ] || copy_program "$file" "$new/$file"
-	done
+	mkdir -p "$new"
+	find viagra.py viagralib -name __pycache__ -prune -o -type f -print >"$new.list"
+	while read -r file; do
+		mkdir -p "$(dirname "$new/$file")"
+		copy_program "$file" "$new/$file"
+	done <"$new.list"
+	rm -f "$new.list"
 	make_environment
 	"$new/venv/bin/python" -I -m compileall -q -s "$new" -p "$lib" \
 		"$new/viagralib" "$new/venv/lib" || fail "could not byte-compile"
@@ -186,10 +189,10 @@ install_commands() {
 		END
 		chmod 755 "$DESTDIR$PREFIX/sbin/viagra.py"
 	fi
-	for file in "$DESTDIR$lib"/viagralib/commands/viagra-*; do
+	for file in "$DESTDIR$lib"/viagralib/companions/viagra-*; do
 		name=${file##*/}
 		[ ! -x "$file" ] || [ -d "$file" ] ||
-			ln -sf "../lib/viagra/viagralib/commands/$name" "$DESTDIR$PREFIX/bin/$name"
+			ln -sf "../lib/viagra/viagralib/companions/$name" "$DESTDIR$PREFIX/bin/$name"
 	done
 }
 

@@ -15,14 +15,21 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 try:
     from viagralib import VERSION
-    from viagralib.commandline import HELP, Options, parse
-    from viagralib.homes import find_home
-    from viagralib.messages import FAULTY, NOT_WELL, WELL, Fault, exit_code, trouble
-    from viagralib.printing import Printer
-    from viagralib.processes import judge
-    from viagralib.run import Run
-    from viagralib.settings import load
-    from viagralib.state import State, find_state
+    from viagralib.base.messages import (
+        FAULTY,
+        NOT_WELL,
+        WELL,
+        Fault,
+        exit_code,
+        trouble,
+    )
+    from viagralib.base.printer import Printer
+    from viagralib.processes.verdicts import judge
+    from viagralib.settings.command_line import HELP, Options, parse
+    from viagralib.settings.configuration import load
+    from viagralib.settings.homes import find_home
+    from viagralib.state.directory import State, find_state
+    from viagralib.state.run_context import Run
 except (
     *(OSError, ImportError, EOFError, MemoryError),
     *(AttributeError, TypeError, SystemError),  # of an import that could not read
@@ -61,7 +68,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     run = Run(settings, State(find_state(options.state)), options.names)
     if options.verb == "run":
         return watch(run, options, out, err)
-    from viagralib.control import obey
+    from viagralib.verbs.dispatch import obey
 
     out.patience = 86400.0  # seconds: a person, or a pager, reads at leisure
     return obey(run, options, out)
@@ -72,17 +79,17 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     faults = run.find_faults()
     verdicts = judge(run.sound(faults), run.onlooker)
     if any(run.settings.daemons[name].has_health for name in verdicts):
-        from viagralib.health import examine  # sockets, and programs to start
+        from viagralib.health.checkup import examine  # sockets, and programs to start
 
         examine(run, verdicts)
     run.note()
     well = not faults and all(verdict.is_well for verdict in verdicts.values())
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
-    from viagralib.closing import close  # what only a bad day needs
-    from viagralib.response import Response
-    from viagralib.rlimits import widen
-    from viagralib.telling import Telling
+    from viagralib.base.resource_limits import widen
+    from viagralib.report.announcer import Telling
+    from viagralib.report.up_again import close  # what only a bad day needs
+    from viagralib.verbs.run import Response
 
     widen()
     telling = Telling(run, options, out, err)

@@ -143,7 +143,7 @@ def keepers(scene: Scene) -> list[Keeper]:
     shutil.copy(born, service / "run")
     settings = scene.place / "supervisord.conf"
     settings.write_text(_SUPERVISORD.format(place=scene.place, program=born))
-    run = str(scene.place / "viagralib" / "commands" / "viagra-run")
+    run = str(scene.place / "viagralib" / "companions" / "viagra-run")
     ours = [scene.python, "-I", run, "-r", "0", "-f", "core,signal,exit"]
     noorphan = [*ours, "-o", "noorphan"]
     supervisord = ["supervisord", "-n", "-c", str(settings)]

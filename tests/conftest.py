@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from world import World, comm, of, until
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 # What nohup(1), or a shell's "&", has us ignore, all that we execute would ignore as
 # well, and some tests send just that. Caught, it is still without effect here.

@@ -79,7 +79,7 @@ why_not_here() {
 	"$python" -I -B - "$room" <<-'END'
 		import os, sys
 		sys.path.insert(0, sys.argv[1])
-		from viagralib.trust import Trust
+		from viagralib.trust.owners import Trust
 		why = Trust(os.geteuid()).why_not(f"{sys.argv[1]}/viagra.py")
 		print(why)
 		sys.exit(bool(why))

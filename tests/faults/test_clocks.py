@@ -185,7 +185,7 @@ def test_a_clock_set_within_a_run(
 @BOTH_WAYS
 def test_what_finished_stays_so(world: World, clock: Clock, seconds: int) -> None:
     name = unique("calc")
-    runner = world.program.parent / "viagralib" / "commands" / "viagra-run"
+    runner = world.program.parent / "viagralib" / "companions" / "viagra-run"
     world.hook(
         name,
         f"echo life >>{world.place}/lives\n"

@@ -200,12 +200,14 @@ def test_a_record_that_could_not_be_closed_is_closed_by_the_next_run(
     assert counts["restarts"] == 1
 
 
-@pytest.mark.parametrize("part", ["processes", "response"])
+@pytest.mark.parametrize("part", ["processes/verdicts", "verbs/run"])
 def test_a_part_that_gives_nothing_is_said(world: World, part: str) -> None:
     """One that each run loads, and one that is loaded when a daemon is down."""
     name = unique("fail")
     watch_counted(world, name)
-    [file] = (world.program.parent / "viagralib" / "__pycache__").glob(f"{part}.*.pyc")
+    folder, _, module = part.partition("/")
+    cache = world.program.parent / "viagralib" / folder / "__pycache__"
+    [file] = cache.glob(f"{module}.*.pyc")
     result = failing(world, "read:error=EAGAIN", file)
     assert (result.code, result.out, executions(world)) == (1, "", 0), result
     assert result.err.startswith("viagra.py: could not "), result

@@ -15,33 +15,28 @@ import pytest
 from fuzzing import AMOUNTS, json_values, numbers, records, texts, tried
 from hypothesis import strategies as st
 
-from viagralib import (
-    alarms,
-    announcements,
-    cause,
-    durations,
-    incidents,
-    kernellog,
-    member,
-    pauses,
-    procfs,
-    runners,
-    status,
-)
-from viagralib import history as histories
-from viagralib import limits as limiting
-from viagralib.closing import close
-from viagralib.commandline import Options
-from viagralib.facts import Facts
-from viagralib.findings import WELL
-from viagralib.messages import reason, safe
-from viagralib.printing import Printer
-from viagralib.processes import SICK, UNKNOWN, UP, Verdict
-from viagralib.run import Run
-from viagralib.settings import Daemon, load
-from viagralib.standing import hook_at_work, quit_since
-from viagralib.state import State
-from viagralib.telling import Telling
+from viagralib.base import durations
+from viagralib.base.messages import reason, safe
+from viagralib.base.printer import Printer
+from viagralib.companions.contract import member
+from viagralib.evidence import kernel_log
+from viagralib.health import log_patterns
+from viagralib.health.findings import WELL
+from viagralib.processes import linux
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
+from viagralib.recovery import cause_of_death
+from viagralib.recovery.standing import hook_at_work, quit_since
+from viagralib.report.announcer import Telling
+from viagralib.report.up_again import close
+from viagralib.settings.command_line import Options
+from viagralib.settings.configuration import Daemon, load
+from viagralib.settings.facts import Facts
+from viagralib.state import announced, incidents, pauses, supervision
+from viagralib.state import restart_limit as limiting
+from viagralib.state.directory import State
+from viagralib.state.run_context import Run
+from viagralib.verbs import history as histories
+from viagralib.verbs import status
 
 NAME = "food"
 
@@ -135,20 +130,20 @@ def test_a_process_is_read_whatever_its_name(amount: int) -> None:
     own = Path("/proc/self/comm")
     if not own.exists():
         pytest.skip("needs Linux")
-    before, found = own.read_bytes()[:-1], procfs.find(os.getpid())
+    before, found = own.read_bytes()[:-1], linux.find(os.getpid())
     assert found is not None
 
     @tried(amount, name=st.binary(min_size=1, max_size=20))
     def holds(name: bytes) -> None:
         own.write_bytes(name)
-        process = procfs.find(os.getpid())
+        process = linux.find(os.getpid())
         assert process is not None
-        wanted = name[: procfs.NAME_LENGTH].partition(b"\0")[0]
+        wanted = name[: linux.NAME_LENGTH].partition(b"\0")[0]
         assert os.fsencode(process.name) == wanted
         assert (process.parent, process.start) == (os.getppid(), found.start)
         assert not process.zombie and process.users()[0] == os.getuid()
         assert safe(process.name).isprintable()
-        assert os.getpid() in [one.pid for one in procfs.look({process.name})]
+        assert os.getpid() in [one.pid for one in linux.look({process.name})]
         twin = member.look(os.getpid())
         assert twin is not None
         assert (twin.parent, twin.start) == (os.getppid(), found.start)
@@ -167,11 +162,11 @@ cut_lines = st.tuples(st.binary(max_size=40), st.integers(0, len(STAT))).map(
 def test_any_line_is_a_process_or_the_system_s_error(amount: int) -> None:
     @tried(amount, name=st.binary(max_size=20), other=st.binary() | cut_lines)
     def holds(name: bytes, other: bytes) -> None:
-        process = procfs.parse(17, b"17 (" + name + b")" + STAT, None)
+        process = linux.parse(17, b"17 (" + name + b")" + STAT, None)
         assert process is not None and os.fsencode(process.name) == name
         assert (process.start, process.parent, process.session) == (4711, 1, 17)
         try:
-            process = procfs.parse(17, other, None)
+            process = linux.parse(17, other, None)
             assert process is not None and process.pid == 17
         except OSError as error:
             assert reason(error) == "not as proc(5) says (/proc/17/stat)"
@@ -191,9 +186,9 @@ def test_any_kernel_line_is_read(amount: int) -> None:
     @tried(amount, stamp=stamps, text=kernel_texts, raw=st.binary(max_size=80))
     def holds(stamp: str, text: str, raw: bytes) -> None:
         record = f"6,1,{stamp},-;{text}\n".encode(errors="surrogatepass")
-        lines = [kernellog.parse(one, time.time()) for one in (record, raw)]
+        lines = [kernel_log.parse(one, time.time()) for one in (record, raw)]
         assert all(line.date() for line in lines)
-        death = kernellog.find_death(lines, NAME, 0.0)
+        death = kernel_log.find_death(lines, NAME, 0.0)
         assert death is None or (death.name == NAME and death.pid >= 0)
 
 
@@ -204,7 +199,7 @@ def test_any_end_of_a_unit_is_told(amount: int) -> None:
 
     @tried(amount, values=st.dictionaries(names, values | texts, max_size=4))
     def holds(values: dict[str, str]) -> None:
-        assert isinstance(cause.how_unit_ended(values), str)
+        assert isinstance(cause_of_death.how_unit_ended(values), str)
 
 
 # What we wrote ourselves, and what a disk or an editor made of it
@@ -227,9 +222,9 @@ def test_any_death_is_told_or_unknown(place: Place, amount: int) -> None:
     @tried(amount, text=whole | records("version", "end", "death", "runner"))
     def holds(text: bytes) -> None:
         place.put("deaths", text)
-        assert runners.has_finished(place.state, NAME) in (True, False)
-        assert runners.runner(place.state, NAME) is None
-        assert isinstance(runners.death_since(place.state, NAME, 0.0), str)
+        assert supervision.has_finished(place.state, NAME) in (True, False)
+        assert supervision.runner(place.state, NAME) is None
+        assert isinstance(supervision.death_since(place.state, NAME, 0.0), str)
 
 
 INCIDENT = f"20261120T221003Z-{NAME}"
@@ -271,24 +266,24 @@ def test_any_note_of_what_is_open_is_read(place: Place, amount: int) -> None:
     )
     def holds(text: bytes) -> None:
         place.put("open", text)
-        record = announcements.of(place.state, NAME)
-        assert announcements.up_again(NAME, record).isprintable()
-        incidents.load(place.state, announcements.incident_of(place.state, NAME))
-        announcements.announce(place.state, NAME, "down", "why")
-        assert not announcements.announce(place.state, NAME, "down", "why")
+        record = announced.of(place.state, NAME)
+        assert announced.up_again(NAME, record).isprintable()
+        incidents.load(place.state, announced.incident_of(place.state, NAME))
+        announced.announce(place.state, NAME, "down", "why")
+        assert not announced.announce(place.state, NAME, "down", "why")
 
 
 def test_what_a_record_holds_is_escaped(place: Place) -> None:
     place.put("open", b'{"word": "\\u001b[2J"}')
-    record = announcements.of(place.state, NAME)
-    assert announcements.up_again(NAME, record).isprintable()
-    process = procfs.find(os.getpid())
+    record = announced.of(place.state, NAME)
+    assert announced.up_again(NAME, record).isprintable()
+    process = linux.find(os.getpid())
     assert process is not None
     found = {"start": process.start, "found": "\x1b[2J"}
     place.put("counts", json.dumps({"alarm": found}).encode())
     daemon = Daemon(NAME, str(place.home), Facts())
     daemon.facts.alarm = (str(place.log), "PANIC")
-    finding = alarms.find(place.run(), daemon, process)
+    finding = log_patterns.find(place.run(), daemon, process)
     assert (finding.word, finding.why) == (SICK, "alarm: \\x1b[2J")
 
 
@@ -321,7 +316,7 @@ def test_any_counts_are_read(place: Place, amount: int) -> None:
 def test_any_place_of_an_alarm_is_read(place: Place, amount: int) -> None:
     daemon = Daemon(NAME, str(place.home), Facts())
     daemon.facts.alarm = (str(place.log), "PANIC")
-    process = procfs.find(os.getpid())
+    process = linux.find(os.getpid())
     assert process is not None
     spot = st.dictionaries(
         st.sampled_from(["inode", "offset", "found"]), json_values, max_size=3
@@ -333,5 +328,5 @@ def test_any_place_of_an_alarm_is_read(place: Place, amount: int) -> None:
     def holds(text: bytes, log: bytes) -> None:
         place.put("counts", text)
         place.log.write_bytes(log)
-        finding = alarms.find(place.run(), daemon, process)
+        finding = log_patterns.find(place.run(), daemon, process)
         assert finding.word in (WELL, SICK, UNKNOWN) and finding.why.isprintable()

@@ -13,13 +13,13 @@ import pytest
 from fuzzing import AMOUNTS, json_values, numbers, records, tried
 from hypothesis import strategies as st
 
-from viagralib import leases
-from viagralib.engine import Card, read_card
-from viagralib.flocked import FileEngine
-from viagralib.leaseplan import Plan
-from viagralib.lockfile import LockFile
-from viagralib.marks import Marks
-from viagralib.state import this_boot
+from viagralib.companions.lease import verbs
+from viagralib.companions.lease.engine import Card, read_card
+from viagralib.companions.lease.file_engine import FileEngine
+from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.options import Plan
+from viagralib.state.directory import this_boot
+from viagralib.state.lock_file import LockFile
 
 NAME = "food"
 KEYS = ("node", "host", "pid", "since", "priority", "ttl", "token", "released")
@@ -63,7 +63,7 @@ def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
     def told(*, as_json: bool) -> str:
         asked = Plan("status", None, NAME, json=as_json)
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            leases.obey(asked, f"file://{tmp_path}/engine", str(state))
+            verbs.obey(asked, f"file://{tmp_path}/engine", str(state))
         return out.getvalue()
 
     @tried(

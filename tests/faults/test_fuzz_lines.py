@@ -8,10 +8,13 @@ import pytest
 from fuzzing import AMOUNTS, texts, tried
 from hypothesis import strategies as st
 
-from viagralib import commandline, conditions, leaseplan, plan
-from viagralib.engine import Card
-from viagralib.engines import open_engine
-from viagralib.messages import Fault
+from viagralib.base.messages import Fault
+from viagralib.companions.lease.engine import Card
+from viagralib.companions.lease.engine_url import open_engine
+from viagralib.companions.lease.options import parse as parse_lease
+from viagralib.companions.run.options import parse as parse_run
+from viagralib.companions.wait import conditions
+from viagralib.settings import command_line
 
 durations = st.sampled_from(["1s", "0s", "100d", "1", "1s:2s", "²s"])
 numbers = st.sampled_from(["0", "3", "-1", "٣", "²", "9" * 5000, "1e3", "0x1"])
@@ -29,9 +32,9 @@ verbs = st.sampled_from(
 words = verbs | options | durations | numbers | signals | texts
 lines = st.lists(words, max_size=6)
 PARSERS: list[Callable[[list[str]], object]] = [
-    commandline.parse,
-    plan.parse,
-    leaseplan.parse,
+    command_line.parse,
+    parse_run,
+    parse_lease,
 ]
 
 

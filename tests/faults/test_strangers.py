@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from checkout import HELPERS
 from looking import ORDINARY, public_world, users_python
 from world import SLEEP, Result, World, need, need_root, unique, until
 
-HERE = Path(__file__).parent
 HOSTILE = {
     "escape": b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b31m",
     "forged": b"Restarting sshd\nFri Nov 20 22:10:03 UTC 2026\n  why       forged\n",
@@ -221,10 +221,12 @@ class Race:
     def run(self, number: int) -> dict[str, int]:
         """Run so many times while the stranger swaps; return how often each code."""
         words = [str(ORDINARY), *map(str, (self.entry, self.evil, self.safe))]
-        swapper = self.world.spawn([users_python(), "-I", HERE / "swapper.py", *words])
+        swapper = self.world.spawn(
+            [users_python(), "-I", HELPERS / "swapper.py", *words]
+        )
         counts = self.world.place / "counts"
         program, *arguments = self.world.command()[2:]
-        command = [sys.executable, "-I", HERE / "forked.py", counts, str(number)]
+        command = [sys.executable, "-I", HELPERS / "forked.py", counts, str(number)]
         try:
             with (self.world.place / "told").open("w") as told:
                 done = subprocess.run(

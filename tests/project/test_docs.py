@@ -1,0 +1,269 @@
+"""The pages that people read: complete, free of faults, and true in what they show."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import CHECKOUT
+from world import World
+
+from viagralib import VERSION
+from viagralib.settings import command_line, configuration, facts
+
+ROOT = CHECKOUT
+PAGES = sorted((ROOT / "man").glob("*.[1-9]"))
+COMMANDS = (ROOT / "man" / "viagra.py.8").read_text()
+FACTS = (ROOT / "man" / "viagra.py.5").read_text()
+README = (ROOT / "README.md").read_text()
+CRONTAB = (ROOT / "crontab.example").read_text()
+PING = "https://ping.example.org/your-own-key"
+
+
+def need(program: str) -> str:
+    """Return where a program is; without it, skip the test; an error under CI."""
+    found = shutil.which(program)
+    if found is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"this machine lacks {program}"
+        )
+    return str(found)
+
+
+def output(*command: object) -> str:
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+# The manual pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_is_without_fault(page: Path) -> None:
+    found = output(need("mandoc"), "-T", "lint", page).splitlines()
+    # Which other pages there are depends on the machine.
+    told = [
+        line
+        for line in found
+        if "referenced manual not found" not in line
+        and "outdated mandoc.db" not in line
+    ]
+    assert told == []
+
+
+@pytest.mark.parametrize("verb", command_line.VERBS)
+def test_each_verb_is_in_page_help_and_readme(verb: str) -> None:
+    assert re.search(rf"^\.It Cm {verb}\b", COMMANDS, re.MULTILINE)
+    assert re.search(rf"\b{verb}\b", command_line.HELP)
+    assert re.search(rf"^    viagra\.py \[?{verb}\b", README, re.MULTILINE)
+
+
+def part_of(page: str, section: str) -> str:
+    return page.partition(f".Sh {section}\n")[2].partition("\n.Sh ")[0]
+
+
+def marked(part: str, macro: str) -> set[str]:
+    """Return the words that are marked by Cm or Fl in a part of a page."""
+    lines = re.findall(r"^\.((?:Cm|Fl) .*)$", part, re.MULTILINE)
+    words = re.findall(rf"{macro} ([^A-Z]*)", "\n".join(lines))
+    return {word for text in words for word in re.findall(r"[\w-]+", text)}
+
+
+def test_each_verb_of_the_page_is_one_or_is_not_yet() -> None:
+    told = set(re.findall(r"^\.It Cm (\w+)", part_of(COMMANDS, "COMMANDS"), re.M))
+    missing = marked(part_of(COMMANDS, "NOT YET"), "Cm") - {*facts._PARSERS}
+    assert told - missing == set(command_line.VERBS)
+    assert missing <= told
+
+
+def test_each_option_is_in_the_page_and_each_of_the_page_is_one_or_not_yet() -> None:
+    lines = re.findall(r"^\.It (Fl .*)", part_of(COMMANDS, "OPTIONS"), re.MULTILINE)
+    told = {f"-{one}" for line in lines for one in re.findall(r"Fl (-\w+)", line)}
+    missing = {f"-{one}" for one in marked(part_of(COMMANDS, "NOT YET"), "Fl")}
+    assert told - missing == set(re.findall(r"--\w+", command_line.HELP))
+    assert missing <= told
+
+
+def test_facts_without_an_effect_are_told_as_such() -> None:
+    modules = {*(ROOT / "viagralib").rglob("*.py")} - {Path(configuration.__file__)}
+    sources = [path.read_text() for path in modules]
+    attributes = {key: f"facts.{key}" for key in facts._PARSERS}
+    attributes["process"] = "daemon.process"  # Daemon knows what holds without it
+    for section in ("evidence", "run"):
+        for key, (attribute, _) in configuration._SECTIONS[section].items():
+            attributes[key] = f"settings.{attribute}"
+    read = {
+        key
+        for key, attribute in attributes.items()
+        if any(re.search(rf"\b{attribute}\b(?! = )", source) for source in sources)
+    }
+    assert set(attributes) - read == marked(part_of(FACTS, "NOT YET"), "Cm")
+
+
+@pytest.mark.parametrize("key", facts._PARSERS)
+def test_each_fact_is_in_the_page(key: str) -> None:
+    assert re.search(rf"^\.It Cm {key} No = ", FACTS, re.MULTILINE)
+
+
+def test_each_fact_of_the_page_is_one() -> None:
+    part = FACTS.partition(".Sh FACTS")[2].partition(".Sh SETTINGS")[0]
+    assert set(re.findall(r"^\.It Cm (\w+)", part, re.MULTILINE)) == {*facts._PARSERS}
+
+
+@pytest.mark.parametrize("key", ["patience", "check_timeout", "stop_timeout"])
+def test_defaults_of_the_page_are_those_of_the_program(key: str) -> None:
+    after = FACTS.partition(f".It Cm {key} No = ")[2].partition(".It Cm")[0]
+    assert f"Default: {getattr(facts.Facts, key):.0f}s." in after
+
+
+@pytest.mark.parametrize("section", ["evidence", "run"])
+def test_each_setting_is_in_the_page(section: str) -> None:
+    part = FACTS.partition(f".Ss The table {section}")[2].partition(".S")[0]
+    told = re.findall(r"^\.It Cm (\w+)", part, re.MULTILINE)
+    assert sorted(told) == sorted(configuration._SECTIONS[section])
+
+
+def test_what_makes_no_sense_for_all_is_in_the_page() -> None:
+    part = FACTS.partition(".Ss The table defaults")[2].partition(".Ss")[0]
+    told = re.findall(r"\b[a-z]+\b", " ".join(re.findall(r"^\.Cm .*", part, re.M)))
+    assert sorted(told) == sorted(configuration._NO_DEFAULTS)
+
+
+def test_hooks_page_and_manual_name_the_same_variables() -> None:
+    pattern = r"VIAGRA_[A-Z]+"
+    in_page = re.findall(rf"^\.It Ev ({pattern})", COMMANDS, re.MULTILINE)
+    page_of_hooks = (ROOT / "start.d" / "README").read_text()
+    assert sorted(in_page) == sorted(set(re.findall(pattern, page_of_hooks)))
+
+
+# Examples
+
+
+def blocks_of(page: str) -> list[str]:
+    found = re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed", page, re.DOTALL | re.M)
+    return [block.replace("\\(dq", '"') for block in found]
+
+
+def test_examples_of_facts_are_such_as_the_program_knows(world: World) -> None:
+    nginx, several, general = blocks_of(FACTS)
+    postgresql, shop = several.split("# start.d/shop.toml\n")
+    for name, text in (("nginx", nginx), ("postgresql", postgresql), ("shop", shop)):
+        world.watch(name, text.replace('user = "shop"', 'user = "daemon"'))
+    world.settings(general.replace('"iostat -x 1 2"', '"true"'))
+    done = world.run("test")
+    assert (done.code, done.err) == (0, ""), done
+
+
+def test_facts_of_the_readme_are_such_as_the_program_knows() -> None:
+    part = README.partition("\n## Facts\n")[2].partition("\n## ")[0]
+    text = "\n".join(re.findall(r"^    (.*)", part, re.MULTILINE))
+    _, complaints = facts.read(tomllib.loads(text), facts.Facts(), "README.md")
+    assert complaints == []
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_changelog_knows_this_version() -> None:
+    assert f"\n## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# crontab.example
+
+
+def jobs() -> list[str]:
+    """Return the example's lines that are jobs, those behind a # included."""
+    return re.findall(r"^#?([*0-9].*)$", CRONTAB, re.MULTILINE)
+
+
+def test_crontab_has_all_that_it_should() -> None:
+    assert len(jobs()) >= 6
+    assert "\n*/10 * * * * /usr/local/sbin/viagra.py\n" in CRONTAB
+    assert not [job for job in jobs() if "%" in job]  # cron makes a new line of it
+
+
+@pytest.mark.parametrize("job", ["", *jobs()])
+def test_crontab_is_taken_by_cron(job: str, tmp_path: Path) -> None:
+    crontab = need("crontab")
+    usage = output(crontab, "-h")
+    options = [one for one in ("-n", "-T") if f"{one}]" in usage or f"{one}\t" in usage]
+    if not options:
+        pytest.skip("this machine's crontab cannot check without installing")
+    file = tmp_path / "crontab"
+    file.write_text(CRONTAB.replace(f"#{job}", job) if job else CRONTAB)
+    done = subprocess.run([crontab, options[0], file], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # That it looks at all:
+    file.write_text(f"{CRONTAB}*/10 * * viagra.py\n")
+    done = subprocess.run([crontab, options[0], file], capture_output=True, check=False)
+    assert done.returncode != 0
+
+
+@pytest.fixture
+def pings() -> Iterator[tuple[str, list[str]]]:
+    """Give a web server's address, and the list of what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/key", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_ping_carries_the_exit_code(world: World, pings: tuple[str, list[str]]) -> None:
+    need("curl")
+    address, asked = pings
+    [job] = [job for job in jobs() if PING in job]
+    path = re.findall(r"^PATH=(.*)", CRONTAB, re.MULTILINE)[0]
+    command = job.split(maxsplit=5)[5].replace(PING, address)
+    command = command.replace(
+        "/usr/local/sbin/viagra.py", " ".join(world.command()).strip()
+    )
+
+    def cron() -> str:
+        """Run the line as cron does; return what would be mailed."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            env={"PATH": path, "SHELL": "/bin/sh", "HOME": "/", "LOGNAME": "root"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.stdout
+
+    assert cron() == ""
+    name = f"ping{os.getpid()}"
+    world.hook(name, "echo cannot; exit 1")
+    told = cron()
+    assert told.startswith(f"Restarting {name}\n")
+    assert "OK" not in told.splitlines()
+    world.facts(name, 'patience = "soon"')
+    assert "soon" in cron()
+    assert asked == ["/key/0", "/key/1", "/key/2"]

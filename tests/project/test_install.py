@@ -1,0 +1,416 @@
+"""`make install`, `make uninstall`, and the program that they put there and remove."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import CHECKOUT
+from world import alive, all_pids, executable, unique, until
+
+ROOT = CHECKOUT
+CRON = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "HOME": "/", "LOGNAME": "root"}
+# Quicker, where psutil is not what matters: on Linux it goes without.
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+# A machine of its own as far as /usr/local, /etc and /var go.
+PRIVATE = """
+set -e
+mount -t tmpfs -o mode=755 tmpfs {room}
+for place in etc var; do
+    mkdir {room}/$place {room}/$place.work
+    options=lowerdir=/$place,upperdir={room}/$place,workdir={room}/$place.work
+    mount -t overlay -o $options overlay /$place
+done
+mount -t tmpfs -o mode=755 tmpfs /usr/local
+"""
+
+
+def lacking(what: str) -> None:
+    """Skip the test for want of something; under CI it is an error."""
+    if os.environ.get("CI"):
+        pytest.fail(f"this machine lacks {what}")
+    pytest.skip(f"this machine lacks {what}")
+
+
+class Installation:
+    """The program, installed below a directory of its own."""
+
+    def __init__(self, place: Path, umask: int = 0o022, destdir: bool = False) -> None:
+        self.place = place
+        self.umask = umask
+        self.destdir = place / "stage" if destdir else None
+        inside = Path("/opt/food") if destdir else place
+        self.prefix, self.sysconfdir = inside / "local", inside / "etc"
+        self.state = inside / "state"
+        self.command = self.prefix / "sbin" / "viagra.py"
+        self.home = self.sysconfdir / "viagra"
+
+    def real(self, path: Path) -> Path:
+        """Return where a path of the installation lies on this machine."""
+        return Path(f"{self.destdir or ''}{path}")
+
+    def make(
+        self,
+        target: str,
+        expected: int = 0,
+        python: str = sys.executable,
+        **environment: str,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a target of the Makefile; what it prints comes back as `stdout`."""
+        done = subprocess.run(
+            [
+                "make",
+                target,
+                f"PYTHON={python}",
+                f"PREFIX={self.prefix}",
+                f"SYSCONFDIR={self.sysconfdir}",
+                f"STATEDIR={self.state}",
+                *([f"DESTDIR={self.destdir}"] if self.destdir else []),
+            ],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            umask=self.umask,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == expected, done.stdout
+        return done
+
+    def run(
+        self, *arguments: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command as cron would, with more in the environment."""
+        return subprocess.run(
+            [self.command, *arguments],
+            cwd=self.place,
+            env={**CRON, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def check_modes(self) -> None:
+        """Hold that all of it is ours, and that nobody else may write any of it."""
+        parts = [self.real(path) for path in (self.prefix, self.sysconfdir)]
+        for path in [*parts, *(one for part in parts for one in part.rglob("*"))]:
+            status = path.lstat()
+            assert status.st_uid == os.geteuid(), path
+            if path.is_symlink():
+                continue
+            mode = stat.S_IMODE(status.st_mode)
+            wanted = 0o755 if path.is_dir() or mode & 0o100 else 0o644
+            assert mode == wanted, f"{path}: {mode:o}"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Return an installation made with the harshest umask."""
+    installation = Installation(tmp_path_factory.mktemp("i"), umask=0o077)
+    installation.make("install")
+    return installation
+
+
+@pytest.fixture
+def daemon(installed: Installation) -> Iterator[Path]:
+    """Give a program that sleeps, and a hook for it in the installed home."""
+    program = installed.place / unique("food")
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    hook = installed.home / "start.d" / program.name
+    hook.write_text(f"#!/bin/sh\n{program} 1000 &\n")
+    hook.chmod(0o755)
+    facts = hook.with_name(f"{hook.name}.toml")
+    facts.write_text('patience = "0s"\n')
+    yield program
+    hook.unlink()
+    facts.unlink()
+    for pid in processes_of(program):
+        os.kill(pid, signal.SIGKILL)
+
+
+def processes_of(program: Path) -> list[int]:
+    return [pid for pid in all_pids() if executable(pid) == str(program) and alive(pid)]
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(str(one.relative_to(directory)) for one in directory.rglob("*"))
+
+
+# What is where
+
+
+@pytest.mark.xdist_group("install")
+def test_all_is_in_its_place(installed: Installation) -> None:
+    installed.check_modes()
+    for kind in ("start.d", "stop.d"):
+        assert set(entries(ROOT / kind)) <= set(entries(installed.home / kind))
+        assert entries(ROOT / kind) == entries(
+            installed.prefix / "share" / "viagra" / kind
+        )
+    shipped = [path for path in installed.home.rglob("*") if path.is_file()]
+    assert not [path for path in shipped if path.stat().st_mode & 0o111]  # all are off
+    for page in (ROOT / "man").iterdir():
+        place = installed.prefix / "share" / "man" / f"man{page.name[-1]}"
+        assert filecmp.cmp(page, place / page.name)
+
+
+@pytest.mark.xdist_group("install")
+def test_program_has_a_python_of_its_own(installed: Installation) -> None:
+    library = installed.prefix / "lib" / "viagra"
+    python = library / "venv" / "bin" / "python"
+    first = (library / "viagra.py").read_text().splitlines()[0]
+    assert first == f"#!{python} -I"
+    command = [python, "-I", "-c", "import psutil; print(psutil.__file__)"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert found.stdout.startswith(f"{library}/venv/")
+    sources = {path.with_suffix("") for path in (library / "viagralib").rglob("*.py")}
+    compiled = (library / "viagralib").rglob("__pycache__/*.pyc")
+    assert sources == {
+        path.parent.parent / path.stem.split(".")[0] for path in compiled
+    }
+
+
+@pytest.mark.xdist_group("install")
+def test_commands_for_hooks_are_there(installed: Installation) -> None:
+    companions = [
+        path.name
+        for path in (ROOT / "viagralib" / "companions").glob("viagra-*")
+        if os.access(path, os.X_OK)
+    ]
+    there = [path.name for path in (installed.prefix / "bin").iterdir()]
+    assert sorted(there) == sorted(companions)
+    for name in companions:
+        first = (installed.prefix / "bin" / name).read_text().splitlines()[0]
+        assert "/usr/bin/env" not in first
+
+
+@pytest.mark.xdist_group("install")
+def test_systemd_takes_the_installed_units(installed: Installation) -> None:
+    if not shutil.which("systemd-analyze"):
+        lacking("systemd-analyze")
+    units = installed.prefix / "share" / "viagra" / "systemd"
+    assert f"ExecStart={installed.command}\n" in (units / "viagra.service").read_text()
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(units.iterdir())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    told = [line for line in done.stdout.splitlines() if "viagra" in line]
+    assert (done.returncode, told) == (0, [])
+
+
+# What it does
+
+
+@pytest.mark.xdist_group("install")
+def test_installed_program_brings_a_daemon_back(
+    installed: Installation, daemon: Path
+) -> None:
+    for _ in range(2):
+        done = installed.run()
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.startswith(f"Restarting {daemon.name}\n")
+        [pid] = processes_of(daemon)
+        again = installed.run()
+        assert (again.returncode, again.stdout) == (0, "")
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not processes_of(daemon))
+    assert len(list((installed.state / "incidents").iterdir())) == 2
+
+
+@pytest.mark.xdist_group("install")
+def test_nothing_planted_is_imported(installed: Installation, daemon: Path) -> None:
+    planted = installed.place / "planted"
+    (planted / "viagralib").mkdir(parents=True)
+    trap = f"open({str(installed.place / 'trapped')!r}, 'w')\n"
+    for name in ("sitecustomize", "usercustomize", "tomllib", "re", "startup"):
+        (planted / f"{name}.py").write_text(trap)
+    (planted / "viagralib" / "__init__.py").write_text(trap)
+    shutil.copytree(planted, installed.place, dirs_exist_ok=True)  # its directory
+    done = installed.run(
+        "check",
+        PYTHONPATH=str(planted),
+        PYTHONSTARTUP=str(planted / "startup.py"),
+        PYTHONHOME="/nonexistent",
+        PYTHONINSPECT="1",
+        PYTHONUSERBASE=str(planted),
+        PYTHONWARNINGS="error",
+        PYTHONSAFEPATH="",
+    )
+    assert done.returncode == 1, done.stdout
+    assert done.stdout == f'{daemon.name} is down: no process named "{daemon.name}"\n'
+    assert not (installed.place / "trapped").exists()
+
+
+# Again, and away
+
+
+@pytest.mark.xdist_group("install")
+def test_second_install_changes_no_settings(installed: Installation) -> None:
+    start = installed.home / "start.d"
+    (start / "sshd").write_text("#!/bin/sh\n# mine\n")
+    (start / "sshd").chmod(0o755)
+    (start / "cron.toml").write_text("# mine\n")
+    shutil.rmtree(start / "nfs")
+    (start / "nfs").write_text("#!/bin/sh\n# mine: no directory\n")
+    (start / "nfs.toml").unlink()  # shipped ones would be facts of another's hook
+    (start / "apache").unlink()
+    (start / "README").write_text("old")
+    (installed.home / "viagra.toml").write_text('[run]\nevery = "1m"\n')
+    before = {path: path.read_bytes() for path in start.iterdir() if path.is_file()}
+    told = installed.make("install").stdout
+    changed = {"README", "apache"}
+    for path, content in before.items():
+        if path.name not in changed:
+            assert path.read_bytes() == content, path
+    assert (start / "sshd").stat().st_mode & 0o111
+    assert not (start / "nfs.toml").exists()
+    assert filecmp.cmp(start / "apache", ROOT / "start.d" / "apache")
+    assert filecmp.cmp(start / "README", ROOT / "start.d" / "README")
+    [line] = [line for line in told.splitlines() if line.startswith("kept")]
+    kept = re.findall(r"start\.d/(\w+)(?=[ .])", line.partition("shipped:")[2])
+    assert kept == ["cron", "nfs", "sshd"]
+    assert "psutil" not in told  # the old environment will do
+    for name in ("sshd", "nfs"):
+        (start / name).chmod(0o644)
+
+
+def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, umask=0o002, destdir=True)
+    installation.make("install", **OFFLINE)
+    installation.check_modes()
+    library = installation.prefix / "lib" / "viagra"
+    stage = os.fsencode(installation.destdir or "")
+    for path in installation.real(installation.prefix).rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert stage not in path.read_bytes(), path
+    first = installation.real(library / "viagra.py").read_text().splitlines()[0]
+    assert first == f"#!{library}/venv/bin/python -I"
+    installation.make("uninstall")
+    left = [path for path in installation.real(installation.prefix).rglob("*")]
+    assert not [path for path in left if not path.is_dir()]
+    assert installation.real(installation.home / "start.d" / "sshd").exists()
+
+
+def test_machine_without_a_network_is_no_hindrance(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    told = installation.make("install", **OFFLINE).stdout
+    assert "\ninstall: no psutil. viagra.py does without it on Linux" in told
+    assert installation.run().returncode == 0
+    venv = installation.prefix / "lib" / "viagra" / "venv"
+    assert {path.name[:6] for path in (venv / "bin").iterdir()} == {"python"}
+
+
+def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        lacking("root's rights")
+    if not shutil.which("unshare"):
+        lacking("unshare")
+    script = f"""
+    {PRIVATE.format(room=tmp_path)}
+    make install PYTHON={sys.executable} >{tmp_path}/told 2>&1
+    viagra=/usr/local/sbin/viagra.py
+    [ -L $viagra ] || exit 11
+    cd /etc/viagra/start.d || exit 12
+    chmod +x sshd
+    env -i PATH=/usr/bin:/bin $viagra test | grep '^home /etc/viagra, state /var/lib/v'
+    env -i PATH=/usr/bin:/bin $viagra test | grep '^  sshd: watched'
+    ls -ld /var/lib/viagra | grep '^drwx------'
+    man -w 8 viagra.py >/dev/null 2>&1 || ls /usr/local/share/man/man8/viagra.py.8
+    cd - >/dev/null
+    chmod 2775 /usr/local
+    ! make install PYTHON={sys.executable} >{tmp_path}/told 2>&1 || exit 13
+    grep 'chmod g-w /usr/local$' {tmp_path}/told
+    make uninstall >{tmp_path}/told
+    grep '^uninstalled. Kept: /etc/viagra, ' {tmp_path}/told
+    [ -z "$(find /usr/local ! -type d)" ] || exit 14
+    [ -x /etc/viagra/start.d/sshd ] || exit 15
+    [ -d /var/lib/viagra ] || exit 16
+    """
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, **OFFLINE},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert len(done.stdout.splitlines()) >= 5
+
+
+# What is refused
+
+
+def fake_python(place: Path, code: str) -> str:
+    """Return a Python that runs some code before what it is given with -c."""
+    fake = place / "python3"
+    fake.write_text(
+        f'#!/bin/sh\n[ "$1" != -c ] || exec {sys.executable} -c "{code}\n$2"\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    fake.chmod(0o755)
+    return str(fake)
+
+
+def test_old_python_gets_one_clear_line(tmp_path: Path) -> None:
+    old = fake_python(tmp_path, "import sys; sys.version_info = (3, 9, 2)")
+    told = Installation(tmp_path).make("install", expected=2, python=old).stdout
+    [line] = [line for line in told.splitlines() if not line.startswith("make")]
+    assert f"{old} is Python 3.9; 3.11 or later is needed" in line
+    assert "make PYTHON=/path/to" in line
+    assert not (tmp_path / "local").exists()
+
+
+@pytest.mark.parametrize("prefix", ["relative", "/with a blank", ""])
+def test_places_that_cannot_be_are_refused(tmp_path: Path, prefix: str) -> None:
+    installation = Installation(tmp_path)
+    done = subprocess.run(
+        ["make", "install", f"PREFIX={prefix}", f"DESTDIR={tmp_path}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "install: no" in done.stdout
+    assert entries(installation.place) == []
+
+
+def test_python_that_another_user_could_change_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        lacking("root's rights")
+    python = tmp_path / "python3"
+    shutil.copy(os.path.realpath(sys.executable), python)
+    os.chown(python, 64321, 64321)
+    environment = {**CRON, "PYTHONHOME": sys.base_prefix}
+    done = subprocess.run(
+        ["make", "install", f"PYTHON={python}", f"PREFIX={tmp_path}/local"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout
+    assert f"not with this Python: {python} belongs to 64321" in done.stdout
+    assert not (tmp_path / "local").exists()

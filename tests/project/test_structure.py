@@ -1,0 +1,141 @@
+"""The shape of the program: who imports whom, how long things are, what is loaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkout import CHECKOUT, LIBRARY
+from looking import fresh, run_as
+from world import World, environment
+
+# A package imports only itself and what stands before it here.
+_PACKAGES = """
+    base settings trust processes state hooks evidence health recovery report verbs
+    companions.contract companions.run companions.wait companions.lease
+"""
+PACKAGES = _PACKAGES.split()
+LONGEST_MODULE = 260  # lines
+LONGEST_FUNCTION = 50
+LONGEST_MAIN = 40
+# What a run needs none of, as long as there are no facts and all is up.
+_DEAR = """
+    json re typing collections subprocess psutil tomllib argparse dataclasses contextlib
+    difflib shlex socket pwd
+    viagralib.verbs.run viagralib.recovery.recovery viagralib.evidence.collector
+    viagralib.report.notice
+    viagralib.verbs.dispatch viagralib.state.incidents viagralib.processes.portable
+"""
+DEAR = _DEAR.split()
+MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")
+FILES = [CHECKOUT / "viagra.py", *MODULES]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the packages of ours that a file imports from, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: no relative imports"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {
+            package
+            for package in PACKAGES
+            if any(f"{name}.".startswith(f"viagralib.{package}.") for name in names)
+        }
+    return found
+
+
+def package_of(path: Path) -> str:
+    return ".".join(path.parent.relative_to(LIBRARY).parts)
+
+
+def test_the_list_names_every_package() -> None:
+    assert {package_of(path) for path in MODULES} == set(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    "path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY))
+)
+def test_a_package_imports_only_what_stands_before_it(path: Path) -> None:
+    assert imports(path) <= set(PACKAGES[: PACKAGES.index(package_of(path)) + 1])
+
+
+def test_no_companion_imports_another() -> None:
+    for path in MODULES:
+        own = package_of(path)
+        if own.startswith("companions."):
+            allowed = {own, "companions.contract"}
+            companions = {one for one in imports(path) if one.startswith("companions.")}
+            assert companions <= allowed, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nothing_outgrows_a_reader(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_MODULE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            longest = LONGEST_MAIN if node.name in {"main", "act"} else LONGEST_FUNCTION
+            assert lines <= longest, f"{path.name}: {node.name} has {lines} lines"
+
+
+def loaded(*command: str) -> set[str]:
+    """Return the modules that a Python program loads, by Python's own account."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-X", "importtime", *command],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    assert done.stdout == ""
+    lines = [
+        line for line in done.stderr.splitlines() if line.startswith("import time:")
+    ]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def test_a_quiet_run_loads_nothing_that_it_does_not_need(world: World) -> None:
+    names = [fresh() for _ in range(5)]
+    for name in names:
+        world.watch(name)
+        world.up(name)
+    (world.home / "viagra.toml").unlink()
+    assert world.run().code == 0  # the state directory is there from now on
+    quiet = loaded(*world.command()[2:])
+    assert "viagralib.processes.matching" in quiet
+    assert not quiet & set(DEAR), sorted(quiet & set(DEAR))
+    # What it loads beyond Python itself: its own parts and a few of Python's.
+    more = quiet - loaded("-c", "pass")
+    more = {name for name in more if not name.startswith("viagralib")}
+    assert more <= {"__future__", "errno", "fcntl", "select"}, more
+
+
+def test_psutil_is_loaded_on_no_linux(world: World) -> None:
+    name = fresh()
+    world.watch(name, 'command = "1000"')
+    world.up(name)
+    names = loaded(*world.command("check")[2:])
+    assert "psutil" not in names
+    # Nor anything that would start the daemon.
+    assert not names & {
+        "viagralib.verbs.run",
+        "viagralib.recovery.recovery",
+        "viagralib.verbs.restart_and_pause",
+    }
+
+
+def test_the_version_has_one_place(world: World) -> None:
+    done = run_as([*world.command()[:3], "--version"])
+    assert done.out.split()[-1] in (LIBRARY / "__init__.py").read_text()
+    places = [path for path in FILES if done.out.split()[-1] in path.read_text()]
+    assert places == []

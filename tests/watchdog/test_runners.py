@@ -1,0 +1,226 @@
+"""The watchdog and viagra-run: how a daemon died, that it finished, who restarts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+
+from world import World, unique, until
+
+
+def hold(world: World, name: str, options: str, command: str) -> None:
+    """Put in a hook that has viagra-run hold a command, in the foreground."""
+    world.hook(
+        name,
+        f"echo started >> {world.place}/{name}.starts\n"
+        f"exec {world.program.parent}/viagralib/companions/viagra-run "
+        f"-n {name} {options} -- {command}",
+    )
+
+
+def kill_first_life(world: World, name: str) -> None:
+    """Kill the daemon, and wait until viagra-run has started it anew."""
+    first = world.pids(name)[0]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: world.pids(name) not in ([], [first]))
+
+
+def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> None:
+    name = unique("calc")
+    hold(world, name, "-r 3 -f core,signal", f"{world.daemon(name)} 0")
+    world.facts(name, 'start_timeout = "3s"\n')
+    told = world.run("restart", name).out
+    until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
+    assert f"  next      left so; to start it: viagra.py restart {name}\n" in told
+    assert world.run().out == ""
+
+
+def test_what_finished_by_itself_is_left_down(world: World) -> None:
+    name = unique("calc")
+    hold(world, name, "-r 3 -f core,signal", world.calculation(name))
+    assert world.run().code == 0
+    done = world.place / "done"
+    done.touch()
+    until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
+    for _ in range(2):
+        quiet = world.run()
+        assert (quiet.code, quiet.out) == (0, ""), quiet
+    assert world.starts(name) == 1
+    assert "finished" in world.run("status").out
+    done.unlink()
+    assert world.run("restart", name).code == 0
+    assert world.starts(name) == 2
+
+
+def test_the_cause_is_exact(world: World) -> None:
+    name = unique("food")
+    hold(world, name, "-f hwerr", f"{world.daemon(name)} 1000")
+    assert world.run().code == 0
+    world.kill(world.pids(name)[0])
+    until(lambda: '"signal": 9' in (world.state / "deaths" / name).read_text())
+    result = world.run()
+    assert "  cause     viagra-run: signal 9 (SIGKILL), after " in result.out, result
+
+
+def record(world: World, name: str, **changes: object) -> dict[str, object]:
+    """Return what viagra-run recorded, after changing it."""
+    path = world.state / "deaths" / name
+    found = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(found))
+    return found
+
+
+def test_the_cause_tells_signal_core_and_how_long_it_had_lived(world: World) -> None:
+    name = unique("food")
+    hold(world, name, "-f core", f"{world.daemon(name)} 1000")
+    assert world.run().code == 0
+    world.kill(world.pids(name)[0])
+    until(lambda: '"signal": 9' in (world.state / "deaths" / name).read_text())
+    death = {"at": time.time(), "signal": 11, "exit": None, "core": True}
+    record(world, name, death={**death, "ran": (3 * 24 + 4) * 3600 + 100})
+    result = world.run()
+    wanted = "cause     viagra-run: signal 11 (SIGSEGV), core, after 3 d 4 h\n"
+    assert wanted in result.out, result
+
+
+def test_an_earlier_death_is_not_the_cause(world: World) -> None:
+    """The life that followed was lost with viagra-run: nobody saw how it ended."""
+    name = unique("food")
+    hold(world, name, "-o noorphan -r 0 -f signal", f"{world.daemon(name)} 1000")
+    assert world.run().code == 0
+    kill_first_life(world, name)
+    until(lambda: '"instance": 1' in (world.state / "deaths" / name).read_text())
+    runner = dict(record(world, name)["runner"])  # type: ignore[call-overload]
+    world.kill(runner["pid"])
+    until(lambda: not world.pids(name))
+    result = world.run()
+    wanted = f"cause     viagra-run itself was killed (pid {runner['pid']})\n"
+    assert wanted in result.out, result
+
+
+def calculate(world: World, name: str) -> None:
+    """Have a daemon start, and finish; its next life will be longer."""
+    hold(world, name, "-r 3", world.calculation(name))
+    assert world.run().code == 0
+    done = world.place / "done"
+    done.touch()
+    until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
+    assert world.run().out == ""
+    done.unlink()
+
+
+def test_what_finished_in_an_earlier_life_of_the_machine_is_started(
+    world: World,
+) -> None:
+    name = unique("calc")
+    calculate(world, name)
+    record(world, name, boot="an earlier one")
+    assert world.run().code == 0
+    assert world.starts(name) == 2
+
+
+def test_what_finished_and_was_started_by_hand_is_brought_back(world: World) -> None:
+    name = unique("calc")
+    calculate(world, name)
+    environment = {
+        "PATH": f"{world.program.parent}/viagralib/companions:{os.environ['PATH']}",
+        "VIAGRA_STATE": str(world.state),
+    }
+    world.spawn([str(world.home / "start.d" / name)], env=environment)
+    until(lambda: world.pids(name))
+    assert world.run().out == ""
+    world.kill(world.pids(name)[0])
+    until(lambda: '"finished": false' in (world.state / "deaths" / name).read_text())
+    assert world.run().code == 0
+    assert world.starts(name) == 3
+
+
+def test_a_hook_waits_for_a_daemon_of_its_own_home(world: World) -> None:
+    """Its facts are found though the home is one that only --dir tells of."""
+    other, name = unique("base"), unique("food")
+    world.daemon(other)
+    world.watch(other, f'command = " {world.place}/it$"\n')
+    world.hook(other, f"{world.daemon(other)} 1000 {world.place}/it &")
+    wait = f"{world.program.parent}/viagralib/companions/viagra-wait"
+    world.hook(
+        name,
+        f"{wait} --timeout 100ms process:{other} || exit 1\n"
+        f"{world.daemon(name)} 1000 &",
+    )
+    world.up(other)  # of that name, but not the daemon by its facts
+    result = world.run(name)
+    assert result.code == 1
+    assert f"process:{other}: no process named" in result.out, result
+
+
+def test_a_check_hook_that_waits(world: World) -> None:
+    """The example of viagra-wait's manual page."""
+    name = unique("food")
+    beat = world.place / "beat"
+    wait = f"{world.program.parent}/viagralib/companions/viagra-wait"
+    world.hook(name, f"{wait} --timeout 0s path:{beat} || exit 2", kind="check.d")
+    world.watch(name, 'start_timeout = "0.1s"\n')
+    beat.touch()
+    world.up(name)
+    time.sleep(0.2)  # a younger one is never sick
+    assert world.run("check").code == 0
+    beat.unlink()
+    result = world.run("check")
+    assert result.code == 1
+    wanted = rf"{name} is sick: .*viagra-wait: path:{beat}: No such"
+    assert re.search(wanted, result.out), result
+
+
+def test_a_restart_goes_through_viagra_run(world: World) -> None:
+    """It would start anew what dies of a signal, and there would be two."""
+    name = unique("food")
+    hold(world, name, "-r 0 -f core,signal", f"{world.daemon(name)} 1000")
+    assert world.run().code == 0
+    kill_first_life(world, name)
+    assert world.starts(name) == 1  # viagra-run was quicker than anybody
+    result = world.run("restart", name)
+    assert result.code == 0, result
+    assert world.starts(name) == 2 and len(world.pids(name)) == 1
+    assert world.run().out == ""
+
+
+def test_what_viagra_run_is_about_to_start_is_left_to_it(world: World) -> None:
+    name = unique("food")
+    hold(world, name, "-r 0 -b 3s:3s -f signal", f"{world.daemon(name)} 1000")
+    assert world.run().code == 0
+    world.kill(world.pids(name)[0])
+    result = world.run("--verbose")
+    assert result.code == 0 and "starts it anew" in result.out, result
+    until(lambda: world.pids(name))
+    assert world.starts(name) == 1 and len(world.pids(name)) == 1
+
+
+def test_a_keeper_is_watched_and_brought_back(world: World) -> None:
+    """As in start.d/shared: the keeper is what is watched, the daemon is its affair."""
+    name = unique("lone")
+    keeper = (
+        f"{world.program.parent}/viagralib/companions/viagra-lease --ttl 2s {name} --"
+    )
+    world.hook(
+        name,
+        f"echo started >> {world.place}/{name}.starts\n"
+        f"exec {keeper} {world.daemon(name)} 1000",
+    )
+    world.facts(name, f"process = 'viagra-lease'\ncommand = ' {name} -- '\n")
+    assert world.run().code == 0
+    until(lambda: world.pids(name))
+    assert world.run().out == ""
+    words = world.run("status", "--json").out
+    keeper_pid = json.loads(words)["daemons"][name]["pids"][0]
+    os.kill(keeper_pid, signal.SIGKILL)
+    until(lambda: world.run("check").code == 1)  # its other half ends by itself
+    result = world.run()
+    assert result.code == 0 and f"Restarting {name}" in result.out, result
+    until(lambda: world.pids(name))
+    assert world.starts(name) == 2 and len(world.pids(name)) == 1
+    assert world.run("restart", name).code == 0
+    until(lambda: world.pids(name))
+    assert world.starts(name) == 3 and len(world.pids(name)) == 1

@@ -1,0 +1,220 @@
+"""Recovery of a sick one: confirmed, evidence taken, stopped whole, then started."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from ailing import FACTS, YOUTH, free_port, sickly, start, told
+from looking import with_mounts
+from world import SETTINGS, SLEEP, World, alive, need_root, unique, until
+
+from viagralib.recovery.cause_of_death import how_unit_ended
+
+
+def nobody() -> str:
+    """Return the fact that nobody who listens nowhere is well by."""
+    return f'listens = ["tcp:127.0.0.1:{free_port()}"]\n'
+
+
+def of_age() -> None:
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > YOUTH)
+
+
+def test_well_again_within_its_patience_is_not_stopped(world: World) -> None:
+    name, ill = unique("moody"), world.place / "ill"
+    world.watch(name, FACTS + 'patience = "30s"\n')
+    world.hook(name, f"[ ! -e {ill} ] || exit 2", kind="check.d")
+    ill.touch()
+    child = world.up(name)
+    of_age()
+    run = world.spawn(world.command(), stdout=subprocess.PIPE)
+    until(lambda: world.incidents(name))
+    ill.unlink()
+    assert run.wait(30) == 0 and run.stdout is not None and run.stdout.read() == b""
+    assert child.poll() is None and world.starts(name) == 0
+    assert world.record(world.incidents(name)[0])["result"] == "came back by itself"
+
+
+def test_the_topmost_are_warned_and_the_whole_family_is_killed(world: World) -> None:
+    """Its child has its name, too; its grandchild has another, and a session."""
+    name, terms = unique("family"), world.place / "terms"
+    sickly(world, name, "family", terms, nobody())
+    world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
+    child = start(world, name, "family", terms)
+    noted = Path(f"{terms}.grandchild")
+    until(lambda: noted.exists() and noted.read_text())
+    grandchild = int(noted.read_text())
+    result = world.run()
+    assert child.wait(5) == -signal.SIGKILL
+    assert terms.read_text() == "TERM\n"
+    assert not Path(f"{terms}.child").exists(), "only the topmost is warned"
+    assert not alive(grandchild)
+    assert f"stopped   {name} (pid {child.pid}), {name} (pid " in result.out, result
+
+
+def test_each_of_the_daemons_processes_is_stopped(world: World) -> None:
+    """Also those beyond the first that makes it up, and no child of it."""
+    name, terms = unique("many"), world.place / "terms"
+    sickly(world, name, "deaf", terms, nobody())
+    world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
+    children = [start(world, name, "deaf", terms) for _ in range(2)]
+    result = world.run()
+    assert [child.wait(5) for child in children] == [-signal.SIGKILL] * 2, result
+    assert terms.read_text() == "TERM\n" * 2
+    assert all(f"{name} (pid {child.pid})" in result.out for child in children), result
+
+
+def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -> None:
+    name, terms = unique("hooked"), world.place / "terms"
+    world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
+    sickly(world, name, "deaf", terms, nobody())
+    world.facts(name, FACTS.replace("2s", "30s") + nobody())
+    child = start(world, name, "deaf", terms)
+    world.hook(
+        name,
+        f"grep -c ' {child.pid} ' $VIAGRA_INCIDENT/ps.txt >{world.place}/seen\n"
+        f"echo $VIAGRA_REASON stopping\nkill -9 {child.pid}",
+        kind="stop.d",
+    )
+    result = world.run()
+    assert child.wait(5) == -signal.SIGKILL and not terms.exists()
+    assert (world.place / "seen").read_text() == "1\n"
+    assert f"  hook      stop.d/{name}: exit 0 after " in result.out
+    assert "    sick stopping" in result.out
+    assert told(world, name) == ["sick 1"]
+
+
+def test_nothing_is_started_while_an_old_process_lives(world: World) -> None:
+    name, terms = unique("undead"), world.place / "terms"
+    sickly(world, name, "deaf", terms, nobody())
+    world.facts(name, FACTS.replace("2s", "0.3s") + nobody())
+    world.hook(name, "exit 0", kind="stop.d")
+    child = start(world, name, "deaf", terms)
+    result = world.run()
+    assert result.code == 1
+    assert f"{name} is sick, not started\n" in result.out, result
+    assert f"since these still live: {name} (pid {child.pid})" in result.out
+    assert child.poll() is None and told(world, name) == []
+
+
+# What is needed
+
+
+def test_what_is_needed_must_be_well_however_young_it_is(world: World) -> None:
+    needed, upper = unique("need"), unique("upper")
+    world.watch(needed, 'start_timeout = "60s"\n')
+    world.hook(needed, f"[ -e {world.place}/ready ] || exit 2", kind="check.d")
+    world.watch(upper, f'after = ["{needed}"]\n')
+    world.up(needed)
+    result = world.run()
+    assert result.code == 1 and world.starts(upper) == 0
+    assert f"waits for {needed}, which is sick" in result.out
+    (world.place / "ready").touch()
+    assert world.run().code == 0 and world.starts(upper) == 1
+
+
+def test_what_is_needed_is_asked_once_by_however_many(world: World) -> None:
+    needed, uppers = unique("need"), [unique("upper") for _ in range(3)]
+    world.watch(needed, FACTS + 'recovery = "report"\ncheck_timeout = "1s"\n')
+    asked = world.place / "asked"
+    world.hook(needed, f"echo >>{asked}; exec sleep 100", kind="check.d")
+    for upper in uppers:
+        world.watch(upper, f'after = ["{needed}"]\n')
+    world.up(needed)
+    of_age()
+    result = world.run()
+    assert result.out.count(f"waits for {needed}, which is sick") == 3, result
+    assert asked.read_text() == "\n"
+
+
+def test_what_is_needed_over_several_levels(world: World) -> None:
+    base, middle, top = (unique(stem) for stem in ("base", "middle", "top"))
+    world.watch(base)
+    for name, other in ((middle, base), (top, middle)):
+        text = f"pgrep -fx '{world.daemon(other)} {SLEEP}' && echo in order\n"
+        world.hook(name, f"{text}{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &")
+        world.facts(name, f'after = ["{other}"]\n')
+    result = world.run()
+    assert result.code == 0 and result.out.count("    in order") == 2, result
+    for name in (base, middle, top):
+        world.kill(world.pids(name)[0])
+    world.hook(base, "exit 1")
+    result = world.run()
+    assert result.code == 1 and world.pids(middle) == world.pids(top) == []
+    assert f"waits for {base}, which is down" in result.out
+    assert f"waits for {middle}, which is down" in result.out
+
+
+# How the service manager says that it ended
+
+
+def test_how_a_unit_ended() -> None:
+    """In the form of `systemctl show`, after systemd's pages: of no real machine."""
+    recorded = {
+        "Result=core-dump\nExecMainCode=3\nExecMainStatus=11": (
+            "signal 11 (SIGSEGV), core dumped"
+        ),
+        "Result=oom-kill\nExecMainCode=2\nExecMainStatus=9": (
+            "out of memory, signal 9 (SIGKILL)"
+        ),
+        "Result=exit-code\nExecMainCode=1\nExecMainStatus=3": "exit 3",
+        "Result=start-limit-hit\nExecMainCode=1\nExecMainStatus=1": (
+            "started too often, given up, exit 1"
+        ),
+        "Result=success\nExecMainCode=0\nExecMainStatus=0": "",
+        "Result=watchdog\nExecMainCode=3\nExecMainStatus=6": (
+            "its watchdog ran out, signal 6 (SIGABRT), core dumped"
+        ),
+    }
+    for text, words in recorded.items():
+        values = dict(line.split("=") for line in text.split("\n"))
+        assert how_unit_ended(values) == words
+
+
+SYSTEMD = """
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system
+mount --bind {tools} /usr/local/sbin
+[ -z "{cgroup}" ] || mount --bind {cgroup} /proc/{pid}/cgroup
+"""
+
+
+@pytest.mark.parametrize("told_by", ["fact", "cgroup"])
+def test_the_unit_tells_the_cause_and_its_journal(world: World, told_by: str) -> None:
+    """Its unit is named by the fact, or by the cgroup of what lives on of it.
+
+    systemctl and journalctl are stand-ins that print what their pages say they do.
+    """
+    need_root()
+    name, tools, cgroup = unique("food"), world.place / "tools", world.place / "cgroup"
+    tools.mkdir()
+    show = "#!/bin/sh\necho Result=core-dump; echo ExecMainCode=3\n"
+    case = 'case "$*" in *food.service) ;; *) echo running; exit;; esac\n'
+    show = show.replace("\n", f"\n{case}", 1)
+    world.write(tools / "systemctl", f"{show}echo ExecMainStatus=11\n", 0o755)
+    world.write(tools / "journalctl", '#!/bin/sh\necho "last words $*"\n', 0o755)
+    cgroup.write_text("1:name=systemd:/x\n0::/system.slice/food.service\n")
+    facts = 'command = " 1000$"\n'
+    world.watch(name, facts + ('unit = "food.service"\n' if told_by == "fact" else ""))
+    worker = world.spawn([str(world.daemon(name)), "999"])  # of the dead one
+    shell = SYSTEMD.format(
+        tools=tools, pid=worker.pid, cgroup=cgroup if told_by == "cgroup" else ""
+    )
+    done = subprocess.run(
+        [*with_mounts(shell), *world.command()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    cause = "systemd: signal 11 (SIGSEGV), core dumped (food.service)"
+    assert f"  cause     {cause}\n" in done.stdout, done
+    assert "  journal food.service:\n    last words " in done.stdout
+    incident = world.incidents(name)[0]
+    assert "core-dump" in (incident / "unit-food.service.txt").read_text()
+    assert "-u food.service" in (incident / "journal-food.service.txt").read_text()

@@ -1,1 +1,0 @@
-"""Companion programs for use inside hooks."""

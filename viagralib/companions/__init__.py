@@ -1,0 +1,1 @@
+"""Programs for use inside hooks."""

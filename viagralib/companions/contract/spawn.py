@@ -1,0 +1,169 @@
+"""Start a command: in a clean state of signals, as a user, and knowing if it failed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+
+from viagralib.base.messages import Fault, reason, safe
+from viagralib.companions.contract import signals
+
+CANNOT_RUN = 126  # found, but could not be executed
+NOT_FOUND = 127
+
+
+class NotStarted(Exception):  # noqa: N818
+    """The command could not be executed; `code` is the exit code that says so."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class User:
+    """Whom a command is to run as."""
+
+    __slots__ = ("gid", "home", "name", "shell", "uid")
+
+    def __init__(self, name: str) -> None:
+        """Look `name` up in the user database; raises Fault if it may not be used."""
+        import pwd  # only with --user
+
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            raise Fault("--user", f"no user {name!r}") from None
+        if os.geteuid() not in (0, entry.pw_uid):
+            raise Fault("--user", f"only root can run a command as {name}")
+        self.name = name
+        self.uid, self.gid = entry.pw_uid, entry.pw_gid
+        self.home, self.shell = entry.pw_dir, entry.pw_shell or "/bin/sh"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that depend on the user, as login(1) sets them."""
+        return {
+            "HOME": self.home,
+            "SHELL": self.shell,
+            "USER": self.name,
+            "LOGNAME": self.name,
+        }
+
+    def become(self) -> None:
+        """Turn this process into the user's, with no way back."""
+        if os.geteuid() == 0:
+            os.initgroups(self.name, self.gid)
+            os.setgid(self.gid)
+            os.setuid(self.uid)
+
+
+def environment(user: User | None, instance: int) -> dict[str, str]:
+    """Return ours for a command in its life number `instance`, as `user`."""
+    variables = {**os.environ, **(user.environment() if user else {})}
+    return {**variables, "VIAGRA_INSTANCE": str(instance)}
+
+
+def start(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    output: int | None = None,
+    user: User | None = None,
+) -> int:
+    """Execute `argv` (looked up in PATH) in a process of its own; return its pid.
+
+    `output` is a descriptor for its stdout and stderr. Raises NotStarted when it
+    cannot be executed, OSError when the system has no further process.
+    """
+    if user:
+        return _start_as(user, argv, environment, output)
+    # Not by fork(2): the child would wait for its turn, on a busy machine for long.
+    ends = (1, 2) if output is not None else ()
+    if not argv[0]:
+        raise not_started("", errno.ENOENT)
+    try:
+        return os.posix_spawnp(
+            argv[0],
+            list(argv),
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, output, end) for end in ends],
+            setsigmask=(),
+            setsigdef=signals.to_restore(),
+        )
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            raise OSError(error.errno, os.strerror(error.errno)) from None
+        raise not_started(argv[0], error.errno or errno.EIO) from None
+
+
+def _start_as(
+    user: User, argv: Sequence[str], environment: Mapping[str, str], output: int | None
+) -> int:
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(argv, environment, output, user, tell)
+    os.close(tell)
+    # End of file comes with exec(2), which closes the child's end.
+    failure = _read_all(told)
+    os.close(told)
+    if failure:
+        os.waitpid(pid, 0)
+        raise not_started(argv[0], int(failure))
+    return pid
+
+
+def execute(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Become the program `argv`, looked up in PATH. Raises OSError."""
+    signals.restore()
+    if not argv[0]:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    os.execvpe(argv[0], list(argv), environment)
+
+
+def become(argv: Sequence[str]) -> None:
+    """Become the program `argv`, with our environment. Raises NotStarted."""
+    try:
+        execute(argv, os.environ)
+    except OSError as error:
+        raise not_started(argv[0], error.errno or errno.EIO) from None
+
+
+def _become(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    output: int | None,
+    user: User,
+    tell: int,
+) -> None:
+    """Be the command, or report the error number and exit. Runs in the child."""
+    number = errno.EIO
+    try:
+        if output is not None:
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+        user.become()
+        execute(argv, environment)
+    except OSError as error:
+        number = error.errno or errno.EIO
+    finally:
+        # Never return into the parent's code, whatever went wrong.
+        os.write(tell, str(number).encode())
+        os._exit(CANNOT_RUN)
+
+
+def _read_all(descriptor: int) -> bytes:
+    text = b""
+    while part := os.read(descriptor, 64):
+        text += part
+    return text
+
+
+def not_started(program: str, number: int) -> NotStarted:
+    """Return what to raise for the error `number` of exec(2), with ctrun's codes."""
+    searched = "/" not in program  # then a PATH entry that is no directory is skipped
+    absent = number == errno.ENOENT or (searched and number == errno.ENOTDIR)
+    code = NOT_FOUND if absent else CANNOT_RUN
+    words = reason(OSError(number, os.strerror(number)))
+    if number == errno.ENOEXEC:
+        words += " (a script needs a #! line)"
+    return NotStarted(code, f"{safe(program)}: could not run: {words}")

@@ -1,0 +1,1 @@
+"""viagra-lease: a command on one machine at a time."""

@@ -1,0 +1,66 @@
+"""What a keeper hears while it waits: signals, deaths, and its guardian."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+
+from viagralib.companions.contract import member, process_contract, signals
+from viagralib.companions.contract.guardian import GuardianGoneError, Link, boot_clock
+from viagralib.companions.contract.process_contract import Death
+from viagralib.companions.lease.role_programs import Herald
+
+
+class Ear:
+    """Listens; nothing else of the keeper waits for anything but the engine."""
+
+    def __init__(self, wanted: frozenset[int], link: Link, herald: Herald) -> None:
+        self._wanted = wanted
+        self._link = link
+        self._herald = herald
+        self.to_end = False  # somebody asked the keeper to end
+        self.child = 0  # the pid of the program that is waited for
+        self.death: Death | None = None  # its end
+
+    def listen(self, until: float) -> None:
+        """Wait for one signal, no longer than `until` (boot clock).
+
+        Raises GuardianGoneError.
+        """
+        arrival = signals.wait(self._wanted, until - boot_clock())
+        if self._link.is_broken():
+            raise GuardianGoneError
+        self.note(process_contract.reap())
+        self._herald.go_on()
+        if arrival is None or arrival.number not in signals.PASSED_ON:
+            return
+        if arrival.number in (signal.SIGTERM, signal.SIGINT):
+            self.to_end = True
+        elif self.child and not self.death:
+            self.tell_child(arrival.number)
+
+    def follow(self, pid: int) -> None:
+        """Wait for the end of this child, from now on."""
+        self.child = pid
+        self.death = None
+
+    def tell_child(self, number: int) -> None:
+        """Send the child a signal."""
+        # Not reaped before its death is noted here: so the pid is still its own.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child, number)
+
+    def note(self, deaths: Iterable[Death]) -> None:
+        """Take note of who has ended."""
+        for death in deaths:
+            if death.pid == self.child:
+                self.death = death
+            self._herald.note(death)
+
+    def wake_guardian(self) -> None:
+        """Continue a guardian that somebody has stopped: it could not kill in time."""
+        guardian = member.look(self._link.pid)
+        if guardian and guardian.state in "Tt":
+            member.send(guardian, signal.SIGCONT)

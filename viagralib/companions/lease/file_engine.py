@@ -1,0 +1,258 @@
+"""The engine on files: one host, or hosts that share a file system with flock(2).
+
+Files in the directory, for a resource NAME:
+
+    NAME/lock           who holds flock(2) on it is the primary
+    NAME/lease          the primary's card with its token
+    NAME/last           who started the command last; `released`: and saw it end
+    NAME/yield          the token of the primary that is asked to give up
+    NAME/standby.ID     a standby's card; it holds flock(2) on it
+
+The lock is shared with the guardian, so it is free only when both are gone, and with
+them the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+
+from viagralib.base.messages import Fault, reason
+from viagralib.companions.contract.guardian import boot_clock
+from viagralib.companions.lease.engine import (
+    LARGEST_CARD,
+    Card,
+    Engine,
+    Held,
+    LostError,
+    UnreachableError,
+    View,
+    read_card,
+)
+from viagralib.state.directory import RUN_LOCKS
+from viagralib.state.lock_file import OPEN, READ, LockFile, check_owner
+
+
+class FileEngine(Engine):
+    """One resource in a directory."""
+
+    look_every = 0.5  # a lock that becomes free tells nobody
+
+    def __init__(self, directory: str, name: str, ttl: float, card: Card) -> None:
+        super().__init__(name, ttl, card)
+        self._above = directory
+        self._directory = f"{directory}/{name}"
+        self._locks: list[LockFile] = []
+        self._standby: LockFile | None = None
+
+    def prepare(self) -> None:
+        """Open the locks, which the guardian is to share. Raises Fault."""
+        try:
+            for place in (self._above, self._directory):
+                os.makedirs(place, mode=0o700, exist_ok=True)
+                check_owner(place)
+            self._locks = [LockFile(path) for path in self._lock_paths()]
+        except OSError as error:
+            raise Fault("", f"no lock can be made: {reason(error)}") from None
+
+    def _lock_paths(self) -> list[str]:
+        """Return the lock's file, and for root one more: all state may be deleted."""
+        paths = [self._path("lock")]
+        if os.geteuid() == 0:
+            with contextlib.suppress(OSError):
+                os.makedirs(RUN_LOCKS, mode=0o700, exist_ok=True)
+                which = zlib.crc32(os.fsencode(self._directory))
+                paths.append(f"{RUN_LOCKS}/{self.name}.lease.{which:08x}")
+        return paths
+
+    # The three calls
+
+    def take(self) -> Held | None:
+        """Lock; the token is larger than the last one, and than the last second's."""
+        began = boot_clock()
+        if not all(lock.take() for lock in self._locks):
+            self._unlock()
+            return None
+        if not all(lock.is_in_place() for lock in self._locks):
+            raise Fault("", "the lock was removed or replaced: start anew")
+        try:
+            before, _ = self._read("lease")
+            token = max(before.token + 1 if before else 0, int(time.time()))
+            self._write("lease", self.card.now(token).text())
+            self._forget("yield")
+        except OSError as error:
+            self._unlock()
+            raise UnreachableError(reason(error)) from None
+        view = View(self.card, token, uncertain=self._uncertain())
+        return Held(token, began + self.ttl, view)
+
+    def renew(self, held: Held, until: float) -> Held:
+        """See that the lock's files are those that we hold."""
+        began = boot_clock()
+        try:
+            if not all(lock.is_in_place() for lock in self._locks):
+                raise LostError("its lock was replaced")
+            os.utime(self._path("lease"))
+        except FileNotFoundError:
+            raise LostError("its file was removed") from None
+        except OSError as error:
+            raise UnreachableError(reason(error)) from None
+        return Held(held.token, began + self.ttl, self._view(is_primary=True))
+
+    def give_up(self, held: Held, ended: bool) -> None:
+        """Note that the command has ended, and unlock."""
+        try:
+            if ended:
+                self._write("last", self.card.now(held.token).text(released=True))
+        except OSError as error:
+            raise UnreachableError(reason(error)) from None
+        finally:
+            self._unlock()
+
+    # Standing by
+
+    def stand_by(self) -> View:
+        """Have a card in a locked file of our own, and look."""
+        try:
+            if self._standby and not self._standby.is_in_place():
+                self.withdraw()  # another took it for a dead one's
+            if self._standby is None:
+                self._standby = LockFile(self._path(self._own_card()))
+                self._standby.take()
+                self._standby.write(self.card.now().text())
+        except OSError as error:
+            raise UnreachableError(reason(error)) from None
+        return self.look()
+
+    def withdraw(self) -> None:
+        """Remove the card."""
+        if self._standby is not None:
+            if self._standby.is_in_place():
+                self._forget(self._own_card())
+            self._standby.close()
+            self._standby = None
+
+    def note_start(self, held: Held) -> None:
+        """Note that we are the last to have started the command."""
+        try:
+            self._write("last", self.card.now(held.token).text(released=False))
+        except OSError as error:
+            raise UnreachableError(reason(error)) from None
+
+    # For people
+
+    def look(self) -> View:
+        """Return what there is to see."""
+        return self._view(is_primary=False)
+
+    def ask_to_yield(self, token: int) -> None:
+        """Write the order."""
+        try:
+            self._write("yield", str(token))
+        except OSError as error:
+            raise UnreachableError(reason(error)) from None
+
+    def names(self) -> list[str]:
+        """Return the resources that have a lock's file here."""
+        names = _files(self._above)
+        return [name for name in names if os.path.isfile(f"{self._above}/{name}/lock")]
+
+    # Files
+
+    def _path(self, kind: str) -> str:
+        return f"{self._directory}/{kind}"
+
+    def _own_card(self) -> str:
+        return f"standby.{self.card.node}.{self.card.pid}"
+
+    def _view(self, is_primary: bool) -> View:
+        card, _ = self._read("lease")
+        if not is_primary and not self._is_locked("lock"):
+            card = None
+        asked = self._text("yield")
+        return View(
+            card,
+            card.token if card else 0,
+            tuple(self._standbys()),
+            self._uncertain(),
+            asked=int(asked) if asked.isdecimal() else 0,
+            left=self._left(card.ttl) if card else None,
+        )
+
+    def _uncertain(self) -> Card | None:
+        last, more = self._read("last")
+        return None if more.get("released", True) else last
+
+    def _left(self, ttl: float) -> float | None:
+        try:
+            renewed = os.stat(self._path("lease")).st_mtime
+        except OSError:
+            return None
+        return max(0.0, renewed + ttl - time.time())
+
+    def _standbys(self) -> Iterator[Card]:
+        """Yield the cards whose owners live; what others left is removed."""
+        for kind in _files(self._directory):
+            if not kind.startswith("standby."):
+                continue
+            lives = self._standby if kind == self._own_card() else self._is_locked(kind)
+            card, _ = self._read(kind)
+            if not lives:
+                self._forget(kind)
+            elif card:
+                yield card
+
+    def _is_locked(self, kind: str) -> bool:
+        """Return whether another opening of the file is locked."""
+        try:
+            lock = LockFile(self._path(kind), READ)
+        except OSError:
+            return False
+        free = lock.is_free()
+        lock.close()
+        return not free
+
+    def _read(self, kind: str) -> tuple[Card | None, Mapping[str, object]]:
+        return read_card(self._text(kind))
+
+    def _text(self, kind: str) -> str:
+        """Return what a file says; "" when it is not there or no file of ours."""
+        try:
+            descriptor = os.open(self._path(kind), READ)
+        except OSError:
+            return ""
+        try:
+            return os.read(descriptor, LARGEST_CARD).decode(errors="replace").strip()
+        except OSError:
+            return ""
+        finally:
+            os.close(descriptor)
+
+    def _write(self, kind: str, text: str) -> None:
+        """Replace a file whole, by rename. Raises OSError."""
+        fresh = self._path(f".{kind}.{os.getpid()}")
+        descriptor = os.open(fresh, OPEN | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, text.encode() + b"\n")
+            os.fsync(descriptor)  # a token that is forgotten would be given twice
+        finally:
+            os.close(descriptor)
+        os.replace(fresh, self._path(kind))
+
+    def _forget(self, kind: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._path(kind))
+
+    def _unlock(self) -> None:
+        for lock in self._locks:
+            lock.release()
+
+
+def _files(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []

@@ -1,0 +1,212 @@
+"""What viagra-lease does: it waits as secondary, and becomes primary with the lease."""
+
+from __future__ import annotations
+
+from viagralib.base import durations
+from viagralib.base.messages import reason, safe
+from viagralib.companions.contract import process_contract
+from viagralib.companions.contract.companion import say
+from viagralib.companions.contract.guardian import Link, boot_clock
+from viagralib.companions.contract.spawn import NotStarted
+from viagralib.companions.lease.engine import Engine, Held, UnreachableError, View
+from viagralib.companions.lease.events import Ear
+from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.options import Plan
+from viagralib.companions.lease.primary import Tenure
+from viagralib.companions.lease.role_programs import LIMIT, Herald
+
+PROGRAM = "viagra-lease"
+WELL = 0
+UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits(3)
+ELSEWHERE = 75  # EX_TEMPFAIL
+INIT, SECONDARY, PRIMARY = "init", "secondary", "primary"  # hastmon's words
+
+_ASK_AGAIN = 1.0  # seconds, at most, when no member has answered
+_STEP = 0.25  # seconds by which each lower priority number goes before
+_MOST_STEPS = 4
+
+
+class _DoneError(Exception):
+    """There is nothing to wait for; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+class Keeper:
+    """Keeps one resource on this node. Must be the holder of a contract."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        marks: Marks,
+        wanted: frozenset[int],
+        link: Link,
+    ) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._marks = marks
+        self._link = link
+        self._herald = Herald(PROGRAM, plan.on_role, engine.name)
+        self._ear = Ear(wanted, link, self._herald)
+        self._role = INIT
+        self._told = ""
+        self._away_until = 0.0  # boot clock: others shall have their turn
+        self._free_since: float | None = None
+
+    def run(self) -> int:
+        """Return the exit code. Raises NotStarted, GuardianGoneError."""
+        try:
+            while True:
+                code = self._serve(self._await_lease())
+                if code is not None:
+                    return code
+        except _DoneError as done:
+            return done.code
+        finally:
+            self._become(INIT)
+            self._finish()
+
+    def _serve(self, held: Held) -> int | None:
+        """Be primary; return the exit code, or None to stand by again."""
+        tenure = Tenure(self._plan, self._engine, self._ear, self._link, self._marks)
+        try:
+            ending = tenure.serve(held, lambda: self._become(PRIMARY))
+        except NotStarted:
+            self._rest()
+            raise
+        if ending.code is not None:
+            self._rest()
+            return ending.code
+        self._become(SECONDARY)
+        if self._ear.to_end:
+            return ending.asked
+        if ending.away:
+            self._away_until = boot_clock() + self._plan.retry_after
+        return None
+
+    # As secondary
+
+    def _await_lease(self) -> Held:
+        """Stand by until the lease is ours. Raises _DoneError."""
+        silent_since = boot_clock()
+        self._free_since = None
+        while not self._ear.to_end:
+            wait = self._engine.look_every or self._plan.ttl / 3
+            try:
+                if self._is_away():
+                    self._engine.withdraw()
+                elif held := self._try():
+                    return held
+                elif self._free_since is not None:
+                    wait = min(wait, _STEP)
+                silent_since = boot_clock()
+            except UnreachableError as error:
+                self._tell_once(f"no engine answers: {error}")
+                self._check_patience(boot_clock() - silent_since)
+                wait = min(self._plan.ttl / 3, _ASK_AGAIN)
+            self._ear.listen(boot_clock() + wait)
+            self._ear.wake_guardian()
+        self._leave()
+        raise _DoneError(WELL)
+
+    def _is_away(self) -> bool:
+        """Return whether this node must not try now, and say why."""
+        if self._marks.is_forbidden:
+            self._become(INIT)
+            self._away_until = 0.0  # once it is allowed again, it is allowed now
+            self._refuse("forbidden here: viagra-lease allow ends that")
+            return True
+        self._become(SECONDARY)
+        if left := self._marks.rest_left():
+            self._refuse(f"the command ended here, next try in {durations.spell(left)}")
+            return True
+        if boot_clock() < self._away_until:
+            if self._engine.look().primary is None:
+                return True
+            self._away_until = 0.0  # another has taken its turn
+        return False
+
+    def _try(self) -> Held | None:
+        """Be known as a standby, and take the lease if it is free and our turn."""
+        view = self._engine.stand_by()
+        if self._engine.is_stirred():
+            self._engine.arm()
+            view = self._engine.stand_by()
+        if view.primary:
+            self._free_since = None
+            self._refuse(f"{safe(view.primary.host)} is primary")
+            return None
+        if not self._is_our_turn(view):
+            return None
+        held = self._engine.take()
+        if held:
+            self._engine.withdraw()
+        return held
+
+    def _is_our_turn(self, view: View) -> bool:
+        """Return whether those that go before have had time to take it."""
+        if self._free_since is None:
+            self._free_since = boot_clock()
+        priority = self._engine.card.priority
+        before = {card.priority for card in view.standbys if card.priority < priority}
+        # At a start nobody may be known yet: those of number 0 do not wait for others.
+        steps = min(len(before) + (priority > 0), _MOST_STEPS)
+        return boot_clock() - self._free_since >= steps * _STEP
+
+    def _refuse(self, why: str) -> None:
+        """Say why we wait; with --no-wait, do not."""
+        self._tell_once(why)
+        if self._plan.no_wait:
+            self._leave()
+            raise _DoneError(ELSEWHERE)
+
+    def _check_patience(self, silent: float) -> None:
+        patience = self._plan.patience
+        if patience is not None and silent >= patience:
+            raise _DoneError(UNREACHABLE)
+
+    # The role
+
+    def _become(self, role: str) -> None:
+        """Take a role, and let others know."""
+        if role == self._role:
+            return
+        old, self._role = self._role, role
+        self._tell_once(role)
+        try:
+            self._marks.prepare()
+            self._marks.note_role(role)
+        except OSError as error:
+            self._tell_once(f"could not note the role: {reason(error)}")
+        self._herald.tell(old, role)
+
+    def _rest(self) -> None:
+        """Let another node have its turn, also after this keeper's end."""
+        try:
+            self._marks.rest(self._plan.retry_after)
+        except OSError as error:
+            self._tell(f"could not note when to try again: {reason(error)}")
+
+    def _leave(self) -> None:
+        try:
+            self._engine.withdraw()
+        except UnreachableError:
+            pass  # it ends by itself
+
+    def _finish(self) -> None:
+        """Have the last changes told, then end whatever is left."""
+        until = boot_clock() + LIMIT
+        while not self._herald.is_done and boot_clock() < until:
+            self._ear.listen(min(until, boot_clock() + 1))
+        process_contract.end()
+
+    def _tell_once(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        say(PROGRAM, f"{self._engine.name}: {text}")

@@ -1,0 +1,79 @@
+"""viagra-lease: a command on one machine at a time. See viagra-lease(1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from viagralib.companions.contract import guardian, signals
+from viagralib.companions.contract.companion import Companion, say
+from viagralib.companions.contract.guardian import GuardianGoneError
+from viagralib.companions.lease import node
+from viagralib.companions.lease.engine import Card, Engine
+from viagralib.companions.lease.engine_url import open_engine
+from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.options import USAGE, Plan, parse
+from viagralib.state import death_records
+
+PROGRAM = "viagra-lease"
+BAD_USAGE, BROKEN, BAD_SETTINGS = 64, 70, 78  # sysexits(3)
+
+
+def entry() -> None:
+    """Be the program viagra-lease."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Do what `argv` (without the program's name) asks for; return the exit code."""
+    companion = Companion(PROGRAM, USAGE, BAD_USAGE, BAD_SETTINGS, failed=BROKEN)
+    return companion.run(argv, parse, _work)
+
+
+def _work(plan: Plan) -> int:
+    state = death_records.state_directory()
+    engine = plan.engine or f"file://{state}/leases"
+    if plan.verb == "keep":
+        return _keep(plan, engine, state)
+    from viagralib.companions.lease import verbs
+
+    return verbs.obey(plan, engine, state)
+
+
+def _keep(plan: Plan, url: str, state: str) -> int:
+    """Keep a resource on this node; return the exit code."""
+    name = plan.name or ""
+    card = Card(
+        node.this_node(),
+        node.host(),
+        os.getpid(),
+        priority=plan.priority,
+        ttl=plan.ttl,
+    )
+    engine = open_engine(url, name, plan.ttl, card)
+    engine.prepare()
+    node.name_process(PROGRAM)
+    wanted = signals.collect()
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        # A keeper that a terminal stops could not end its command in time.
+        signal.signal(number, signal.SIG_IGN)
+    link = guardian.stand(PROGRAM, killed=BROKEN, late=BROKEN)
+    return _hold(plan, engine, Marks(state, name), wanted, link)
+
+
+def _hold(
+    plan: Plan,
+    engine: Engine,
+    marks: Marks,
+    wanted: frozenset[int],
+    link: guardian.Link,
+) -> int:
+    from viagralib.companions.lease.keeper import Keeper
+
+    engine.connect()
+    try:
+        return Keeper(plan, engine, marks, wanted, link).run()
+    except GuardianGoneError:
+        say(PROGRAM, "the guardian was killed, ended all")
+        return BROKEN

@@ -1,0 +1,89 @@
+"""What a node remembers of its leases: forbidden, at rest, and which keeper it has.
+
+Files in `leases/NAME/` of the state directory, which may be deleted at any time:
+
+    forbidden    somebody said `viagra-lease forbid`
+    rest         until when this node is not to try again, after the command ended
+    keeper       the keeper that is here: role, pid and start time, since
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from viagralib.companions.contract import member
+from viagralib.companions.contract.guardian import boot_clock
+from viagralib.state.directory import Record, read_record, this_boot, write_record
+
+
+class Marks:
+    """The files of one resource on this node."""
+
+    def __init__(self, state: str, name: str) -> None:
+        self._directory = f"{state}/leases/{name}"
+
+    def prepare(self) -> None:
+        """Make the directory. Raises OSError."""
+        above = os.path.dirname(self._directory)
+        for place in (os.path.dirname(above), above, self._directory):
+            os.makedirs(place, mode=0o700, exist_ok=True)
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether this node must not have the lease."""
+        return os.path.lexists(f"{self._directory}/forbidden")
+
+    def forbid(self) -> None:
+        """Forbid it, and let the keeper know. Raises OSError."""
+        self.prepare()
+        write_record(f"{self._directory}/forbidden", {"since": time.time()})
+        self._nudge()
+
+    def allow(self) -> None:
+        """Allow it again, now; also what rests is to try. Raises OSError."""
+        for kind in ("forbidden", "rest"):
+            try:
+                os.unlink(f"{self._directory}/{kind}")
+            except FileNotFoundError:
+                pass
+        self._nudge()
+
+    def rest(self, seconds: float) -> None:
+        """Have this node not try again for so long. Raises OSError."""
+        record: Record = {"boot": this_boot(), "until": boot_clock() + seconds}
+        write_record(f"{self._directory}/rest", record)
+
+    def rest_left(self) -> float:
+        """Return for how many seconds more this node is not to try."""
+        record = read_record(f"{self._directory}/rest")
+        until = record.get("until")
+        if record.get("boot") != this_boot() or not isinstance(until, int | float):
+            return 0.0
+        return max(0.0, until - boot_clock())
+
+    def note_role(self, role: str) -> None:
+        """Note that this process is the keeper, and its role. Raises OSError."""
+        own = member.look(os.getpid())
+        record: Record = {
+            "role": role,
+            "pid": os.getpid(),
+            "start": own.start if own else 0,
+            "since": time.time(),
+        }
+        write_record(f"{self._directory}/keeper", record)
+
+    def keeper(self) -> Record:
+        """Return what the keeper noted; {} when there is none that lives."""
+        record = read_record(f"{self._directory}/keeper")
+        pid = record.get("pid")
+        found = member.look(pid) if isinstance(pid, int) and pid > 0 else None
+        return record if found and found.start == record.get("start") else {}
+
+    def _nudge(self) -> None:
+        """Have the keeper look at these files now."""
+        pid = self.keeper().get("pid")
+        found = member.look(pid) if isinstance(pid, int) else None
+        if found:
+            member.send(found, signal.SIGIO)

@@ -1,0 +1,155 @@
+"""What viagra-lease is asked for, from the command line. See viagra-lease(1)."""
+
+from __future__ import annotations
+
+import getopt
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from viagralib.base.messages import Fault, shown
+from viagralib.companions.contract.companion import duration
+
+_SEE = "see viagra-lease --help"
+USAGE = (
+    "usage: viagra-lease [--engine url] [--ttl duration] [--stop duration]"
+    " [--fence program] [--priority n] [--fail-back] [--retry-after duration]"
+    " [--wait-for-engine duration] [--no-wait] [--on-role program]"
+    " name [--] command [argument ...]\n"
+    "       viagra-lease status [--engine url] [--json] [name]\n"
+    "       viagra-lease yield | forbid | allow [--engine url] name"
+)
+VERBS = ("status", "yield", "forbid", "allow")
+_KEEP = [
+    *("engine=", "ttl=", "stop=", "fence=", "priority=", "fail-back"),
+    *("retry-after=", "wait-for-engine=", "no-wait", "on-role="),
+]
+_TTL, _RETRY_AFTER = 15.0, 60.0
+SHORTEST_TTL = 2.0  # seconds; etcd's own limit with its default settings
+_LONGEST_TTL = 86400.0
+_HIGHEST = 1000  # priority
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for; durations in seconds.
+
+    `verb` is "keep" or one of VERBS. `stop` is the time between TERM and KILL,
+    `patience` how long an engine may be out of reach before the keeper gives up;
+    None: for ever.
+    """
+
+    verb: str
+    engine: str | None
+    name: str | None
+    command: tuple[str, ...] = ()
+    ttl: float = _TTL
+    stop: float = _TTL / 5
+    fence: str | None = None
+    on_role: str | None = None
+    priority: int = 0
+    fail_back: bool = False
+    retry_after: float = _RETRY_AFTER
+    patience: float | None = None
+    no_wait: bool = False
+    json: bool = False
+
+
+def parse(argv: list[str]) -> Plan:
+    """Return what `argv` asks for; raises Fault for what cannot be done."""
+    if argv and argv[0] in VERBS:
+        return _order(argv[0], argv[1:])
+    given, words = _split(getopt.getopt, argv, _KEEP)
+    if not words:
+        raise Fault("", f"no name; {_SEE}")
+    name, *command = words
+    command = command[1:] if command[:1] == ["--"] else command
+    if not command:
+        raise Fault("", f"no command; {_SEE}")
+    ttl = _duration(given, "--ttl", _TTL)
+    patience = _duration(given, "--wait-for-engine", -1.0)
+    plan = Plan(
+        verb="keep",
+        engine=_engine(given),
+        name=_checked(name),
+        command=tuple(command),
+        ttl=ttl,
+        stop=_duration(given, "--stop", ttl / 5),
+        fence=_program(given, "--fence"),
+        on_role=_program(given, "--on-role"),
+        priority=_priority(given.get("--priority", "0")),
+        fail_back="--fail-back" in given,
+        retry_after=_duration(given, "--retry-after", _RETRY_AFTER),
+        patience=None if patience < 0 else patience,
+        no_wait="--no-wait" in given,
+    )
+    _check_times(plan)
+    return plan
+
+
+def _order(verb: str, argv: list[str]) -> Plan:
+    """Return what a verb asks for."""
+    known = ["engine=", "json"] if verb == "status" else ["engine="]
+    given, words = _split(getopt.gnu_getopt, argv, known)
+    if len(words) > 1 or (verb != "status" and not words):
+        raise Fault("", f"{verb} goes with one name; {_SEE}")
+    name = _checked(words[0]) if words else None
+    return Plan(verb, _engine(given), name, json="--json" in given)
+
+
+def _split(
+    split: Callable[..., tuple[list[tuple[str, str]], list[str]]],
+    argv: list[str],
+    known: list[str],
+) -> tuple[dict[str, str], list[str]]:
+    try:
+        options, words = split(argv, "", known)
+    except getopt.GetoptError as error:
+        raise Fault("", f"{error}; {_SEE}") from None
+    return dict(options), words
+
+
+def _engine(given: dict[str, str]) -> str | None:
+    return given.get("--engine") or os.environ.get("VIAGRA_LEASE")
+
+
+def _checked(name: str) -> str:
+    """Return a resource's name, which is a file's and a part of a key."""
+    if name in VERBS:
+        raise Fault("", f"{name} cannot be a resource's name: it is a verb")
+    if not name or name.startswith((".", "-")) or "/" in name or len(name) > 200:
+        raise Fault("", f"{shown(name)} cannot be a resource's name")
+    if not (name.isascii() and name.isprintable()) or " " in name:
+        raise Fault("", f"{shown(name)}: a resource's name is of letters and digits")
+    return name
+
+
+def _duration(given: dict[str, str], option: str, default: float) -> float:
+    return duration(option, given[option]) if option in given else default
+
+
+def _program(given: dict[str, str], option: str) -> str | None:
+    """Return the path of a program that can be run."""
+    if option not in given:
+        return None
+    path = shutil.which(given[option])
+    if path is None:
+        raise Fault(option, f"{shown(given[option])} is no program that can be run")
+    return os.path.abspath(path)
+
+
+def _priority(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= _HIGHEST):
+        raise Fault("--priority", f"{shown(text)} is no number from 0 to {_HIGHEST}")
+    return int(text)
+
+
+def _check_times(plan: Plan) -> None:
+    if plan.ttl < SHORTEST_TTL:
+        raise Fault("--ttl", f"at least {SHORTEST_TTL:g}s")
+    if plan.ttl > _LONGEST_TTL:
+        raise Fault("--ttl", f"at most {_LONGEST_TTL:g}s")
+    if plan.ttl < 3 * plan.stop:
+        text = f"{plan.ttl:g}s is not three times --stop {plan.stop:g}s"
+        raise Fault("--ttl", f"{text}: no time would be left to renew it")

@@ -1,0 +1,148 @@
+"""The verbs of viagra-lease for people: status, yield, forbid, allow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+
+from viagralib.base import durations
+from viagralib.base.messages import Fault, reason, safe
+from viagralib.companions.contract.companion import say
+from viagralib.companions.lease import node
+from viagralib.companions.lease.engine import Card, Engine, UnreachableError, View
+from viagralib.companions.lease.engine_url import open_engine
+from viagralib.companions.lease.keeper import INIT, PROGRAM, UNREACHABLE, WELL
+from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.options import Plan
+
+VERSION = 1  # of the JSON document
+NOT_SO = 1  # no primary, or nobody to yield to
+_TTL = 15.0  # seconds: each call may take a fifth of it
+
+
+def obey(plan: Plan, url: str, state: str) -> int:
+    """Do what a verb asks for; return the exit code. Raises Fault."""
+    if plan.verb in ("forbid", "allow"):
+        return _mark(plan.verb, Marks(state, plan.name or ""))
+    engine = _connected(url, plan.name or "")
+    try:
+        if plan.verb == "yield":
+            return _yield(engine)
+        names = [plan.name] if plan.name else engine.names()
+        views = {name: _connected(url, name).look() for name in names}
+    except UnreachableError as error:
+        say(PROGRAM, f"no engine answers: {error}")
+        return UNREACHABLE
+    seen = [_Seen(name, Marks(state, name), view) for name, view in views.items()]
+    if plan.json:
+        told = {one.name: one.document() for one in seen}
+        text = json.dumps({"version": VERSION, "leases": told}, indent=1)
+    else:
+        text = "\n".join(line for one in seen for line in one.lines()) or "no leases"
+    sys.stdout.write(f"{text}\n")
+    return WELL if views and all(view.primary for view in views.values()) else NOT_SO
+
+
+def _connected(url: str, name: str) -> Engine:
+    engine = open_engine(url, name, _TTL, Card(node.this_node()))
+    engine.connect()
+    return engine
+
+
+def _mark(verb: str, marks: Marks) -> int:
+    try:
+        if verb == "forbid":
+            marks.forbid()
+        else:
+            marks.allow()
+    except OSError as error:
+        raise Fault("", f"could not {verb}: {reason(error)}") from None
+    return WELL
+
+
+def _yield(engine: Engine) -> int:
+    """Ask the primary to give up, if there is somebody to take over."""
+    view = engine.look()
+    if not view.primary:
+        say(PROGRAM, f"{engine.name}: there is no primary")
+        return NOT_SO
+    if not view.standbys:
+        say(PROGRAM, f"{engine.name}: there is no standby that could take over")
+        return NOT_SO
+    engine.ask_to_yield(view.token)
+    return WELL
+
+
+class _Seen:
+    """What is known of one resource, here and by the engine."""
+
+    def __init__(self, name: str, marks: Marks, view: View) -> None:
+        self.name = name
+        self._view = view
+        self._keeper = marks.keeper()
+        self._is_forbidden = marks.is_forbidden
+        self._rest_left = marks.rest_left()
+
+    def document(self) -> dict[str, object]:
+        """Return it for JSON; times in seconds."""
+        view, primary = self._view, self._view.primary
+        last = None if primary else view.uncertain  # else that is the primary itself
+        return {
+            "role": self._keeper.get("role", INIT),
+            "keeper": self._keeper.get("pid"),
+            "forbidden": self._is_forbidden,
+            "next_try_in": round(self._rest_left, 1),
+            "primary": _told(primary) if primary else None,
+            "token": view.token or None,
+            "ttl_left": view.left,
+            "standbys": [_told(card) for card in view.standbys],
+            "last": {**_told(last), "token": last.token} if last else None,
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        view, primary = self._view, self._view.primary
+        lines = [safe(self.name), f"  here      {self._here()}"]
+        if primary:
+            left = "" if view.left is None else f", {durations.spell(view.left)} left"
+            since = f"since {_moment(primary.since)}"
+            text = f"{_who(primary)}, {since}{left}, token {view.token}"
+            lines.append(f"  primary   {text}")
+        else:
+            lines.append("  primary   none")
+        standbys = ", ".join(
+            f"{_who(c)} (priority {c.priority})" for c in view.standbys
+        )
+        lines.append(f"  standbys  {standbys or 'none'}")
+        if not primary and view.uncertain:
+            lines.append(
+                f"  last      {_who(view.uncertain)}, which did not end in order"
+            )
+        return lines
+
+    def _here(self) -> str:
+        role = str(self._keeper.get("role", INIT))
+        text = safe(role)
+        text += f", pid {self._keeper['pid']}" if self._keeper else ", no keeper"
+        if self._is_forbidden:
+            text += ", forbidden (viagra-lease allow ends that)"
+        if self._rest_left:
+            text += f", next try in {durations.spell(self._rest_left)}"
+        return text
+
+
+def _told(card: Card) -> dict[str, object]:
+    """Return a card for JSON; the token is told apart from it."""
+    told = dataclasses.asdict(card)
+    del told["token"]
+    return told
+
+
+def _who(card: Card) -> str:
+    return f"{safe(card.host) or '?'} ({safe(card.node)[:8]})"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%b %e %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,1 @@
+"""viagra-run: a command in a process contract."""

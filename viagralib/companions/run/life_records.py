@@ -1,0 +1,62 @@
+"""The ledger of one run of viagra-run: its lives, for the record of `deaths`."""
+
+from __future__ import annotations
+
+import os
+
+from viagralib.companions.contract import member
+from viagralib.companions.contract.guardian import boot_clock
+from viagralib.companions.contract.process_contract import Death
+from viagralib.companions.run.lives import Life
+from viagralib.state.death_records import Recorder, now
+
+
+class Ledger:
+    """Counts the lives and writes the record, where there is a recorder."""
+
+    def __init__(self, recorder: Recorder | None, runner: int) -> None:
+        """`runner` is the pid to which signals for the command are to be sent."""
+        self._recorder = recorder
+        self._runner = member.look(runner)
+        self._first = first_instance()
+        self.restarts = 0
+        self._death: dict[str, object] | None = None
+
+    @property
+    def instance(self) -> int:
+        """How often the command has been restarted, before this run too."""
+        return self._first + self.restarts
+
+    def bury(self, life: Life, death: Death) -> None:
+        """Note how a life ended; the record is written with the next one's."""
+        self._death = {
+            "at": now(),
+            "instance": self.instance,
+            "pid": death.pid,
+            "exit": death.code,
+            "signal": death.signal,
+            "core": death.core,
+            "ran": round(boot_clock() - life.began, 3),
+        }
+
+    def write(self, life: Life, end: dict[str, object] | None = None) -> None:
+        """Replace the record; `end` is given when no life follows. Raises OSError."""
+        if not self._recorder:
+            return
+        runner = self._runner
+        self._recorder.write(
+            {
+                "instance": self.instance,
+                "runner": runner and {"pid": runner.pid, "start": runner.start},
+                "command": {"pid": life.pid, "start": life.start},
+                "started": life.began_at,
+                "death": self._death,
+                "end": end,
+            }
+        )
+
+
+def first_instance() -> int:
+    """Return how often viagra.py has restarted the daemon before, if it says so."""
+    text = os.environ.get("VIAGRA_INSTANCE", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

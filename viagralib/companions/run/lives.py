@@ -1,0 +1,76 @@
+"""The lives of a command: what happens in one, what it amounts to, what is between."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection
+
+from viagralib.companions.contract import member, process_contract
+from viagralib.companions.contract.guardian import boot_clock
+from viagralib.companions.contract.process_contract import Death
+from viagralib.state.death_records import now
+
+# Signals whose default action dumps core (signal(7)). As on Solaris, such a death is
+# a core event also where the size limit or a setting kept the file from being made.
+_CORE = frozenset(
+    getattr(signal, f"SIG{name}").value
+    for name in ("QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "XCPU", "XFSZ")
+) | {signal.SIGSYS.value}
+# What the kernel sends for memory that failed; a cut off mapped file looks the same.
+_HARDWARE = signal.SIGBUS.value
+
+
+class Life:
+    """One instance of the command, from its start until the next one's."""
+
+    __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
+
+    def __init__(self, pid: int) -> None:
+        found = member.look(pid)
+        self.pid = pid
+        self.start = found.start if found else 0
+        self.began = boot_clock()
+        self.began_at = now()
+        self.ended: Death | None = None  # the command's own end
+        self.fault: Death | None = None  # the fatal event
+        self.last: Death | None = None  # the latest end of any member
+
+    def cause(self) -> Death | None:
+        """Return the death that tells why this life is over."""
+        if self.fault:
+            return self.fault
+        if self.ended and self.ended.code != 0:
+            return self.ended
+        return self.last or self.ended
+
+
+class Backoff:
+    """How long to wait before each restart: twice as long as the last time."""
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        """Both in seconds; a life longer than `longest` starts this anew."""
+        self._shortest = shortest
+        self._longest = longest
+        self._last = 0.0
+
+    def next(self, lasted: float) -> float:
+        """Return the seconds to wait after a life that `lasted` so many."""
+        if self._last == 0.0 or lasted > self._longest:
+            self._last = self._shortest
+        else:
+            self._last = min(self._last * 2, self._longest)
+        return self._last
+
+
+def events_of(death: Death, own: Collection[int]) -> frozenset[str]:
+    """Return the events of ctrun(1) that `death` is; `own` signals are none."""
+    events = {"exit"}
+    if process_contract.is_empty():
+        events.add("empty")
+    if death.signal and death.signal not in own:
+        events.add("signal")
+        if death.core or death.signal in _CORE:
+            events.add("core")
+        if death.signal == _HARDWARE:
+            events.add("hwerr")
+    return frozenset(events)

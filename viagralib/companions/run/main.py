@@ -1,0 +1,78 @@
+"""viagra-run: a command in a process contract, after ctrun(1). See viagra-run(1)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from viagralib.base.messages import Fault
+from viagralib.companions.contract import guardian, process_contract, signals, spawn
+from viagralib.companions.contract.companion import Companion, say
+from viagralib.companions.contract.guardian import GuardianGoneError
+from viagralib.companions.run.life_records import first_instance
+from viagralib.companions.run.options import USAGE, Plan, parse
+from viagralib.companions.run.output_file import Outfile
+from viagralib.companions.run.supervisor import PROGRAM, Runner
+from viagralib.state import death_records
+
+BAD_USAGE = 125
+INTERNAL = 124
+
+
+def entry() -> None:
+    """Be the program viagra-run."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Run what `argv` (without the program's name) asks for; return the exit code."""
+    companion = Companion(PROGRAM, USAGE, BAD_USAGE, faulty=INTERNAL, failed=INTERNAL)
+    return companion.run(argv, parse, _work)
+
+
+def _work(plan: Plan) -> int:
+    return _start(plan) if plan.lifetime == "none" else _hold(plan)
+
+
+def _start(plan: Plan) -> int:
+    """Start the command, leave it to itself, and say that all is well."""
+    signals.collect()
+    environment = spawn.environment(plan.user, first_instance())
+    pid = spawn.start(plan.argv, environment, user=plan.user)
+    if plan.verbose:
+        say(PROGRAM, f"started {pid}")
+    return 0
+
+
+def _hold(plan: Plan) -> int:
+    """Hold a contract until its end; return the exit code."""
+    wanted = signals.collect()
+    link = None
+    if "noorphan" in plan.terms:
+        link = guardian.stand(PROGRAM, killed=INTERNAL, late=INTERNAL)
+    else:
+        process_contract.hold()
+    recorder, outfile = _recorder(plan), _outfile(plan)
+    try:
+        return Runner(plan, wanted, link, recorder, outfile).run()
+    except GuardianGoneError:
+        say(PROGRAM, "the guardian was killed, ended all")
+        return INTERNAL
+
+
+def _recorder(plan: Plan) -> death_records.Recorder | None:
+    """Return what writes the record; without one, say what that costs and go on."""
+    if plan.name is None:
+        return None
+    try:
+        return death_records.Recorder(plan.name)
+    except Fault as fault:
+        say(PROGRAM, f"deaths are not recorded: {fault}")
+        return None
+
+
+def _outfile(plan: Plan) -> Outfile | None:
+    if not plan.output:
+        return None
+    owners = {0, os.geteuid()} | ({plan.user.uid} if plan.user else set())
+    return Outfile(plan.output, frozenset(owners))

@@ -1,0 +1,154 @@
+"""What viagra-run is asked for: its plan, from the command line. See viagra-run(1)."""
+
+from __future__ import annotations
+
+import getopt
+
+from viagralib.base.messages import Fault
+from viagralib.companions.contract import spawn
+from viagralib.companions.contract.companion import duration
+from viagralib.state import death_records
+
+USAGE = (
+    "usage: viagra-run [-f events] [-i events] [-l contract | child | none]"
+    " [-o options] [-r count [-t]] [-v] [-n name] [-b min:max] [-w duration]"
+    " [-L file] [--user name] [--] command [argument ...]"
+)
+_FATAL = ("core", "signal", "hwerr", "exit")  # in the order in which ctrun looks
+_EVENTS = ("core", "signal", "hwerr", "empty", "fork", "exit")
+_TERMS = ("noorphan", "pgrponly", "regent")
+_LARGEST_COUNT = 2**31 - 1
+
+
+class Plan:
+    """What the command line asks for."""
+
+    def __init__(self, argv: list[str]) -> None:
+        """Begin with the defaults of ctrun(1) for the command `argv`."""
+        self.argv = argv
+        self.fatal: frozenset[str] = frozenset({"hwerr"})
+        self.told: frozenset[str] = frozenset()
+        self.lifetime = "contract"
+        self.terms: frozenset[str] = frozenset()  # noorphan, pgrponly, regent
+        self.restarts: int | None = None  # None: never; 0: without end
+        self.transfer = False
+        self.verbose = False
+        self.name: str | None = None
+        self.backoff: tuple[float, float] | None = None  # seconds: shortest, longest
+        self.patience = 10.0  # seconds between TERM and KILL
+        self.user: spawn.User | None = None
+        self.output: str | None = None
+
+
+def parse(argv: list[str]) -> Plan:
+    """Return what `argv` asks for; raises Fault for anything that cannot be done."""
+    try:
+        options, command = getopt.getopt(argv, "f:i:l:o:r:tvn:b:w:L:", ["user="])
+    except getopt.GetoptError as error:
+        raise Fault("", f"{error}; see viagra-run --help") from None
+    if not command:
+        raise Fault("", "no command; see viagra-run --help")
+    plan = Plan(command)
+    given = dict(options)
+    for option, value in options:
+        _set(plan, option, value)
+    _check(plan, given)
+    return plan
+
+
+def _set(plan: Plan, option: str, value: str) -> None:
+    match option:
+        case "-f":
+            plan.fatal = _words(option, value, _FATAL)
+        case "-i":
+            plan.told = _words(option, value, _EVENTS)
+        case "-l":
+            plan.lifetime = _one_of(value, ("contract", "child", "none"))
+        case "-o":
+            plan.terms = _words(option, value, _TERMS)
+        case "-r":
+            plan.restarts = _count(value)
+        case "-t":
+            plan.transfer = True
+        case "-v":
+            plan.verbose = True
+        case _:
+            _set_addition(plan, option, value)
+
+
+def _set_addition(plan: Plan, option: str, value: str) -> None:
+    """Set one of the options that ctrun does not have."""
+    match option:
+        case "-n":
+            death_records.check_name(value)
+            plan.name = value
+        case "-b":
+            plan.backoff = _backoff(value)
+        case "-w":
+            plan.patience = duration(option, value)
+        case "-L":
+            plan.output = value
+        case "--user":
+            plan.user = spawn.User(value)
+
+
+def _check(plan: Plan, given: dict[str, str]) -> None:
+    """Raise Fault for options that contradict each other; the first four: ctrun(1)."""
+    none = plan.lifetime == "none"
+    rules = (
+        (none and "noorphan" in plan.terms, "no -o noorphan with -l none"),
+        ("-r" in given and plan.lifetime != "contract", "-r needs -l contract"),
+        ("-r" in given and "pgrponly" in plan.terms, "no -r with -o pgrponly"),
+        ("-t" in given and "-r" not in given, "-t needs -r"),
+        ("-b" in given and "-r" not in given, "-b needs -r"),
+        (none and "-n" in given, "no -n with -l none"),
+        (none and "-L" in given, "no -L with -l none"),
+    )
+    for broken, text in rules:
+        if broken:
+            raise Fault("", text)
+    if plan.verbose and "-i" not in given:
+        plan.told = frozenset({"core"})
+
+
+def _words(option: str, value: str, known: tuple[str, ...]) -> frozenset[str]:
+    """Return the words of a list, each of which may be shortened; "none" is empty.
+
+    As in ctrun, commas or blanks separate, and the first of `known` that fits counts.
+    """
+    words = value.replace(" ", ",").split(",")
+    found = [_expand(option, word, (*known, "none")) for word in words if word]
+    if not found:
+        raise Fault(option, f"needs one or more of {', '.join(known)}, or none")
+    if "none" in found and set(found) != {"none"}:
+        raise Fault(option, "none goes with nothing else")
+    return frozenset(found) - {"none"}
+
+
+def _expand(option: str, word: str, known: tuple[str, ...]) -> str:
+    for name in known:
+        if name.startswith(word):
+            return name
+    raise Fault(option, f"{word!r} is none of {', '.join(known)}")
+
+
+def _one_of(value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise Fault("-l", f"{value!r} is none of {', '.join(known)}")
+    return value
+
+
+def _count(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value[:12]) <= _LARGEST_COUNT):
+        raise Fault("-r", f"{value!r} is no number from 0 to {_LARGEST_COUNT}")
+    return int(value)
+
+
+def _backoff(value: str) -> tuple[float, float]:
+    shortest, colon, longest = value.partition(":")
+    if not colon:
+        raise Fault("-b", f"{value!r} is not like 1s:1m")
+    low, high = duration("-b", shortest), duration("-b", longest)
+    if not 0 < low <= high:
+        raise Fault("-b", f"{value!r}: 0 < min <= max must hold")
+    return low, high

@@ -1,0 +1,79 @@
+"""A command's output in a file that can be rotated: it comes through a pipe.
+
+The command holds the pipe, never the file, so the file can be opened anew while the
+command runs, as newsyslog(8) and logrotate(8) expect after they moved it away.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from viagralib.base.messages import Fault, reason
+from viagralib.companions.contract import signals
+
+_AT_ONCE = 65536  # bytes: what a pipe holds
+
+
+class Outfile:
+    """`path`, and the pipe that leads to it; `entrance` is the command's end."""
+
+    def __init__(self, path: str, owners: frozenset[int]) -> None:
+        """Open `path` for appending; it may belong to `owners` (uids) only.
+
+        Raises Fault.
+        """
+        # Absolute: a later change of directory must not change which file it is.
+        self._path = os.path.abspath(path)
+        self._owners = owners
+        self._file = self._open()
+        self._exit, self.entrance = os.pipe()
+        signals.watch(self._exit)
+
+    def reopen(self) -> str | None:
+        """Go on in a new file of that name; return why not, and keep the old one."""
+        try:
+            file = self._open()
+        except Fault as fault:
+            return str(fault)
+        os.close(self._file)
+        self._file = file
+        return None
+
+    def copy(self) -> str | None:
+        """Move what is in the pipe to the file; return why not. Never blocks.
+
+        What cannot be written (full disk) is lost, so that the command goes on.
+        """
+        trouble = None
+        while True:
+            try:
+                text = os.read(self._exit, _AT_ONCE)
+            except BlockingIOError:
+                return trouble
+            try:
+                while text:
+                    text = text[os.write(self._file, text) :]
+            except OSError as error:
+                trouble = f"{self._path}: output lost: {reason(error)}"
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        # No link of somebody else's making; and no waiting for a fifo's reader.
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            file = os.open(self._path, flags, 0o640)
+        except OSError as error:
+            raise Fault(self._path, f"could not open: {reason(error)}") from None
+        found = os.fstat(file)
+        fault = None
+        if not stat.S_ISREG(found.st_mode):
+            fault = "is no regular file"
+        elif found.st_uid not in self._owners:
+            fault = f"belongs to uid {found.st_uid}"
+        elif found.st_nlink != 1:
+            fault = "has a second name (hard link)"
+        if fault:
+            os.close(file)
+            raise Fault(self._path, fault)
+        return file

@@ -1,0 +1,1 @@
+"""viagra-wait: until conditions hold."""

@@ -1,0 +1,39 @@
+"""Whether a URL answers with success, for viagra-wait. Redirects are not followed."""
+
+from __future__ import annotations
+
+import http.client
+from urllib.parse import SplitResult, urlsplit
+
+from viagralib.base.messages import safe
+
+
+def parse(url: str) -> SplitResult:
+    """Return the parts of an http or https URL; raises ValueError for others."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no http:// or https:// URL")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"{url!r} has characters that must be written as %XX")
+    _ = parts.port  # raises ValueError when it is none
+    return parts
+
+
+def missing(address: SplitResult, seconds: float) -> str | None:
+    """Return None for a 2xx answer, else what came; wait `seconds` for each part."""
+    secure = address.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(address.hostname or "", address.port, timeout=seconds)
+    target = (address.path or "/") + ("?" + address.query if address.query else "")
+    try:
+        connection.request("GET", target, headers={"User-Agent": "viagra-wait"})
+        status = connection.getresponse().status
+    except TimeoutError:
+        return "no answer in time"
+    except OSError as error:
+        return safe(error.strerror or str(error) or type(error).__name__)
+    except http.client.HTTPException as error:
+        return f"no HTTP answer: {safe(str(error) or type(error).__name__)}"
+    finally:
+        connection.close()
+    return None if 200 <= status <= 299 else f"status {status}"

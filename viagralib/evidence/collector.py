@@ -1,0 +1,209 @@
+"""Evidence: what the machine looks like before anything is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Container, Iterable
+
+from viagralib.base import durations
+from viagralib.base.messages import reason, trouble
+from viagralib.evidence import kernel_log
+from viagralib.hooks import child_process
+from viagralib.processes.tree import AFTER_KILL, send
+from viagralib.settings.configuration import Settings
+from viagralib.state.hook_log import create_roomy, memory
+
+LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
+# Taken besides the commands of viagra.toml, by the first of them that is there.
+DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
+SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
+KERNEL_LOG_LINES = 200
+JOURNAL_LINES = 100
+UNIT_ENDED = "-p Result -p ExecMainCode -p ExecMainStatus"
+_SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3)
+
+
+class Piece:
+    """One command's output: a file of the incident while there is room for it."""
+
+    def __init__(self, name: str, output: int) -> None:
+        self.name = name
+        self.output = output
+        self.child: child_process.Child | None = None
+        self.problem = ""
+
+    def text(self) -> str:
+        """Return what the command printed; "" when it cannot be read."""
+        try:
+            size = os.fstat(self.output).st_size
+            return os.pread(self.output, size, 0).decode(errors="surrogateescape")
+        except (OSError, MemoryError):
+            return ""
+
+
+class Evidence:
+    """The pieces of evidence of one run, taken side by side, each limited in time."""
+
+    def __init__(self, settings: Settings, search_path: str, directory: str) -> None:
+        self.directory = directory
+        self.pieces: dict[str, Piece] = {}
+        self.problems: list[str] = []
+        self.kernel_log: list[kernel_log.Line] = []
+        self._timeout = settings.evidence_timeout
+        self._search_path = search_path
+        self._commands = settings.commands
+
+    def begin(self, units: Iterable[str] = ()) -> None:
+        """Start every command, and read the kernel's log meanwhile.
+
+        Of each of the service manager's `units`, how it ended and its journal.
+        """
+        for command in self._commands:
+            try:
+                stem = os.path.basename(shlex.split(command)[0])
+            except (ValueError, IndexError):
+                self.problems.append(f"no command: {command!r}")
+                continue
+            self._start(_file_name(stem, self.pieces), (command,))
+        for unit in units if os.path.isdir(_SYSTEMD) else ():
+            name = shlex.quote(unit)
+            self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
+            journal = f"journalctl --no-pager -n {JOURNAL_LINES} -u {name}"
+            self._start(journal_file(unit), (journal,))
+        self._start("disks.txt", DISKS)
+        self._start("sockets.txt", SOCKETS)
+        if sys.platform.startswith("linux"):
+            self._keep_kernel_log()
+        else:
+            self._start("kernel.txt", ("dmesg",))
+
+    def poll(self) -> bool:
+        """Return whether all of it is taken, or out of time."""
+        return all([self._is_over(piece) for piece in self.pieces.values()])
+
+    def finish(self) -> None:
+        """Wait until all of it is taken, at most for the time limit of each piece."""
+        while not self.poll():
+            time.sleep(0.02)
+
+    def text(self, name: str) -> str:
+        """Return one piece, by the name of its file; "" when there is none."""
+        return self.pieces[name].text() if name in self.pieces else ""
+
+    def share(self, directory: str) -> None:
+        """Put the pieces into another incident of this run as well."""
+        if not self.directory or not directory or directory == self.directory:
+            return
+        for name in self.pieces:
+            try:
+                os.link(f"{self.directory}/{name}", f"{directory}/{name}")
+            except FileExistsError:
+                continue  # shared before
+            except OSError as error:
+                self.problems.append(f"{name}: {reason(error)}")
+
+    def _start(self, name: str, commands: tuple[str, ...]) -> None:
+        found = [words for words in map(shlex.split, commands) if self._find(words)]
+        if not found:
+            self.problems.append(f"{shlex.split(commands[0])[0]}: not found")
+            return
+        program, *arguments = found[0]
+        environment = {"PATH": self._search_path, "LC_ALL": "C", "COLUMNS": "200"}
+        try:
+            piece = Piece(name, self._open(name))
+        except OSError as error:
+            self.problems.append(f"{program}: {reason(error)}")
+            return
+        self.pieces[name] = piece
+        try:
+            piece.child = child_process.start(
+                self._find([program]), arguments, piece.output, environment, LARGEST
+            )
+            piece.child.release()
+        except OSError as error:
+            piece.problem = reason(error)
+            self.problems.append(f"{program}: {reason(error)}")
+
+    def _find(self, words: list[str]) -> str:
+        return shutil.which(words[0], path=self._search_path) or "" if words else ""
+
+    def _open(self, name: str) -> int:
+        """Return where a piece goes: memory, when the disk has no room for it."""
+        if self.directory:
+            try:
+                return create_roomy(f"{self.directory}/{name}", os.O_RDWR)
+            except OSError as error:
+                self.problems.append(f"{name}: {reason(error)}")
+        return memory(name)
+
+    def _is_over(self, piece: Piece) -> bool:
+        child = piece.child
+        if child is None or piece.problem:
+            return True
+        if child.poll():
+            piece.problem = _how_it_failed(piece, child) or "-"
+        elif child.seconds() > self._timeout + AFTER_KILL:
+            piece.problem = f"cannot be ended (pid {child.process.pid})"
+        elif child.seconds() > self._timeout:
+            _end(child)
+        if piece.problem not in ("", "-"):
+            self.problems.append(f"{os.path.basename(child.path)}: {piece.problem}")
+        return bool(piece.problem)
+
+    def _keep_kernel_log(self) -> None:
+        try:
+            self.kernel_log = kernel_log.read()
+            piece = Piece("kernel.txt", self._open("kernel.txt"))
+            self.pieces[piece.name] = piece
+            lines = self.kernel_log[-KERNEL_LOG_LINES:]
+            text = "".join(f"{line.date()} {line.text}\n" for line in lines)
+            os.write(piece.output, text.encode(errors="surrogateescape"))
+        except (OSError, MemoryError) as error:
+            self.problems.append(f"kernel log: {trouble(error)}")
+
+
+def _end(child: child_process.Child) -> None:
+    """Kill a command with all that it started, as far as the system lets us."""
+    with contextlib.suppress(OSError):
+        for process in child.family.living():
+            send(process, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        child.kill()
+
+
+def unit_file(unit: str) -> str:
+    """Return the piece that tells how a unit ended."""
+    return f"unit-{os.path.basename(unit)}.txt"
+
+
+def journal_file(unit: str) -> str:
+    """Return the piece with the end of a unit's journal."""
+    return f"journal-{os.path.basename(unit)}.txt"
+
+
+def _file_name(stem: str, taken: Container[str]) -> str:
+    """Return the file of a command's output: ps.txt for `ps auxww`; a second: ps-2."""
+    name, number = f"{stem}.txt", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.txt"
+    return name
+
+
+def _how_it_failed(piece: Piece, child: child_process.Child) -> str:
+    if child.failure:
+        return child.failure
+    status = child.status or 0
+    if status == -signal.SIGXFSZ:
+        return f"cut at {os.fstat(piece.output).st_size} bytes"
+    if status == -signal.SIGKILL:
+        return f"out of time after {durations.spell(child.seconds())}"
+    if status < 0:
+        return f"killed by signal {-status}"
+    return f"exit {status}" if status else ""

@@ -1,0 +1,1 @@
+"""Whether a daemon that runs is well."""

@@ -1,0 +1,136 @@
+"""Health: whether a daemon that runs is well, by its sockets, its beat, its check."""
+
+from __future__ import annotations
+
+import time
+
+from viagralib.base.messages import reason
+from viagralib.health.findings import Finding, heartbeat
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
+from viagralib.settings.configuration import Daemon
+from viagralib.state.run_context import Run
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from viagralib.health.plugins import Check
+    from viagralib.health.sockets import Call
+
+_TICK = 0.005  # seconds between two looks at checks that are under way
+
+
+def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
+    """Check all daemons that are up and old enough, side by side; amend verdicts.
+
+    One that is too young to have all of its processes is not sick for want of them.
+    """
+    checkups: dict[str, Checkup] = {}
+    for name, verdict in verdicts.items():
+        daemon = run.settings.daemons[name]
+        if verdict.word == SICK and not is_of_age(daemon, verdict):
+            verdicts[name] = Verdict(UP, "", verdict.candidates)
+        elif verdict.word == UP and daemon.has_health:
+            try:
+                checkups |= _begin(run, daemon, verdict)
+            except OSError as error:
+                why = f"could not be checked: {reason(error)}"
+                verdicts[name] = Verdict(UNKNOWN, why, verdict.candidates)
+    try:
+        while not all([checkup.is_over() for checkup in checkups.values()]):
+            time.sleep(_TICK)
+    finally:
+        for checkup in checkups.values():
+            checkup.close()
+    for name, checkup in checkups.items():
+        verdicts[name] = checkup.verdict()
+        if verdicts[name].word != UP:
+            run.ailing[name] = verdicts[name].word
+
+
+def _begin(run: Run, daemon: Daemon, verdict: Verdict) -> dict[str, Checkup]:
+    """Return its checks, begun, if it is old enough to be sick."""
+    if is_of_age(daemon, verdict):
+        return {daemon.name: Checkup(run, daemon, verdict)}
+    if daemon.facts.alarm:
+        _alarm(run, daemon, verdict)  # to know from where on to read
+    return {}
+
+
+def is_of_age(daemon: Daemon, verdict: Verdict) -> bool:
+    """Return whether it has had its start_timeout: younger, it is never sick."""
+    age = max(process.age() for process in verdict.processes())
+    return age >= daemon.facts.start_timeout
+
+
+class Checkup:
+    """All checks of one daemon, begun at once, and over by its check_timeout."""
+
+    def __init__(self, run: Run, daemon: Daemon, verdict: Verdict) -> None:
+        facts = daemon.facts
+        self.daemon = daemon
+        self._before = verdict
+        self._deadline = time.monotonic() + facts.check_timeout
+        self._findings: list[Finding] = []
+        self._under_way: list[Call | Check] = [*_calls(daemon), *_checks(run, daemon)]
+        if facts.heartbeat:
+            self._findings.append(_heartbeat(run, *facts.heartbeat, verdict))
+        if facts.alarm:
+            self._findings.append(_alarm(run, daemon, verdict))
+
+    def is_over(self) -> bool:
+        """Return whether every check has an answer, or its time is over."""
+        late = time.monotonic() > self._deadline
+        try:
+            return all([one.is_over(late) for one in self._under_way])
+        except OSError as error:
+            why = f"could not be checked: {reason(error)}"
+            self._findings.append(Finding(UNKNOWN, why))
+            return True
+
+    def close(self) -> None:
+        """End the checks that are still at work: nobody waits for them."""
+        for one in self._under_way:
+            one.close()
+
+    def verdict(self) -> Verdict:
+        """Return the verdict of before, amended by what was found."""
+        found = [*self._findings, *(one.finding for one in self._under_way)]
+        for word in (SICK, UNKNOWN):
+            whys = [one.why for one in found if one.word == word]
+            if whys:
+                return Verdict(word, "; ".join(whys), self._before.candidates)
+        return self._before
+
+
+# What a kind of check needs is loaded for those who have one.
+
+
+def _calls(daemon: Daemon) -> list[Call]:
+    if not daemon.facts.listens:
+        return []
+    from viagralib.health.sockets import Call
+
+    return [Call(address) for address in daemon.facts.listens]
+
+
+def _checks(run: Run, daemon: Daemon) -> list[Check]:
+    programs = daemon.programs("check.d")
+    if not programs:
+        return []
+    from viagralib.health.plugins import Check
+
+    return [Check(run, daemon, program) for program in programs]
+
+
+def _heartbeat(run: Run, file: str, every: float, verdict: Verdict) -> Finding:
+    from viagralib.state import clock_changes
+
+    set_at = (
+        0.0 if run.is_state_unsafe else clock_changes.set_at(run.state, run.only_looks)
+    )
+    return heartbeat(file, every, verdict.processes(), set_at)
+
+
+def _alarm(run: Run, daemon: Daemon, verdict: Verdict) -> Finding:
+    from viagralib.health import log_patterns
+
+    return log_patterns.find(run, daemon, verdict.oldest())

@@ -1,0 +1,154 @@
+"""Alarms: a pattern that a daemon must not have written to its log since its start."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from viagralib.base.messages import reason, safe
+from viagralib.health.findings import WELL, Finding
+from viagralib.processes.linux import Process
+from viagralib.processes.verdicts import SICK, UNKNOWN
+from viagralib.settings.configuration import Daemon
+from viagralib.state.directory import Record, State
+from viagralib.state.run_context import Run
+
+_MOST = 4_000_000  # bytes of a log that one run reads; the rest is the next run's
+_LONGEST_LINE = 4096  # bytes of a line that are searched
+_LONGEST_SEARCH = 1.0  # seconds: a pattern can take exponential time on a line
+_SHOWN = 120  # characters of the line that was found
+_KEY = "alarm"  # in the daemon's record of counts/
+
+
+class CannotSearch(Exception):  # noqa: N818
+    """The log cannot be searched; says why."""
+
+
+def find(run: Run, daemon: Daemon, process: Process) -> Finding:
+    """Return whether `process` wrote to its log what is an alarm.
+
+    The place read up to is kept in the state; without it, only what is written from
+    now on counts. Who only looks keeps nothing.
+    """
+    if run.is_state_unsafe:
+        return Finding(UNKNOWN, "alarm: the state that tells what is new is unsafe")
+    record = run.state.read("counts", daemon.name).get(_KEY)
+    known = record if isinstance(record, dict) else {}
+    try:
+        place = _search(daemon, process, known)
+    except CannotSearch as why:
+        return Finding(UNKNOWN, f"alarm: {why}")
+    if place != known and not run.only_looks:
+        _keep(run.state, daemon.name, place)
+    found = place["found"]
+    return Finding(SICK, f"alarm: {safe(str(found))}") if found else Finding(WELL)
+
+
+def _search(daemon: Daemon, process: Process, known: Record) -> Record:
+    """Search what was written since `known`; return the place read up to, and the
+    alarm `found` in this life of the daemon. Raises CannotSearch."""
+    assert daemon.facts.alarm is not None
+    path, pattern = daemon.facts.alarm
+    is_same_life = known.get("start") == process.start
+    found = known.get("found") if is_same_life else ""
+    place: Record = {"start": process.start, "found": str(found or "")}
+    try:
+        file = _open(path)
+    except FileNotFoundError:
+        return {**known, **place} if is_same_life else {**place, "offset": 0}
+    except OSError as error:
+        raise CannotSearch(f"could not read {reason(error)}") from None
+    with open(file, "rb") as log:
+        status = os.fstat(log.fileno())
+        place["inode"] = status.st_ino
+        if not is_same_life:
+            place["offset"] = status.st_size  # what is there may be its predecessor's
+            return place
+        try:
+            lines, place["offset"] = _unread(log.fileno(), path, known, status)
+        except OSError as error:
+            raise CannotSearch(f"could not read it: {reason(error)}") from None
+    place["found"] = place["found"] or _first_match(pattern, lines)
+    return place
+
+
+def mark(daemon: Daemon) -> Record:
+    """Return the place before which the log is not of the life that begins now."""
+    if daemon.facts.alarm is None:
+        return {}
+    try:
+        file = _open(daemon.facts.alarm[0])
+    except OSError:
+        return {"found": "", "offset": 0}
+    with open(file, "rb") as log:
+        status = os.fstat(log.fileno())
+    return {"found": "", "inode": status.st_ino, "offset": status.st_size}
+
+
+def begin_life(state: State, daemon: Daemon, place: Record, process: Process) -> None:
+    """Keep the mark that was set before `process` was started, if there is one."""
+    if place:
+        _keep(state, daemon.name, {**place, "start": process.start})
+
+
+def _open(path: str) -> int:
+    """Open a log that another user may own: a link or a pipe there is refused."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(None, "no regular file", path)
+    return descriptor
+
+
+def _unread(
+    log: int, path: str, place: Record, status: os.stat_result
+) -> tuple[list[bytes], int]:
+    """Return the lines written since `place`, and the offset after the last of them."""
+    offset = place.get("offset")
+    if not isinstance(offset, int) or offset < 0:
+        offset = status.st_size
+    before: list[bytes] = []
+    if place.get("inode") != status.st_ino:
+        before = _rest_of_rotated(f"{path}.1", place, offset)
+        offset = 0
+    elif offset > status.st_size:  # truncated, as by logrotate's copytruncate
+        offset = 0
+    text = os.pread(log, _MOST, offset)
+    whole = text.rfind(b"\n") + 1  # a line that is still being written waits
+    if whole == 0 and len(text) == _MOST:
+        whole = _MOST
+    return before + text[:whole].split(b"\n"), offset + whole
+
+
+def _rest_of_rotated(path: str, place: Record, offset: int) -> list[bytes]:
+    try:
+        file = _open(path)
+    except OSError:
+        return []  # rotated to another name, or compressed: its end is lost
+    with open(file, "rb") as log:
+        if os.fstat(log.fileno()).st_ino != place.get("inode"):
+            return []
+        return os.pread(log.fileno(), _MOST, offset).split(b"\n")
+
+
+def _first_match(pattern: str, lines: list[bytes]) -> str:
+    texts = [line[:_LONGEST_LINE].decode(errors="surrogateescape") for line in lines]
+    if not any(texts):
+        return ""
+    from viagralib.base.bounded_regex import TooLong, search
+
+    try:
+        return safe(search(pattern, texts, _LONGEST_SEARCH) or "")[:_SHOWN]
+    except TooLong:
+        text = f"its pattern needs more than {_LONGEST_SEARCH} s: simplify it"
+        raise CannotSearch(text) from None
+
+
+def _keep(state: State, name: str, place: Record) -> None:
+    try:
+        state.prepare()
+        # Read anew: another run may have counted a restart meanwhile.
+        state.write("counts", name, {**state.read("counts", name), _KEY: place})
+    except OSError:
+        pass  # read again by the next run

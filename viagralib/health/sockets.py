@@ -1,0 +1,91 @@
+"""Sockets that a daemon must listen on: connections made without waiting for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+
+from viagralib.health.findings import WELL, Finding
+from viagralib.processes.verdicts import SICK, UNKNOWN
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    _Place = tuple[int, str | tuple[str, int]]  # the family, and where in it
+
+# What a socket says when nobody answers; anything else is our own trouble.
+_NOBODY = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT, errno.ETIMEDOUT)
+# Both are localhost (RFC 6761, 6.3), and no name server has to be asked for them.
+_LOCALHOST = ("127.0.0.1", "::1")
+
+
+class Call:
+    """A connection to a socket that the daemon must listen on."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._places = _places(address)  # still to be tried, the first one being so
+        self._failure: Finding | None = None  # of the first that was tried
+        self._socket: socket.socket | None = None
+        self.finding = Finding(WELL)
+        self._dial()
+
+    def is_over(self, late: bool) -> bool:
+        """Return whether the finding stands; when it is `late`, it does."""
+        if self._socket is None:
+            return True
+        if late:
+            self._places = self._places[:1]
+            self._hang_up(errno.ETIMEDOUT)
+        elif self._socket.fileno() < 0:
+            self._dial()
+        elif select.select([], [self._socket], [], 0)[1]:
+            self._hang_up(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        return self._socket is None
+
+    def close(self) -> None:
+        """Give up, if nobody has answered yet."""
+        self.is_over(late=True)
+
+    def _dial(self) -> None:
+        family, place = self._places[0]
+        try:
+            self._socket = socket.socket(family, socket.SOCK_STREAM)
+            self._socket.setblocking(False)
+            error = self._socket.connect_ex(place)
+        except OSError as trouble:
+            self._hang_up(trouble.errno or errno.EINVAL)
+            return
+        if error == errno.EAGAIN:  # a unix socket whose queue is full: dial again
+            self._socket.close()
+        elif error != errno.EINPROGRESS:
+            self._hang_up(error)
+
+    def _hang_up(self, error: int) -> None:
+        """End this try: well, or on to the next place, or the first one's failure."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if not error:
+            self.finding = Finding(WELL)
+            return
+        words = f"{self._address}: {os.strerror(error)}"
+        failure = Finding(SICK if error in _NOBODY else UNKNOWN, words)
+        self.finding = self._failure = self._failure or failure
+        self._places = self._places[1:]
+        if self._places:
+            self._dial()
+
+
+def _places(address: str) -> list[_Place]:
+    """Return each socket family and address that a `listens` entry stands for."""
+    kind, _, place = address.partition(":")
+    if kind == "unix":
+        return [(socket.AF_UNIX, place)]
+    host, _, port = place.rpartition(":")
+    hosts = _LOCALHOST if host == "localhost" else (host.strip("[]"),)
+    return [
+        (socket.AF_INET6 if ":" in one else socket.AF_INET, (one, int(port)))
+        for one in hosts
+    ]

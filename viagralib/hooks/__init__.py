@@ -1,0 +1,1 @@
+"""Executing a hook: its clean room, its environment, until its end."""

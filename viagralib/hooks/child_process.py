@@ -1,0 +1,208 @@
+"""The programs that we start: each in a clean room, held until we are ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+
+from viagralib.base import resource_limits
+from viagralib.base.messages import trouble
+from viagralib.processes import table
+from viagralib.processes.linux import Process
+from viagralib.processes.tree import Family
+
+_GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
+_GO = b"g"
+_MARK = "VIAGRA_INCIDENT"  # no two hooks at work at a time have the same one
+
+
+class Child:
+    """A program that we started; `path` is what it executes."""
+
+    def __init__(
+        self, path: str, process: Process, gate: int, failure: int, mark: str
+    ) -> None:
+        self.path = path
+        self.process = process
+        self.began = time.monotonic()
+        self.ended: float | None = None  # on the clock of `began`
+        self.status: int | None = None  # as of os.waitstatus_to_exitcode()
+        self.failure = ""  # why it could not be executed
+        self._gate = gate
+        self._failure = failure
+        self.family = Family([process], mark=mark)
+
+    def release(self) -> None:
+        """Let it execute its program. Until then it has done nothing."""
+        try:
+            os.write(self._gate, _GO)
+        except BrokenPipeError:
+            pass  # somebody has ended it: poll() tells
+        self.began = time.monotonic()
+        self._close_gate()
+
+    def abandon(self) -> None:
+        """End it without a release: it executes nothing."""
+        self._close_gate()
+        os.waitpid(self.process.pid, 0)
+        self.status = 0
+        self._read_failure()
+
+    def kill(self) -> None:
+        """Kill it and its session's first process group at once."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def poll(self) -> bool:
+        """Return whether it has ended; then `status` and `failure` tell how."""
+        if self.status is not None:
+            return True
+        try:
+            pid, status = os.waitpid(self.process.pid, os.WNOHANG)
+        except ChildProcessError:  # reaped by somebody else: how it ended is lost
+            pid, status = self.process.pid, 0
+        if pid == 0:
+            return False
+        self.status = os.waitstatus_to_exitcode(status)
+        self.ended = time.monotonic()
+        self._read_failure()
+        self._close_gate()
+        return True
+
+    def seconds(self) -> float:
+        """Return how long it ran, or has been running."""
+        return (self.ended or time.monotonic()) - self.began
+
+    def _read_failure(self) -> None:
+        try:
+            self.failure = os.read(self._failure, 1000).decode(errors="replace")
+            os.close(self._failure)
+        except OSError:
+            pass  # then its status alone tells
+
+    def _close_gate(self) -> None:
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+
+
+def start(
+    path: str,
+    arguments: Iterable[str],
+    output: int,
+    environment: Mapping[str, str],
+    largest_file: int | None = None,
+) -> Child:
+    """Fork a child that will execute `path` once it is released.
+
+    It is in a session of its own, in `/`, with `output` (a descriptor) for stdout and
+    stderr, nothing else open, and nothing of our signals, mask, nice or umask;
+    `largest_file` limits in bytes what it may write. If we die before the release,
+    it ends. Raises OSError when the system has no process to give.
+    """
+    pipes: list[int] = []
+    try:
+        pipes += os.pipe()
+        pipes += os.pipe()
+        pid = os.fork()
+    except OSError:
+        for descriptor in pipes:
+            os.close(descriptor)
+        raise
+    gate_read, gate_write, failure_read, failure_write = pipes
+    if pid == 0:
+        _in_the_child(
+            (gate_read, failure_write, output),
+            path,
+            [path, *arguments],
+            environment,
+            largest_file,
+        )
+    os.close(gate_read)
+    os.close(failure_write)
+    process = table.find(pid) or Process(pid, "", 0, os.getpid(), pid, False)
+    mark = f"{_MARK}={environment[_MARK]}" if environment.get(_MARK) else ""
+    return Child(path, process, gate_write, failure_read, mark)
+
+
+def _in_the_child(
+    descriptors: tuple[int, int, int],
+    path: str,
+    argv: list[str],
+    environment: Mapping[str, str],
+    largest_file: int | None,
+) -> None:
+    """Clean the room, wait for the release, execute. Never returns."""
+    failure = descriptors[1]
+    try:
+        try:
+            os.setsid()
+            _place(*descriptors)
+            failure = _FAILURE
+            _clean_room(largest_file)
+            if os.read(_GATE, 1) != _GO:
+                os._exit(0)  # whoever started us is dead: nothing has happened
+            os.execve(path, argv, environment)
+        except (OSError, MemoryError) as error:
+            os.write(failure, trouble(error).encode())
+    finally:
+        os._exit(127)
+
+
+def _place(gate: int, failure: int, output: int) -> None:
+    """Leave the child stdin, stdout, stderr, the gate and the failure pipe only."""
+    # All others first: our parent may have no descriptor left to give.
+    last = 2
+    for one in sorted((gate, failure, output)):
+        os.closerange(last + 1, one)
+        last = max(last, one)
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    # Upwards next: dup2 below must not overwrite one that is still to be moved.
+    high = [_above(one) for one in (gate, failure, output)]
+    null = _above(os.open("/dev/null", os.O_RDONLY))
+    os.dup2(null, 0)
+    os.dup2(high[2], 1)
+    os.dup2(high[2], 2)
+    os.dup2(high[0], _GATE, inheritable=False)
+    os.dup2(high[1], _FAILURE, inheritable=False)
+    os.closerange(_FAILURE + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _above(descriptor: int) -> int:
+    """Return a copy of a descriptor that is not one of the first five."""
+    import fcntl
+
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FAILURE + 1)
+
+
+def _clean_room(largest_file: int | None) -> None:
+    os.chdir("/")
+    os.umask(0o022)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            continue  # the C library keeps a few for itself
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for attempt in (_normal_priority, resource_limits.make_normal, _normal_oom_score):
+        try:
+            attempt()
+        except (OSError, ValueError):
+            continue  # only root may raise them: then they stay as they are
+    if largest_file is not None:
+        resource_limits.cap_files(largest_file)
+
+
+def _normal_priority() -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def _normal_oom_score() -> None:
+    if sys.platform.startswith("linux"):
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
+            file.write("0")

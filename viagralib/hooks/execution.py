@@ -1,0 +1,219 @@
+"""A hook's program at work: started, watched from look to look, ended when too late."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from viagralib.base.durations import spell
+from viagralib.base.messages import reason, safe
+from viagralib.hooks import child_process, hook_call
+from viagralib.processes import table
+from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.tree import AFTER_KILL, Family, send
+from viagralib.processes.verdicts import DOWN, UP, Verdict
+from viagralib.settings.configuration import Daemon
+from viagralib.state.incidents import Incident
+from viagralib.state.run_context import Run
+
+HOLDING = 1.0  # seconds after which a hook that has become a parent will stay one
+GRACE = 2.0  # seconds between TERM and KILL for a hook that is out of time
+# What limits us when the system has no process or no descriptor for a hook.
+_LIMITS = {
+    errno.EAGAIN: " (no process left: see ulimit -u, pids.max, kernel.pid_max)",
+    errno.EMFILE: " (see ulimit -n)",
+    errno.ENFILE: " (see fs.file-max)",
+}
+_T = TypeVar("_T")
+Looks = Generator[None, Verdict, _T]  # what goes on from look to look at its daemon
+
+
+class Stage:
+    """What the programs of one hook share: whose they are, and until when they may."""
+
+    def __init__(
+        self, run: Run, daemon: Daemon, incident: Incident, kind: str, seconds: float
+    ) -> None:
+        self.run = run
+        self.daemon = daemon
+        self.incident = incident
+        self.kind = kind  # start.d, stop.d, fail.d
+        self.deadline = time.monotonic() + seconds
+        self.variables: dict[str, str] = {}
+        self.children: list[child_process.Child] = []
+
+    def is_over(self) -> bool:
+        """Return whether the time is over."""
+        return time.monotonic() > self.deadline
+
+
+def perform(
+    stage: Stage, program: str, may_begin: Callable[[Verdict], bool]
+) -> Looks[hook_call.Outcome | None]:
+    """Run one program of a hook to its end; return how it went.
+
+    None when `may_begin` said no to the last look before its execution: then nothing
+    has been executed.
+    """
+    started = yield from _launch(stage, program)
+    if isinstance(started, child_process.Child):
+        stage.incident.note_process("hook", started.process)
+        verdict = yield
+        if not may_begin(verdict):
+            started.abandon()
+            return None
+        started.release()
+        stage.children.append(started)
+        outcome = yield from _attend(stage, started, program)
+        watch_log(stage)
+    else:
+        outcome = started
+    outcome.what = hook_call.describe(stage.daemon, program, stage.kind)
+    return outcome
+
+
+def _launch(
+    stage: Stage, program: str
+) -> Looks[child_process.Child | hook_call.Outcome]:
+    """Fork, again and again while the process table is full and there is time."""
+    if stage.is_over():
+        return hook_call.Outcome(program, "not executed: no time was left", None)
+    variables = {**stage.variables, "STEP": _step(stage, program)}
+    environment = hook_call.environment(stage.daemon, stage.run.search_path, variables)
+    arguments = hook_call.arguments(stage.daemon, stage.kind)
+    path = os.path.realpath(program)
+    log = stage.incident.log.open()
+    while True:
+        try:
+            return child_process.start(path, arguments, log, environment)
+        except OSError as error:
+            why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
+        if stage.is_over():
+            return hook_call.Outcome(program, f"could not be started: {why}", None)
+        yield
+
+
+def _step(stage: Stage, program: str) -> str:
+    hook = stage.daemon.hook(stage.kind)
+    return os.path.basename(program) if program != hook else ""
+
+
+def _attend(
+    stage: Stage, child: child_process.Child, program: str
+) -> Looks[hook_call.Outcome]:
+    held_since = 0.0
+    while not child.poll():
+        verdict = yield
+        stage.incident.log.watch()
+        child.family.watch()
+        pids = {one.identity for one in verdict.processes()}
+        if verdict.word == UP and child.process.identity in pids:
+            text = f"became the daemon (pid {child.process.pid})"
+            return hook_call.Outcome(program, text, 0)
+        if not _holds_the_daemon(stage, child, verdict):
+            held_since = 0.0
+        elif not held_since:
+            held_since = time.monotonic()
+        elif time.monotonic() - held_since > HOLDING:
+            text = f"holds the daemon (pid {child.process.pid})"
+            return hook_call.Outcome(program, text, 0)
+        if stage.is_over():
+            return (yield from _out_of_time(stage, child, program, verdict))
+    return hook_call.outcome_of(child, program)
+
+
+def _holds_the_daemon(
+    stage: Stage, child: child_process.Child, verdict: Verdict
+) -> bool:
+    """Return whether the hook has become a parent of the daemon, such as viagra-run.
+
+    As long as it is the hook's script that works, it may have more to do.
+    """
+    if verdict.word != UP:
+        return False
+    now = table.find(child.process.pid)
+    try:
+        if now is None or stage.run.onlooker.is_hook_at_work(now, stage.daemon):
+            return False
+    except (Vanished, Unreadable):
+        return False
+    return any(_descends(one, now.pid) for one in verdict.processes())
+
+
+def _descends(process: Process | None, ancestor: int) -> bool:
+    """Return whether a process comes, by its parents, of the pid `ancestor`."""
+    seen: set[int] = set()
+    while process is not None and process.pid not in seen:
+        if process.parent == ancestor:
+            return True
+        seen.add(process.pid)
+        process = table.find(process.parent)
+    return False
+
+
+def _out_of_time(
+    stage: Stage, child: child_process.Child, program: str, verdict: Verdict
+) -> Looks[hook_call.Outcome]:
+    text = f"still at work after {spell(child.seconds())}"
+    if stage.kind == "start.d" and verdict.word != DOWN:
+        return hook_call.Outcome(program, f"{text}, left alone", 0)
+    rest = yield from end_children([child], spares_daemon=stage.kind == "start.d")
+    if rest is None:
+        return hook_call.Outcome(program, f"{text}, left alone", 0)
+    text += f": ended{names_of(rest, ', but these cannot be ended')}"
+    return hook_call.Outcome(program, text, None)
+
+
+def end_children(
+    ended: list[child_process.Child], spares_daemon: bool
+) -> Looks[list[Process] | None]:
+    """End children with all that they left running; return what lives even so.
+
+    None when it `spares_daemon` and that has come up at the last moment: then what is
+    left may be it, and is left alone.
+    """
+    rest: list[Process] = []
+    for child in ended:
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, AFTER_KILL)):
+            living = yield from _end(child.family, number, patience, spares_daemon)
+            if living is None:
+                return None
+        child.poll()
+        rest += living or []
+    return rest
+
+
+def _end(
+    family: Family, number: int, patience: float, spares_daemon: bool
+) -> Looks[list[Process] | None]:
+    """Send a family a signal, and wait; return what lives, None when it is spared."""
+    living = family.living()
+    if not living:
+        return []
+    verdict = yield  # a look that is newer than who is to be ended
+    if spares_daemon and verdict.word != DOWN:
+        return None
+    for process in living:
+        send(process, number)
+    deadline = time.monotonic() + patience
+    while (living := family.living()) and time.monotonic() < deadline:
+        verdict = yield
+        if spares_daemon and verdict.word != DOWN:
+            return None
+    return living
+
+
+def names_of(processes: list[Process], lead: str) -> str:
+    """Return `lead` and the processes for people; "" when there are none."""
+    names = [f"{safe(one.name)} (pid {one.pid})" for one in processes[:5]]
+    more = f" and {len(processes) - 5} more" if len(processes) > 5 else ""
+    return f"{lead}: {', '.join(names)}{more}" if names else ""
+
+
+def watch_log(stage: Stage) -> None:
+    """Keep hook.log below its cap, whatever the hook has left to print into it."""
+    stage.incident.log.complete()

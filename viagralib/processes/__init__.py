@@ -1,0 +1,1 @@
+"""The process table, which process is the daemon, and verdicts."""

@@ -1,0 +1,260 @@
+"""One process as Linux tells of it in /proc, and the table of all of them.
+
+proc(5) is the source for every file and field named here. What a process is
+called and what its command line says is chosen by whoever runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from viagralib.base import files
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+NAME_LENGTH = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN - 1)
+# A stat line up to its start time is far shorter; its name comes first.
+_STAT_SIZE = 512
+_KERNEL_THREADS = 2  # the pid of the parent of them all
+_CAP_SYS_PTRACE = 19  # linux/capability.h
+_LONGEST_FILE = 2_200_000  # bytes: a command line is at most 2 MB (execve(2))
+
+
+class Vanished(Exception):  # noqa: N818
+    """The process ended while it was looked at: it is as if never seen."""
+
+
+class Unreadable(Exception):  # noqa: N818
+    """The system does not let us see this of the process; says what."""
+
+
+class Process:
+    """One process at one look. `start` tells it from a later one of the same pid."""
+
+    __slots__ = (
+        "pid",
+        "name",
+        "start",
+        "parent",
+        "session",
+        "zombie",
+        "headless",
+        "_status_file",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self, pid: int, name: str, start: float, parent: int, session: int, zombie: bool
+    ) -> None:
+        self.pid = pid
+        self.name = name  # as the kernel keeps it: cut at NAME_LENGTH on Linux
+        self.start = start  # clock ticks since boot; seconds elsewhere
+        self.parent = parent
+        self.session = session
+        self.zombie = zombie
+        self.headless = False  # its first thread has ended, others live on
+        self._status_file = b""
+
+    @property
+    def identity(self) -> tuple[int, float]:
+        """What no other process of this machine's life has: pid and start."""
+        return self.pid, self.start
+
+    def arguments(self) -> list[str]:
+        """Return its argument vector; [] for a kernel thread.
+
+        A program that renames itself may leave one text with blanks in it.
+        """
+        text = os.fsdecode(_contents(f"{self._place()}/cmdline")).rstrip("\0")
+        return text.split("\0") if text else []
+
+    def executable(self) -> str:
+        """Return the path of its program, without the mark of a deleted file.
+
+        After an upgrade the running program is the deleted one.
+        """
+        try:
+            return os.readlink(f"{self._place()}/exe").removesuffix(" (deleted)")
+        except FileNotFoundError:
+            if _KERNEL_THREADS in {self.pid, self.parent}:
+                raise Unreadable("its executable: a kernel thread has none") from None
+            raise Vanished from None  # it is about to end, if it is still there
+        except ProcessLookupError:
+            raise Vanished from None
+        except OSError as error:
+            raise Unreadable(f"its executable: {error.strerror}") from None
+
+    def runs_set_user_id(self) -> bool:
+        """Return whether its program changes the user who starts it (chmod u+s)."""
+        try:
+            return bool(os.stat(f"{self._place()}/exe").st_mode & 0o4000)
+        except OSError:
+            return False
+
+    def users(self) -> tuple[int, ...]:
+        """Return its real, effective and saved user ids."""
+        return tuple(map(int, self._status(b"Uid:")[:3]))
+
+    def elsewhere(self) -> bool:
+        """Return whether it lives in another pid namespace: a container's process."""
+        # One pid for each namespace from ours down to its own; absent before Linux 4.1.
+        return len(self._status(b"NSpid:")) > 1
+
+    def may_trace(self) -> bool:
+        """Return whether it may look into every process: has CAP_SYS_PTRACE."""
+        capabilities = self._status(b"CapEff:")
+        return bool(capabilities and int(capabilities[0], 16) >> _CAP_SYS_PTRACE & 1)
+
+    def environment(self) -> list[str]:
+        """Return the variables of its environment, as its program was given them."""
+        return os.fsdecode(_contents(f"{self._place()}/environ")).split("\0")
+
+    def directory(self) -> str:
+        """Return its working directory."""
+        try:
+            return os.readlink(f"{self._place()}/cwd")
+        except OSError as error:
+            raise Unreadable(f"its working directory: {error.strerror}") from None
+
+    def age(self) -> float:
+        """Return for how many seconds it has lived."""
+        return uptime() - self.start / os.sysconf("SC_CLK_TCK")
+
+    def _status(self, field: bytes) -> list[bytes]:
+        if not self._status_file:
+            self._status_file = _contents(f"/proc/{self.pid}/status")
+        # The name, on the first line, has its newlines escaped by the kernel.
+        _, found, rest = self._status_file.partition(b"\n" + field)
+        return rest.split(b"\n", 1)[0].split() if found else []
+
+    def _place(self) -> str:
+        """Return the directory that tells of it: where the first thread, which stands
+        for all, has ended, that of one which lives."""
+        place = f"/proc/{self.pid}"
+        if not self.headless:
+            return place
+        try:
+            threads = set(os.listdir(f"{place}/task")) - {str(self.pid)}
+        except OSError:
+            raise Vanished from None
+        return f"{place}/task/{max(threads, key=int)}" if threads else place
+
+
+def look(
+    names: Container[str] | None = None, hidden: list[int] | None = None
+) -> Iterator[Process]:
+    """Yield the processes whose name is one of `names` (None: all of them).
+
+    Each is read when it is asked for, so whoever has seen enough may stop. `hidden`
+    gets the pids of those that we may not read. Raises OSError when there is no /proc,
+    or when the system is out of what it takes to read it: that is no process's end.
+    """
+    denied = [] if hidden is None else hidden
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if not entry.name.isdecimal():
+                continue
+            process = _read(int(entry.name), names, denied)
+            if process is not None:
+                yield process
+
+
+def find(pid: int) -> Process | None:
+    """Return the process that has this pid now, or None."""
+    try:
+        return _read(pid, None, [])
+    except OSError:
+        return None
+
+
+def own_pid() -> int:
+    """Return our pid as /proc numbers it: it may be another namespace's /proc."""
+    try:
+        return int(os.readlink("/proc/self"))
+    except OSError:
+        return os.getpid()
+
+
+def sees_all() -> bool:
+    """Return whether no process is hidden from us (hidepid, ProtectProc).
+
+    That process 1 is seen proves little: without CAP_SYS_PTRACE, root sees root's.
+    """
+    this, group = find(own_pid()), _hidden_but_to()
+    if this is None or find(1) is None:
+        return False
+    groups = map(str, (os.getegid(), *os.getgroups()))
+    return not group or this.may_trace() or group in groups
+
+
+def _hidden_but_to() -> str:
+    """Return the group that /proc hides nothing from; "" when it hides nothing."""
+    options: list[str] = []
+    # Users choose names as well: one may hold all blanks but those that are escaped.
+    for line in files.read("/proc/self/mountinfo").split(b"\n"):
+        words = line.split(b" ")
+        if words[4:5] == [b"/proc"]:  # the last one lies on top
+            options = os.fsdecode(words[-1]).split(",")
+    named = dict(option.partition("=")[::2] for option in options)
+    if named.get("hidepid", "0") in {"0", "off"}:
+        return ""
+    # Under hidepid=ptraceable there is no such group.
+    return "-1" if named["hidepid"] in {"4", "ptraceable"} else named.get("gid", "0")
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine."""
+    return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
+
+
+def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:
+    """Return one process from its stat file; None when it is gone, or not named."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            line = os.read(descriptor, _STAT_SIZE)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:  # hidepid=1, or a security module
+        hidden.append(pid)
+        return None
+    return parse(pid, line, names)
+
+
+def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None:
+    """Return what a line of /proc/PID/stat, which may be cut after the start time, says
+    of a process named one of `names`. Raises OSError for what is no such line."""
+    try:
+        # The name may hold blanks and brackets itself: it ends at the last bracket.
+        end = line.rindex(b")")
+        name = os.fsdecode(line[line.index(b"(") + 1 : end])
+        if names is not None and name not in names:
+            return None
+        fields = line[end + 2 :].split(b" ", 20)
+        # A dead first thread whose other threads live on is called a zombie as well.
+        headless = fields[0] == b"Z" and int(fields[17]) > 1
+        parent, session, start = int(fields[1]), int(fields[3]), int(fields[19])
+    except (ValueError, IndexError):
+        raise OSError(None, "not as proc(5) says", f"/proc/{pid}/stat") from None
+    zombie = fields[0] in b"ZX" and not headless
+    process = Process(pid, name, start, parent, session, zombie)
+    process.headless = headless
+    return process
+
+
+def _contents(path: str) -> bytes:
+    try:
+        return files.read(path, _LONGEST_FILE)
+    except (FileNotFoundError, ProcessLookupError):
+        raise Vanished from None
+    except OSError as error:
+        file = os.path.basename(path)
+        raise Unreadable(f"its {file}: {error.strerror}") from None
+
+
+def uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,206 @@
+"""Which process is a daemon, and which only looks like one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from viagralib.base.messages import safe
+from viagralib.base.users import user_id, user_name
+from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
+from viagralib.processes.observer import Onlooker, scripts
+from viagralib.settings.configuration import Daemon
+from viagralib.trust.path_walk import walk
+
+# What a process that has a daemon's name may be to it.
+COUNTED = "counted"
+LEFTOVER = "leftover"  # fits in all but the command line: workers without their master
+OTHER = "not counted"
+UNSURE = "unsure"  # it may be the daemon, but we cannot or must not tell
+
+_STRANGE_LENGTH = 4096  # characters read of a command line that a stranger wrote
+_LONGEST_SEARCH = 0.5  # seconds of work: a pattern can take exponential time
+# How much a file's time, and a process's start, may be off: in seconds.
+_COARSE = 0.1
+
+
+def cut(name: str) -> str:
+    """Return `name` as the kernel keeps it: its first NAME_LENGTH bytes."""
+    return os.fsdecode(os.fsencode(name)[:NAME_LENGTH])
+
+
+def classify(daemon: Daemon, process: Process, onlooker: Onlooker) -> tuple[str, str]:
+    """Return what a process of the daemon's name is to it, and why.
+
+    Raises Vanished when it is gone, Unreadable when the answer is kept from us.
+    """
+    if why := _why_never(daemon, process, onlooker):
+        return OTHER, why
+    doubt = _why_doubtful(daemon, process, onlooker)
+    is_other = not _executes(daemon.facts.executable, process)
+    if is_other and (doubt or process.runs_set_user_id()):
+        return OTHER, f"its executable is {safe(process.executable())}"
+    pattern = daemon.facts.command
+    if pattern and not _fits(pattern, process, is_strange=bool(doubt)):
+        # A stranger's is no leftover: it is not ours to end.
+        kind = OTHER if doubt or is_other else LEFTOVER
+        return kind, "its command line does not fit the fact `command`"
+    if is_other:
+        return _judge_other_executable(daemon, process, onlooker)
+    return (UNSURE, doubt) if doubt else (COUNTED, "fits")
+
+
+def _executes(wanted: str, process: Process) -> bool:
+    return not wanted or process.executable() == os.path.realpath(wanted)
+
+
+def _judge_other_executable(
+    daemon: Daemon, process: Process, onlooker: Onlooker
+) -> tuple[str, str]:
+    """Return what a process is that fits in all but its executable, and why.
+
+    It may be the daemon of before an upgrade: when the fact leads over a link that
+    was made to lead elsewhere, or to a file put there, since it was started.
+    """
+    why = f"its executable is {safe(process.executable())}"
+    if name := onlooker.whose(process.executable(), daemon):
+        return OTHER, f"{why}, that of {safe(name)}"
+    entry = _changed_since(daemon.facts.executable, time.time() - process.age())
+    if not entry:
+        return OTHER, why
+    return UNSURE, (
+        f"{why}, but {safe(entry)} was changed since it was started: if that is the "
+        "daemon, restart it by hand; if it is not, set the fact command or user"
+    )
+
+
+def _changed_since(path: str, moment: float) -> str:
+    """Return a link on the way to `path`, or its file, that is newer, or ""."""
+    try:
+        way = list(walk(path))
+    except OSError:
+        return path  # it leads nowhere now; once it led somewhere
+    for entry in way:
+        try:
+            status = os.lstat(entry)
+        except OSError:  # nothing is there: was something taken away?
+            there = os.path.dirname(entry)
+            return entry if _modified(there) > moment - _COARSE else ""
+        is_file_or_link = entry == way[-1] or stat.S_ISLNK(status.st_mode)
+        if is_file_or_link and status.st_ctime > moment - _COARSE:
+            return entry
+    return ""
+
+
+def _modified(directory: str) -> float:
+    try:
+        return os.stat(directory).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _why_never(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
+    """Return why a process cannot be the daemon, whatever it executes, or ""."""
+    if process.zombie:
+        return "a zombie"
+    if process.pid == onlooker.pid:
+        return "this run of viagra.py"
+    # Before all that may be unreadable: of other users' processes, much is.
+    if why := _why_user(daemon, process, onlooker):
+        return why
+    if process.elsewhere() and not daemon.facts.containers:
+        return (
+            "in another pid namespace, as a container's processes are: "
+            "set the fact containers = true if that is the daemon"
+        )
+    if why := _why_other_name(daemon.process, process):
+        return why
+    return onlooker.why_ours(process)
+
+
+def _why_user(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
+    """Return why a process of its users cannot be the daemon, or ""."""
+    real, effective, *_ = process.users()
+    if onlooker.user not in (0, real):
+        return f"of another user ({user_name(real)})"
+    wanted = {user_id(name) for name in daemon.facts.user}
+    if wanted and effective not in wanted:
+        names = ", ".join(map(safe, daemon.facts.user))
+        return f"of user {user_name(effective)}, not {names}"
+    return ""
+
+
+def _why_doubtful(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
+    """Return why somebody may only pretend that this is root's daemon, or "".
+
+    An ordinary user may give a program any name, and may run the daemon's own
+    program; a set-user-id program, started through a link, even runs as root under it.
+    """
+    if onlooker.user != 0:
+        return ""
+    if not daemon.facts.user:
+        ordinary = [user for user in process.users() if onlooker.is_ordinary(user)]
+        if ordinary:
+            name = user_name(ordinary[0])
+            return (
+                f'of the ordinary user {name}: set the fact user = "{name}" if that is '
+                'the daemon; if it is not, user = "root" or whoever the daemon runs as'
+            )
+    if not daemon.facts.executable and process.runs_set_user_id():
+        return (
+            "runs a set-user-id program, as any user can under any name: "
+            f'set the fact executable = "{safe(process.executable())}" '
+            "if that is the daemon"
+        )
+    return ""
+
+
+def _why_other_name(name: str, process: Process) -> str:
+    """Return why a process whose name the kernel may have cut is not `name`, or "".
+
+    Raises Unreadable when neither its arguments nor its executable can be read.
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) < NAME_LENGTH:
+        return ""
+    whole = _whole_names(process)
+    if name in whole:
+        return ""
+    for longer in whole:
+        if os.fsencode(longer).startswith(encoded[:NAME_LENGTH]):
+            return f"another name: {safe(longer)}"
+    if len(encoded) == NAME_LENGTH:
+        return ""  # a name that the process gave itself, which nothing was cut from
+    return f"another name: only the first {NAME_LENGTH} bytes are the same"
+
+
+def _whole_names(process: Process) -> list[str]:
+    """Return the names that the kernel may have cut to the name of a process."""
+    arguments = process.arguments()
+    texts = [*arguments[:1], *scripts(arguments)]
+    # A program that shows its state there begins with its name: "food: writing".
+    texts += [text.partition(" ")[0].removesuffix(":") for text in arguments[:1]]
+    try:
+        texts.append(process.executable())
+    except Unreadable:
+        if not arguments:
+            raise
+    return [os.path.basename(text) for text in texts]
+
+
+def _fits(pattern: str, process: Process, is_strange: bool) -> bool:
+    """Return whether a pattern is in the command line; a stranger's costs us little.
+
+    Raises Unreadable when that takes too long to tell.
+    """
+    from viagralib.base.bounded_regex import TooLong, search
+
+    text = " ".join(process.arguments())[: _STRANGE_LENGTH if is_strange else None]
+    try:
+        return search(pattern, [text], _LONGEST_SEARCH) is not None
+    except TooLong:
+        if is_strange:
+            return True  # in doubt, it is in doubt
+        why = "its command line in time: simplify the fact command"
+        raise Unreadable(why) from None

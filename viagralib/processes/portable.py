@@ -1,0 +1,133 @@
+"""The same as linux.py through psutil, for the systems that are not Linux.
+
+On Linux it is what linux.py is held to: both must give the same answer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Container, Iterator
+
+import psutil
+
+from viagralib.processes import linux
+from viagralib.processes.linux import Unreadable, Vanished
+
+
+class Process(linux.Process):
+    """One process at one look, as psutil tells of it; `start` is in seconds."""
+
+    __slots__ = ()
+
+    def arguments(self) -> list[str]:
+        return [*self._ask("cmdline")]
+
+    def executable(self) -> str:
+        path: str = self._ask("exe")
+        if not path:
+            raise Unreadable("its executable: the system does not tell")
+        return path.removesuffix(" (deleted)")
+
+    def runs_set_user_id(self) -> bool:
+        try:
+            return bool(os.stat(self.executable()).st_mode & 0o4000)
+        except (OSError, Unreadable, Vanished):
+            return False
+
+    def users(self) -> tuple[int, ...]:
+        return tuple(self._ask("uids"))
+
+    def elsewhere(self) -> bool:
+        return False  # only Linux has pid namespaces; a jail's processes count
+
+    def environment(self) -> list[str]:
+        return [f"{name}={value}" for name, value in self._ask("environ").items()]
+
+    def directory(self) -> str:
+        place: str = self._ask("cwd")
+        return place
+
+    def age(self) -> float:
+        return time.time() - self.start
+
+    def _ask(self, what: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        try:
+            return getattr(psutil.Process(self.pid), what)()
+        except psutil.NoSuchProcess:
+            raise Vanished from None
+        except psutil.AccessDenied:
+            raise Unreadable(f"its {what}: Permission denied") from None
+
+
+def look(
+    names: Container[str] | None = None, hidden: list[int] | None = None
+) -> Iterator[Process]:
+    """Yield the processes whose name is one of `names` (None: all of them).
+
+    The pids of those that we may not read are added to `hidden`. psutil.pids() is
+    asked anew at each look: process_iter() would remember, and skip zombies
+    (giampaolo/psutil 2601, 2793).
+    """
+    for pid in psutil.pids():
+        try:
+            process = _read(pid)
+        except psutil.AccessDenied:
+            if hidden is not None:
+                hidden.append(pid)
+            continue
+        if process is not None and (names is None or process.name in names):
+            yield process
+
+
+def find(pid: int) -> Process | None:
+    """Return the process that has this pid now, or None."""
+    try:
+        return _read(pid)
+    except psutil.AccessDenied:
+        return None
+
+
+def _read(pid: int) -> Process | None:
+    try:
+        asked = psutil.Process(pid)
+        with asked.oneshot():
+            return Process(
+                pid=pid,
+                name=asked.name(),
+                start=asked.create_time(),
+                parent=asked.ppid() or 0,
+                session=_session(pid),
+                zombie=asked.status() == psutil.STATUS_ZOMBIE,
+            )
+    except psutil.ZombieProcess:
+        return Process(pid, "", 0.0, 0, 0, True)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def own_pid() -> int:
+    """Return our pid."""
+    return os.getpid()
+
+
+def sees_all() -> bool:
+    """Return whether no process is hidden from us (security.bsd.see_other_uids)."""
+    return os.geteuid() == 0 or find(1) is not None
+
+
+def uptime() -> float:
+    """Return the seconds since this boot."""
+    return time.time() - float(psutil.boot_time())
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine."""
+    return str(int(psutil.boot_time()))
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0

@@ -1,0 +1,19 @@
+"""The process table of this system: /proc on Linux, psutil elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform.startswith("linux"):
+    from viagralib.processes.linux import boot_id, find, look, own_pid, sees_all, uptime
+else:
+    from viagralib.processes.portable import (
+        boot_id,
+        find,
+        look,
+        own_pid,
+        sees_all,
+        uptime,
+    )
+
+__all__ = ["boot_id", "find", "look", "own_pid", "sees_all", "uptime"]

@@ -1,0 +1,181 @@
+"""Families of processes: some, all that descends from them, and how they are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Container, Generator, Iterable
+
+from viagralib.processes import table
+from viagralib.processes.linux import Process, Unreadable, Vanished
+
+AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state D)
+# A full look may be dear: no more than one part in ten of the time goes into it.
+_SHARE = 10
+_Table = dict[int, Process]  # by pid
+
+
+class _Looks:
+    """Full looks at the table, which all families share."""
+
+    def __init__(self) -> None:
+        self.newest: _Table = {}  # without zombies
+        self._next = 0.0
+
+    def fresh(self) -> _Table:
+        """Look now; return the processes that are no zombies."""
+        began = time.monotonic()
+        self.newest = {one.pid: one for one in table.look() if not one.zombie}
+        self._next = time.monotonic() * (1 + _SHARE) - began * _SHARE
+        return self.newest
+
+    def recent(self) -> _Table:
+        """Return the newest look, or a fresh one if it is time for that."""
+        return self.fresh() if time.monotonic() >= self._next else self.newest
+
+
+_LOOKS = _Looks()
+
+
+class Family:
+    """Processes, their sessions' members, and their descendants.
+
+    A member stays one when its parent ends, if it was seen before that. What forks
+    twice and leaves its session, as daemons do, is not: so `mark`, a variable of the
+    roots' environment, tells what came of them since.
+    """
+
+    def __init__(
+        self, roots: Iterable[Process], spared: Container[int] = (), mark: str = ""
+    ) -> None:
+        self._members = {one.identity: one for one in roots}
+        self._mark = mark
+        self._oldest = min((start for _, start in self._members), default=0.0)
+        self._unmarked: set[tuple[int, float]] = set()
+        self._sessions = {pid for pid, _ in self._members}
+        self._spared = spared  # pids that are no members, whoever their parents are
+        # Where its members were looked for last. What is older does not have them yet.
+        self._seen = _LOOKS.newest
+
+    def watch(self) -> None:
+        """Look for new members, if it is time for another full look."""
+        there = _LOOKS.recent()
+        if there is not self._seen:
+            self._find_members(there)
+
+    def living(self) -> list[Process]:
+        """Look at the whole table; return the members that live."""
+        return self._find_members(_LOOKS.fresh())
+
+    def _find_members(self, there: _Table) -> list[Process]:
+        self._seen = there
+        members = {
+            one.identity: one
+            for one in there.values()
+            if one.pid not in self._spared
+            and (one.identity in self._members or self._is_marked(one))
+        }
+        while kin := [
+            one for one in there.values() if self._is_kin(one, members, there)
+        ]:
+            members.update({one.identity: one for one in kin})
+        self._members = members
+        self._sessions |= {pid for pid, _ in members}
+        return list(members.values())
+
+    def _is_kin(
+        self,
+        one: Process,
+        members: dict[tuple[int, float], Process],
+        there: _Table,
+    ) -> bool:
+        if one.identity in members or one.pid in self._spared:
+            return False
+        parent, leader = there.get(one.parent), there.get(one.session)
+        if parent is not None and parent.identity in members:
+            return True
+        # A session outlives its leader; but the leader's pid may have been reused.
+        return one.session in self._sessions and (
+            leader is None or leader.identity in members
+        )
+
+    def _is_marked(self, one: Process) -> bool:
+        """Return whether it has the mark; a process without it is asked once."""
+        known = one.start < self._oldest or one.identity in self._unmarked
+        if known or not self._mark:
+            return False
+        try:
+            if self._mark in one.environment():
+                return True
+        except (Vanished, Unreadable):
+            pass
+        self._unmarked.add(one.identity)
+        return False
+
+
+def end(
+    family: Family, warned: Iterable[Process], warning: str, patience: float
+) -> Generator[None, object, list[Process]]:
+    """End a family: `warning` to `warned`, `patience` seconds, then KILL to all.
+
+    Yields while it waits; returns what lives even so. Raises PermissionError when
+    we may not.
+    """
+    if warning != "KILL":
+        for process in warned:
+            send(process, signal.Signals[f"SIG{warning}"])
+        yield from until_gone(family, patience)
+    for process in family.living():
+        send(process, signal.SIGKILL)
+    return (yield from until_gone(family, AFTER_KILL))
+
+
+def until_gone(
+    family: Family, seconds: float
+) -> Generator[None, object, list[Process]]:
+    """Wait up to `seconds` for a family to be gone; return what still lives."""
+    deadline = time.monotonic() + seconds
+    while (rest := family.living()) and time.monotonic() < deadline:
+        yield
+    return rest
+
+
+def send(process: Process, number: int) -> bool:
+    """Send a signal to exactly this process; False when it is gone.
+
+    Raises PermissionError when we may not.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return _send_by_pid(process, number)
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # a kernel before Linux 5.3
+        return _send_by_pid(process, number)
+    try:
+        if not lives(process):
+            return False
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _send_by_pid(process: Process, number: int) -> bool:
+    if not lives(process):
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def lives(process: Process) -> bool:
+    """Return whether exactly this process still runs (a zombie does not)."""
+    now = table.find(process.pid)
+    return now is not None and now.start == process.start and not now.zombie

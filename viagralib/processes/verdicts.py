@@ -1,0 +1,194 @@
+"""The process table: which process is a daemon, which only looks like one, verdicts."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from viagralib.base.messages import reason, safe
+from viagralib.base.users import user_id
+from viagralib.processes import table
+from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.matching import COUNTED, LEFTOVER, UNSURE, classify, cut
+from viagralib.processes.observer import Onlooker
+from viagralib.settings.configuration import Daemon
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UP, DOWN, SICK, UNKNOWN = "up", "down", "sick", "unknown"
+
+
+class Candidate:
+    """A process with a daemon's name: what it is to the daemon, and why."""
+
+    __slots__ = ("process", "kind", "why")
+
+    def __init__(self, process: Process, kind: str, why: str) -> None:
+        self.process = process
+        self.kind = kind
+        self.why = why
+
+
+class Verdict:
+    """What one look says of one daemon: `word`, its `reason`, and the candidates."""
+
+    __slots__ = ("word", "reason", "candidates")
+
+    def __init__(self, word: str, reason: str, candidates: list[Candidate]) -> None:
+        self.word = word
+        self.reason = reason
+        self.candidates = candidates
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to do and nothing to say."""
+        return self.word == UP and not self.reason
+
+    def processes(self, kind: str = COUNTED) -> list[Process]:
+        """Return the candidates of this kind, oldest pid first."""
+        return [one.process for one in self.candidates if one.kind == kind]
+
+    def oldest(self) -> Process:
+        """Return the process that began its life; there must be one that counts."""
+        return min(self.processes(), key=lambda process: process.start)
+
+
+def judge(
+    daemons: Iterable[Daemon], onlooker: Onlooker, every: bool = False
+) -> dict[str, Verdict]:
+    """Look once at the process table; return each daemon's verdict by its name.
+
+    Reads no more of the table than it takes to find all of them, unless `every` one
+    of their candidates is wanted: to end them, or to show them.
+    """
+    sightings = {daemon.name: _Sighting(daemon, onlooker) for daemon in daemons}
+    try:
+        _look(list(sightings.values()), every)
+        return {name: sighting.verdict() for name, sighting in sightings.items()}
+    except OSError as error:
+        text = f"the process table cannot be read: {reason(error)}"
+        return {name: Verdict(UNKNOWN, text, []) for name in sightings}
+
+
+def _look(sightings: list[_Sighting], every: bool) -> None:
+    wanted: dict[str, list[_Sighting]] = {}
+    for sighting in sightings:
+        for name in {sighting.daemon.process, cut(sighting.daemon.process)}:
+            wanted.setdefault(name, []).append(sighting)
+    missing = len(sightings)
+    hidden: list[int] = []
+    for sighting in sightings:
+        sighting.hidden = hidden
+    for process in table.look(wanted, hidden):
+        for sighting in wanted[process.name]:
+            missing -= sighting.see(process)
+        if not missing and not every:
+            return
+
+
+class _Sighting:
+    """What one look at the table finds of one daemon."""
+
+    def __init__(self, daemon: Daemon, onlooker: Onlooker) -> None:
+        self.daemon = daemon
+        self.onlooker = onlooker
+        self.candidates: list[Candidate] = []
+        self.hidden: list[int] = []  # pids that the look came upon and may not read
+        self.pidfile_says = _read_pidfile(daemon.facts.pidfile)
+        self._enough = False
+
+    def see(self, process: Process) -> bool:
+        """Take note of a process of that name; True when it is the last one needed."""
+        try:
+            self.candidates.append(self._candidate(process))
+        except Vanished:
+            return False
+        low, high = self.daemon.facts.count
+        was_enough = self._enough
+        self._enough = high is None and self._count() >= low
+        return self._enough and not was_enough
+
+    def _count(self) -> int:
+        return sum(one.kind == COUNTED for one in self.candidates)
+
+    def _candidate(self, process: Process) -> Candidate:
+        try:
+            kind, why = classify(self.daemon, process, self.onlooker)
+        except Unreadable as hidden:
+            return Candidate(process, UNSURE, f"could not read {hidden}")
+        pidfile = self.daemon.facts.pidfile
+        if kind == COUNTED and pidfile and process.pid != self.pidfile_says:
+            names = self.pidfile_says or "no process"
+            return Candidate(process, UNSURE, f"{pidfile} names {names}")
+        return Candidate(process, kind, why)
+
+    def verdict(self) -> Verdict:
+        """Return the verdict, once the look is over."""
+        word, why = self._word()
+        return Verdict(word, why, self.candidates)
+
+    def _word(self) -> tuple[str, str]:
+        number = self._count()
+        low, high = self.daemon.facts.count
+        if number >= low:
+            many = high is not None and number > high
+            return UP, f"{number} processes, more than {high}" if many else ""
+        unsure = [one for one in self.candidates if one.kind == UNSURE]
+        if number + len(unsure) >= low:
+            return UNKNOWN, _list(unsure)
+        if why := self._why_hidden():
+            return UNKNOWN, why
+        if number:
+            return SICK, f"{number} of at least {low} processes"
+        return (UNKNOWN, _list(unsure)) if unsure else (DOWN, self._why_down())
+
+    def _why_hidden(self) -> str:
+        """Return why there may be a process that we do not see, or ""."""
+        user, users = self.onlooker.user, self.daemon.facts.user
+        if table.find(self.onlooker.pid) is None:
+            return "the process table shows not even this run: is /proc mounted?"
+        # A user's own processes are not hidden from that user.
+        own = user != 0 and (not users or user in map(user_id, users))
+        if own or (not self.hidden and table.sees_all()):
+            return ""
+        return (
+            "processes are hidden from us (/proc with hidepid, or a sandboxed "
+            "cron): run viagra.py where it sees all of them"
+        )
+
+    def _why_down(self) -> str:
+        text = f'no process named "{safe(self.daemon.process)}"'
+        leftovers = [one for one in self.candidates if one.kind == LEFTOVER]
+        if leftovers:
+            text += f" with its command, but {len(leftovers)} leftover"
+            text += "s" if len(leftovers) > 1 else ""
+        elif self.candidates:
+            text += f" counts: {_list(self.candidates)}"
+        return text
+
+
+def _read_pidfile(path: str) -> int:
+    """Return the pid that a pidfile holds; 0 when there is none, or no number."""
+    if not path:
+        return 0
+    try:
+        # Its directory may be the daemon's user's: only a file is opened at all.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return 0
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            first = os.read(descriptor, 64).split()[:1]
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return 0
+    return int(first[0]) if first and first[0].isdigit() else 0
+
+
+def _list(candidates: list[Candidate]) -> str:
+    """Return up to three candidates and why they do not count, for people."""
+    texts = [f"pid {one.process.pid}: {one.why}" for one in candidates[:3]]
+    more = len(candidates) - len(texts)
+    return "; ".join(texts) + (f"; and {more} more" if more else "")

@@ -1,0 +1,1 @@
+"""Why a daemon is left alone, and the way of another back."""

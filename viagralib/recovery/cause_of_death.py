@@ -1,0 +1,122 @@
+"""The cause of death, where the system knows it."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from viagralib.base.messages import safe
+from viagralib.evidence import kernel_log
+from viagralib.evidence.collector import Evidence, unit_file
+from viagralib.processes.matching import cut
+from viagralib.recovery.recovery import Recovery
+from viagralib.state import incidents, supervision
+from viagralib.state.run_context import Run
+
+UNKNOWN = "unknown"
+# Without a last run to go by: what is older has nothing to do with this death.
+_LONGEST_AGO = 86400.0
+# systemd's ExecMainCode is what waitid(2) calls si_code.
+_EXITED, _KILLED, _DUMPED = "1", "2", "3"
+# Results of systemd.exec(5), and org.freedesktop.systemd1(5), that say more than that.
+_RESULTS = {
+    "oom-kill": "out of memory",
+    "watchdog": "its watchdog ran out",
+    "timeout": "a time limit ran out",
+    "start-limit-hit": "started too often, given up",
+    "resources": "no resources to start it",
+}
+# The kernel stamps its log by a clock that nobody corrects: dmesg(1) warns of it. In
+# each second since boot it may go wrong by this much, and the last run looked a moment
+# before it was noted.
+_DRIFT = 50e-6
+_SLACK = 2.0
+_SET_BACK = 60.0  # a last run that is so far in the future: the clock was set back
+
+
+def find(recovery: Recovery, evidence: Evidence) -> str:
+    """Return what ended the daemon, for people; "unknown" when nothing says it."""
+    # viagra-run knows how it died, and the kernel why.
+    seen = (recovery.recorded_death, _from_kernel(recovery, evidence.kernel_log))
+    return (
+        "; ".join(text for text in seen if text)
+        or _from_unit(recovery.unit, evidence)
+        or _still_the_same(recovery)
+    )
+
+
+def recorded(recovery: Recovery) -> str:
+    """Return what viagra-run recorded of the death since the last run, or "".
+
+    To be asked before the start: then the record is the new life's.
+    """
+    run, name = recovery.run, recovery.daemon.name
+    return supervision.death_since(run.state, name, _last_look(run) - _SLACK)
+
+
+def _last_look(run: Run) -> float:
+    """Return when the last run was; 0.0: not known, as when the clock was set back."""
+    return run.previous if run.previous < time.time() + _SET_BACK else 0.0
+
+
+def _from_kernel(recovery: Recovery, lines: list[kernel_log.Line]) -> str:
+    """Return the death of a process of that name that the kernel logged, or "".
+
+    What it said before the last run was another death: the daemon was up, or already
+    down, at that time. So is what an earlier incident of the daemon told.
+    """
+    slack = _SLACK + _DRIFT * time.clock_gettime(time.CLOCK_MONOTONIC)
+    since = max(_last_look(recovery.run) - slack, time.time() - _LONGEST_AGO)
+    death = kernel_log.find_death(lines, cut(recovery.daemon.process), since)
+    if death is None or death.pid == _told_before(recovery):
+        return ""
+    recovery.incident.record["killed_pid"] = death.pid
+    at = time.strftime("%H:%M:%S", time.localtime(death.at))
+    return (
+        f"kernel: {safe(death.cause)}, killed {safe(death.name)} "
+        f"(pid {death.pid}) at {at}"
+    )
+
+
+def _from_unit(unit: str, evidence: Evidence) -> str:
+    """Return how the service manager says that the unit's main process ended, or ""."""
+    text = evidence.text(unit_file(unit)) if unit else ""
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    words = how_unit_ended(values)
+    return f"systemd: {safe(words)} ({safe(unit)})" if words else ""
+
+
+def how_unit_ended(values: dict[str, str]) -> str:
+    """Return in words what `systemctl show` says of a unit's end, or ""."""
+    code, status = values.get("ExecMainCode", ""), values.get("ExecMainStatus", "")
+    parts = [_RESULTS.get(values.get("Result", ""), "")]
+    if code in (_KILLED, _DUMPED):
+        parts.append(f"signal {_signal_name(status)}")
+        parts.append("core dumped" if code == _DUMPED else "")
+    elif code == _EXITED:
+        parts.append(f"exit {status}")
+    return ", ".join(part for part in parts if part)
+
+
+def _signal_name(number: str) -> str:
+    try:
+        return f"{number} ({signal.Signals(int(number)).name})"
+    except ValueError:
+        return number
+
+
+def _still_the_same(recovery: Recovery) -> str:
+    """Return the cause that was told when the daemon went down, if it still is."""
+    state, was_open = recovery.run.state, str(recovery.earlier.get("incident") or "")
+    incident = incidents.load(state, was_open)
+    return str(incident.record.get("cause") or UNKNOWN) if incident else UNKNOWN
+
+
+def _told_before(recovery: Recovery) -> object:
+    """Return the pid whose death the daemon's last incident told, if it told one."""
+    name, this = recovery.daemon.name, recovery.incident.id
+    for incident_id in reversed(recovery.run.state.names("incidents")):
+        if incidents.daemon_of(incident_id) == name and incident_id != this:
+            earlier = incidents.load(recovery.run.state, incident_id)
+            return earlier.record.get("killed_pid") if earlier else None
+    return None

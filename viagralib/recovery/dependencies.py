@@ -1,0 +1,48 @@
+"""Needs: what must be up and well before a daemon is started, by the fact `after`."""
+
+from __future__ import annotations
+
+from viagralib.base.messages import safe
+from viagralib.health.checkup import Checkup
+from viagralib.hooks.execution import Looks
+from viagralib.processes.verdicts import UP, judge
+from viagralib.recovery.recovery import WAITS, Recovery
+from viagralib.settings.configuration import Daemon
+
+
+def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Looks[bool]:
+    """Wait for the recoveries of what it needs; return whether that is up now."""
+    for name in recovery.daemon.facts.after:
+        while name in others and not others[name].result:
+            recovery.verdict = yield
+        needed = recovery.run.daemon(name)
+        if needed is None:
+            continue  # it is off: nobody wants it up
+        if name in others:
+            word = others[name].verdict.word
+        elif name in recovery.run.ailing:
+            word = recovery.run.ailing[name]
+        else:
+            word = yield from _ask_after(recovery, needed)
+        if word != UP:
+            recovery.end(WAITS, f"for {safe(name)}, which is {word}")
+            return False
+    return True
+
+
+def _ask_after(recovery: Recovery, needed: Daemon) -> Looks[str]:
+    """Return the verdict on what is needed; its youth is no excuse for being unwell."""
+    run = recovery.run
+    verdict = judge([needed], run.onlooker)[needed.name]
+    if verdict.word != UP or not needed.has_health:
+        return verdict.word
+    checkup = Checkup(run, needed, verdict)
+    try:
+        while not checkup.is_over():
+            recovery.verdict = yield
+    finally:
+        checkup.close()
+    word = checkup.verdict().word
+    if word != UP:
+        run.ailing[needed.name] = word
+    return word

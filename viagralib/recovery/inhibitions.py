@@ -1,0 +1,138 @@
+"""The machine's own business: when it boots, shuts down or installs packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from viagralib.base import files
+from viagralib.base.durations import spell
+from viagralib.processes import table
+from viagralib.processes.linux import Process, Unreadable, Vanished
+
+# Files that a package manager keeps locked while it works.
+_PACKAGE_LOCKS = (
+    "/var/lib/dpkg/lock-frontend",  # apt, and all that use dpkg's frontend lock
+    "/var/lib/dpkg/lock",
+    "/var/lib/rpm/.rpm.lock",
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+    "/lib/apk/db/lock",
+    "/usr/lib/apk/db/lock",
+)
+# Files that are there while a package manager works, or was killed at it.
+_PACKAGE_MARKS = ("/var/lib/pacman/db.lck",)
+_PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
+LONGEST_TRANSACTION = 3600.0  # seconds; what works for longer waits for somebody
+
+
+def why_not_now(boot: float, search_path: str) -> str:
+    """Return why nothing should be started on this machine now, or "".
+
+    `boot` is for how many seconds after its boot a machine is left to itself.
+    """
+    return _booting(boot) or _shutting_down(search_path) or _installing()
+
+
+def _booting(boot: float) -> str:
+    age = table.uptime()
+    return f"the machine is up for {spell(age)} only" if age < boot else ""
+
+
+def _shutting_down(search_path: str) -> str:
+    """Ask who knows: systemd, sysvinit's runlevel, or a shutdown that is at work."""
+    if os.path.isdir("/run/systemd/system"):
+        state = _ask("systemctl is-system-running", search_path)
+        return "the machine is shutting down" if state == "stopping" else ""
+    level = _ask("runlevel", search_path)  # such as "2 0": before, and now
+    if level.split()[-1:] in (["0"], ["6"]):
+        return "the machine is shutting down"
+    marks = [f"{place}/nologin" for place in ("/run", "/var/run", "/etc")]
+    if any(map(os.path.exists, marks)) and _of_root(("shutdown", "rc.shutdown")):
+        return "the machine is shutting down"
+    return ""
+
+
+def _ask(command: str, search_path: str) -> str:
+    """Return what a command prints; "" when it is not there, or does not answer."""
+    program, *arguments = command.split()
+    path = shutil.which(program, path=search_path)
+    if path is None:
+        return ""
+    import subprocess  # dear, and few systems get here
+
+    try:
+        done = subprocess.run(
+            [path, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=2,
+            check=False,
+            env={"PATH": search_path, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace").strip()
+
+
+def _installing() -> str:
+    """Return that a package transaction is under way, and by whom, or ""."""
+    for process in [*_lock_holders(), *_of_root(_PACKAGE_TOOLS, not_on="linux")]:
+        if process.age() < LONGEST_TRANSACTION:
+            return f"packages are being installed (pid {process.pid}, {process.name})"
+    for mark in _PACKAGE_MARKS:
+        try:
+            age = time.time() - os.stat(mark).st_mtime
+        except OSError:
+            continue
+        if 0 <= age < LONGEST_TRANSACTION:
+            return f"packages are being installed ({mark} is there)"
+    return ""
+
+
+def _lock_holders() -> list[Process]:
+    """Return root's processes that hold a package manager's lock: proc_locks(5).
+
+    Root's alone: a lock that others may read, anybody can hold, too.
+    """
+    wanted = {identity for path in _PACKAGE_LOCKS if (identity := _identity(path))}
+    if not wanted:
+        return []
+    try:
+        text = os.fsdecode(files.read("/proc/locks"))
+    except OSError:
+        return []
+    holders = []
+    for words in map(str.split, text.splitlines()):
+        # "1: POSIX  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; "->" marks who waits.
+        if len(words) > 5 and words[1] != "->" and words[4].isdecimal():
+            major, minor, inode = words[5].split(":")
+            if (int(major, 16), int(minor, 16), int(inode)) in wanted:
+                process = table.find(int(words[4]))
+                if process is not None and _is_roots(process):
+                    holders.append(process)
+    return holders
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
+
+
+def _of_root(names: tuple[str, ...], not_on: str = "") -> list[Process]:
+    """Return root's processes of these names; none on the system `not_on`."""
+    import sys
+
+    if not_on and sys.platform.startswith(not_on):
+        return []
+    return [process for process in table.look(names) if _is_roots(process)]
+
+
+def _is_roots(process: Process) -> bool:
+    try:
+        return not process.zombie and process.users()[0] == 0
+    except (Vanished, Unreadable):
+        return False

@@ -1,0 +1,253 @@
+"""The course of a recovery: confirm, wait, stop, start, verify - from look to look."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from viagralib.base.durations import spell
+from viagralib.evidence.collector import Evidence
+from viagralib.health.checkup import Checkup
+from viagralib.hooks import hook_call
+from viagralib.hooks.execution import (
+    Looks,
+    Stage,
+    end_children,
+    names_of,
+    perform,
+    watch_log,
+)
+from viagralib.processes.linux import Process
+from viagralib.processes.matching import LEFTOVER
+from viagralib.processes.tree import Family, until_gone
+from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict
+from viagralib.recovery import stopping
+from viagralib.recovery.dependencies import wait_for_needed
+from viagralib.recovery.recovery import (
+    BACK,
+    CAME_BACK,
+    FAILED,
+    PUT_OFF,
+    QUIT,
+    UNDECIDED,
+    WAITS,
+    Recovery,
+)
+from viagralib.recovery.standing import hook_at_work
+from viagralib.state import supervision
+from viagralib.state.restart_limit import note_try
+
+# Seconds that a daemon must have been up in one and the same process to be back: its
+# first process may be one that forks and ends, or that fails on its settings.
+SETTLE = 0.3
+RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
+
+
+def steps(
+    recovery: Recovery, others: dict[str, Recovery], evidence: Evidence
+) -> Looks[None]:
+    """Bring the daemon back; driven by the looks at its table that it is sent."""
+    if recovery.result:  # left alone: fail.d is all that it gets
+        recovery.verdict = yield
+    else:
+        yield from _bring_back(recovery, others, evidence)
+    calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
+    if not calm and not recovery.alarmed:  # once for what is open
+        recovery.alarmed = True
+        yield from _run_all(recovery, "fail.d", recovery.daemon.facts.start_timeout)
+
+
+def _bring_back(
+    recovery: Recovery, others: dict[str, Recovery], evidence: Evidence
+) -> Looks[None]:
+    if not (yield from _stays_down(recovery, evidence)):
+        return
+    evidence.share(recovery.incident.directory)  # a killed run must leave it there
+    if not (yield from wait_for_needed(recovery, others)):
+        return
+    if not (yield from _is_cleared(recovery)):
+        return
+    if process := hook_at_work(recovery.daemon, recovery.run.onlooker, None):
+        recovery.end(PUT_OFF, f"being started by pid {process.pid}")
+        return
+    yield from _start(recovery)
+
+
+def _stays_down(recovery: Recovery, evidence: Evidence) -> Looks[bool]:
+    """Return whether it was down, or sick, at every look of its patience."""
+    until = recovery.run.first_look + recovery.daemon.facts.patience
+    while True:
+        taken = evidence.poll()
+        yield from _look(recovery, checked=recovery.why == SICK)
+        if recovery.is_wanted:
+            if taken:
+                return True
+        elif recovery.verdict.word == UP:
+            recovery.end(CAME_BACK, "")
+            return False
+        if recovery.verdict.word == UNKNOWN:
+            recovery.end(UNDECIDED, recovery.verdict.reason)
+            return False
+        if taken and time.monotonic() >= until:
+            return True
+
+
+def _look(recovery: Recovery, checked: bool) -> Looks[None]:
+    """Look once more; when `checked`, until a checkup of its health is over."""
+    recovery.verdict = yield
+    if not checked or recovery.verdict.word != UP or not recovery.daemon.has_health:
+        return
+    checkup = Checkup(recovery.run, recovery.daemon, recovery.verdict)
+    try:
+        while not checkup.is_over():
+            recovery.verdict = yield
+            if recovery.verdict.word != UP:
+                return
+    finally:
+        checkup.close()
+    recovery.verdict = checkup.verdict()
+
+
+def _is_cleared(recovery: Recovery) -> Looks[bool]:
+    """End what must not be there at the start; return whether it may be started."""
+    matched = recovery.verdict.processes()
+    leftovers = recovery.verdict.processes(LEFTOVER)
+    stopped = matched + (leftovers if recovery.daemon.facts.leftovers == "stop" else [])
+    if stopped:
+        rest = yield from _stop(recovery, matched, stopped)
+        recovery.stopped = names_of(stopped, "").removeprefix(": ")
+        if rest:
+            recovery.end(FAILED, names_of(rest, "not started, since these still live"))
+            return False
+    if recovery.why == SICK and recovery.daemon.facts.recovery == "quit":
+        recovery.end(QUIT, "recovery = quit")
+        return False
+    return True
+
+
+def _stop(
+    recovery: Recovery, matched: list[Process], stopped: list[Process]
+) -> Looks[list[Process]]:
+    """Stop processes by stop.d, else by signals; return those that still live."""
+    facts = recovery.daemon.facts
+    # viagra-run would start anew what dies of a signal: it must end its command itself.
+    runner = supervision.runner(recovery.run.state, recovery.daemon.name)
+    roots = [runner, *stopped] if runner else stopped
+    spared = stopping.ourselves(recovery.run.onlooker.pid, roots)
+    family = Family(roots, spared)
+    if matched and recovery.daemon.programs("stop.d"):
+        yield from _run_all(recovery, "stop.d", facts.stop_timeout)
+        return (yield from until_gone(family, facts.stop_timeout))
+    warned = [runner] if runner else stopped
+    return (yield from stopping.by_signals(family, warned, facts))
+
+
+def _run_all(recovery: Recovery, kind: str, seconds: float) -> Looks[None]:
+    """Run every program of the hook of `kind`, however each of them ends."""
+    stage = recovery.stage(kind, seconds)
+    for program in recovery.daemon.programs(kind):
+        outcome = yield from perform(stage, program, _always)
+        if outcome is not None:
+            recovery.outcomes.append(outcome)
+
+
+def _start(recovery: Recovery) -> Looks[None]:
+    """Run the start hook or its steps, and wait until the daemon is back."""
+    stage = recovery.stage("start.d", recovery.daemon.facts.start_timeout)
+    began = time.monotonic()
+    failed = yield from _run_programs(recovery, stage)
+    if recovery.result:
+        return
+    soon = time.monotonic() + 2 * SETTLE
+    until = soon if failed else max(soon, stage.deadline + SETTLE)
+    up_at = yield from _settles(recovery, stage, until)
+    if up_at and not (yield from _gets_well(recovery, stage)):
+        recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
+    elif up_at:
+        recovery.seconds = up_at - began
+        recovery.end(BACK, "")
+        with contextlib.suppress(OSError):
+            recovery.run.state.count_up(recovery.daemon.name)
+    elif failed and failed.code == hook_call.NOT_NOW:
+        recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
+    elif failed:
+        recovery.end(FAILED, "")
+    else:
+        yield from _give_up(recovery, stage)
+
+
+def _run_programs(recovery: Recovery, stage: Stage) -> Looks[hook_call.Outcome | None]:
+    """Run the programs in order; return the one that failed and ended it."""
+    for program in recovery.daemon.programs():
+        may_begin = _always if stage.children else recovery.is_still_down
+        if not stage.children and not recovery.is_wanted:
+            with contextlib.suppress(OSError):
+                note_try(recovery.run.state, recovery.daemon)
+        outcome = yield from perform(stage, program, may_begin)
+        if outcome is None:
+            recovery.end(*recovery.why_not_begun())
+            return None
+        recovery.outcomes.append(outcome)
+        told = [f"{one.what}: {one.words}" for one in recovery.outcomes]
+        recovery.incident.update(hooks=told)
+        if outcome.failed:
+            return outcome
+    return None
+
+
+def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
+    """Return since when it is up in one process for SETTLE seconds; 0.0: not.
+
+    What is up at the look that begins after `until` may still settle: where the machine
+    is busy, that look may be a late one.
+    """
+    since, is_last_chance = 0.0, False
+    ids: set[tuple[int, float]] = set()
+    while True:
+        asked = time.monotonic()
+        recovery.verdict = yield
+        now = time.monotonic()
+        watch_log(stage)
+        for child in stage.children:
+            child.poll()
+            child.family.watch()
+        new = {one.identity for one in recovery.verdict.processes()}
+        ids, since = (ids & new, since) if ids & new else (new, now)
+        if recovery.verdict.word == UP and now - since >= SETTLE:
+            return since
+        if asked > until:
+            if recovery.verdict.word != UP or is_last_chance:
+                return 0.0
+            until, is_last_chance = now + SETTLE, True
+
+
+def _gets_well(recovery: Recovery, stage: Stage) -> Looks[bool]:
+    """Wait until the checks of a daemon that is up say that it is well."""
+    while True:
+        yield from _look(recovery, checked=True)
+        if recovery.verdict.word == UP:
+            return True
+        if stage.is_over():
+            return False
+        pause = time.monotonic() + RECHECK
+        while time.monotonic() < pause:
+            recovery.verdict = yield
+
+
+def _give_up(recovery: Recovery, stage: Stage) -> Looks[None]:
+    """Out of time: end what the hook left, unless it may be the daemon."""
+    text = f"not up after {spell(recovery.daemon.facts.start_timeout)}"
+    left = [one for child in stage.children for one in child.family.living()]
+    if left and recovery.verdict.word == DOWN:
+        if (yield from end_children(stage.children, spares_daemon=True)) is None:
+            text += ", but then: left alone"
+        else:
+            text += names_of(left, ", ended what its hook left running")
+            text += "; if that is the daemon, set the fact process to its name"
+    if recovery.verdict.word == UNKNOWN:
+        text += f"; {recovery.verdict.reason}"
+    recovery.end(FAILED, text)
+
+
+def _always(_: Verdict) -> bool:
+    return True

@@ -1,0 +1,199 @@
+"""Standing: why a daemon that is not up is left alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from viagralib.base.durations import spell
+from viagralib.base.messages import NOT_WELL, WELL
+from viagralib.processes import table
+from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.matching import cut
+from viagralib.processes.observer import SHELLS, Onlooker
+from viagralib.processes.tree import Family, lives
+from viagralib.processes.verdicts import DOWN, UNKNOWN
+from viagralib.recovery import inhibitions
+from viagralib.settings.configuration import Daemon
+from viagralib.state import pauses, restart_limit, supervision
+from viagralib.state.directory import this_boot
+from viagralib.state.incidents import Incident, recorded_process
+from viagralib.state.run_context import Run
+
+PAUSED, HELD, QUIT, NOT_NOW = "paused", "held", "quit", "not now"
+FINISHED = "finished"
+
+
+class Standing:
+    """Why a daemon is left alone: one of the words above, and the reason."""
+
+    __slots__ = ("word", "reason")
+
+    def __init__(self, word: str, reason: str) -> None:
+        self.word = word
+        self.reason = reason
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether fail.d must hear of it."""
+        return self.word in (HELD, UNKNOWN)
+
+    @property
+    def code(self) -> int:
+        """The exit code that it asks for."""
+        return NOT_WELL if self.is_alarming else WELL
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}" if self.reason else self.word
+
+
+def find(run: Run, daemon: Daemon, word: str, last: Incident | None) -> Standing | None:
+    """Return why a daemon whose verdict is `word` is left alone, or None.
+
+    `last` is the daemon's open incident.
+    """
+    return (
+        _by_decision(run, daemon)
+        or _by_machine(run)
+        or _by_others(run, daemon, word, last)
+        or _by_limit(run, daemon)
+    )
+
+
+def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
+    """Somebody wants it so: an administrator, the facts, or the daemon itself."""
+    if paused := pauses.why_paused(run.state, daemon.name):
+        return Standing(PAUSED, paused)
+    if supervision.has_finished(run.state, daemon.name):
+        return Standing(FINISHED, "its last life ended by itself, with exit 0")
+    if quit_since(run, daemon):
+        return Standing(QUIT, "stopped when it was sick (recovery = quit)")
+    return None
+
+
+def _by_machine(run: Run) -> Standing | None:
+    """The machine has other things to do; asked once in a run."""
+    if run.why_not_now is None:
+        path = run.onlooker.trust.search_path()
+        run.why_not_now = inhibitions.why_not_now(run.settings.boot, path)
+    return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
+
+
+def _by_others(
+    run: Run, daemon: Daemon, word: str, last: Incident | None
+) -> Standing | None:
+    """Somebody else is starting it already."""
+    runner = supervision.runner(run.state, daemon.name) if word == DOWN else None
+    if runner is not None:
+        return Standing(NOT_NOW, f"viagra-run (pid {runner.pid}) starts it anew")
+    process = hook_at_work(daemon, run.onlooker, last)
+    if process is None:
+        return None
+    blocks = why_hook_blocks(daemon, process)
+    if blocks:
+        return Standing(UNKNOWN, blocks)
+    return Standing(NOT_NOW, f"being started by pid {process.pid}")
+
+
+def _by_limit(run: Run, daemon: Daemon) -> Standing | None:
+    held = restart_limit.why_held(run.state, daemon)
+    return Standing(HELD, held) if held else None
+
+
+def quit_since(run: Run, daemon: Daemon) -> bool:
+    """Return whether it was stopped for good, in this life of the machine."""
+    record = run.state.read("counts", daemon.name)
+    return bool(record.get("quit")) and record.get("quit") == this_boot()
+
+
+def note_quit(run: Run, daemon: Daemon, is_quit: bool) -> None:
+    """Note whether the daemon is stopped for good. Raises OSError."""
+    record = run.state.read("counts", daemon.name)
+    if is_quit or "quit" in record:
+        record["quit"] = this_boot() if is_quit else ""
+        run.state.write("counts", daemon.name, record)
+
+
+def hook_at_work(
+    daemon: Daemon, onlooker: Onlooker, last: Incident | None
+) -> Process | None:
+    """Return the process that already starts this daemon, outside this run.
+
+    It interprets one of the daemon's hooks, started by hand or by another program, or
+    it is the hook of a run that was killed (`last` is the daemon's open incident).
+    Only root's, and our own user's: nobody else can start the daemon.
+    """
+    if last is not None:
+        process = recorded_process(last, "hook")
+        if process is not None and lives(process):
+            return table.find(process.pid)
+        if process is not None and _is_fresh(last, daemon):
+            mark = f"VIAGRA_INCIDENT={last.directory}"
+            left = Family([process], mark=mark).living()
+            if left:  # of a hook whose run was killed: what may become the daemon
+                return left[0]
+    seen: Iterable[Process] | None = onlooker.hooks_at_work
+    if seen is None:
+        seen = table.look(_script_names(daemon, onlooker))
+    for process in seen:
+        try:
+            ours = process.users()[0] in (0, onlooker.user) and not process.zombie
+            if ours and onlooker.is_hook_at_work(process, daemon):
+                return process
+        except (Vanished, Unreadable):
+            continue
+    return None
+
+
+def find_hooks_at_work(onlooker: Onlooker) -> list[Process]:
+    """Return the processes that interpret anybody's hook, at one look."""
+    names = [_script_names(daemon, onlooker) for daemon in onlooker.daemons]
+    found = []
+    for process in table.look(set().union(*names)):
+        try:
+            if onlooker.is_hook_at_work(process):
+                found.append(process)
+        except (Vanished, Unreadable):
+            continue
+    return found
+
+
+def _is_fresh(last: Incident, daemon: Daemon) -> bool:
+    """Return whether an incident's run was killed when its daemon may yet come up."""
+    began = last.record.get("began")
+    if "result" in last.record or not isinstance(began, int | float):
+        return False
+    return 0 <= time.time() - began < daemon.facts.start_timeout
+
+
+def why_hook_blocks(daemon: Daemon, process: Process) -> str:
+    """Return what is wrong with a hook that has been at work for too long, or "".
+
+    A hook is at work until its daemon is up, so no longer than `start_timeout`.
+    """
+    limit = daemon.facts.start_timeout
+    if process.age() <= limit:
+        return ""
+    return (
+        f"its hook is at work for over {spell(limit)} (pid {process.pid}): a hook must "
+        "exec its daemon or start it and end, not be it"
+    )
+
+
+def _script_names(daemon: Daemon, onlooker: Onlooker) -> set[str]:
+    """Return the names that a process interpreting one of the hooks may have."""
+    names = set(SHELLS)
+    for kind in ("start.d", "stop.d"):
+        for program in daemon.programs(kind):
+            interpreter = onlooker.interpreter(program)
+            names |= {
+                os.path.basename(path)
+                for path in (
+                    program,
+                    os.path.realpath(program),
+                    interpreter,
+                    os.path.realpath(interpreter),
+                )
+            }
+    return {cut(name) for name in names} | names

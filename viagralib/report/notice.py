@@ -1,0 +1,138 @@
+"""The notice: what is printed for people about an incident, as text."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from viagralib.base.durations import spell
+from viagralib.base.messages import safe, safe_lines
+from viagralib.evidence.collector import Evidence, journal_file
+from viagralib.recovery.recovery import BACK, CAME_BACK, PUT_OFF, QUIT, Recovery
+from viagralib.state.announced import date
+from viagralib.state.restart_limit import why_held
+from viagralib.state.supervision import has_finished
+
+_LOG_LINES = 20  # of a hook's output, and of each log, the last ones
+_W_LINES = 12
+_BUSIEST = 5
+_LONGEST_LINE = 160  # characters
+
+
+def write(recovery: Recovery, evidence: Evidence) -> str:
+    """Return the notice of a recovery that has ended."""
+    name = safe(recovery.daemon.name)
+    begun = any(one.what.startswith("start.d/") for one in recovery.outcomes)
+    done = "stopped" if recovery.result == QUIT else "not started"
+    first = f"Restarting {name}" if begun else f"{name} is {recovery.why}, {done}"
+    facts = [
+        ("why", recovery.incident.record.get("reason")),
+        ("cause", recovery.cause),
+        ("before", recovery.incident.record.get("before")),
+        ("stopped", recovery.stopped),
+        *[("hook", f"{one.what}: {one.words}") for one in recovery.outcomes],
+        ("now", _now(recovery)),
+        ("resets", ", ".join(recovery.resets)),
+        ("next", _next(recovery)),
+        ("evidence", recovery.incident.directory or "none: see missing"),
+        *[("missing", text) for text in _missing(recovery, evidence)],
+    ]
+    lines = [first, date(recovery.incident.record.get("began"))]
+    lines += [f"  {key:<9} {safe(str(value))}" for key, value in facts if value]
+    lines += _section("hook output", hook_output(recovery))
+    for title, tail in _logs(recovery, evidence).items():
+        lines += _section(title, tail[-_LOG_LINES:])
+    lines += _section("w", _who(evidence.text("w.txt").split("\n")[:_W_LINES]))
+    lines += _section("vmstat", evidence.text("vmstat.txt").split("\n")[:_W_LINES])
+    lines += _section("busiest", _busiest(evidence.text("ps.txt")))
+    return "\n".join(lines)
+
+
+def _now(recovery: Recovery) -> str:
+    if recovery.result == BACK:
+        pids = [str(one.pid) for one in recovery.verdict.processes()]
+        some = ", ".join(pids[:3]) + (f" and {len(pids) - 3} more" if pids[3:] else "")
+        return f"up, pid {some}, after {spell(recovery.seconds)}"
+    if recovery.result == CAME_BACK:
+        return "up: came back by itself"
+    remark = f": {recovery.remark}" if recovery.remark else ""
+    return f"{recovery.verdict.word}, {recovery.result}{remark}"
+
+
+def _next(recovery: Recovery) -> str:
+    if recovery.result in (BACK, CAME_BACK, PUT_OFF):
+        return ""
+    name = recovery.daemon.name
+    if recovery.result == QUIT or has_finished(recovery.run.state, name):
+        return f"left so; to start it: viagra.py restart {safe(name)}"
+    if held := why_held(recovery.run.state, recovery.daemon):
+        return f"held: {held}"
+    return f"the next run tries again; to see more: viagra.py explain {safe(name)}"
+
+
+def _missing(recovery: Recovery, evidence: Evidence) -> list[str]:
+    incident = recovery.incident
+    log = [f"hook.log: {incident.log.problem}"] if incident.log.problem else []
+    return [*dict.fromkeys((*incident.missing, *log, *evidence.problems))]
+
+
+def hook_output(recovery: Recovery) -> list[str]:
+    """Return the last lines that the recovery's hooks printed."""
+    text = recovery.incident.log.last(20_000).decode(errors="surrogateescape")
+    return text.split("\n")[-_LOG_LINES - 1 :]
+
+
+def _logs(recovery: Recovery, evidence: Evidence) -> dict[str, list[str]]:
+    """Return the ends of the daemon's logs, its unit's journal included."""
+    logs = {f"log {safe(path)}": tail for path, tail in recovery.logs.items()}
+    if unit := recovery.unit:
+        text = evidence.text(journal_file(unit)).rstrip("\n")
+        logs[f"journal {safe(unit)}"] = text.split("\n")
+    return logs
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    """Return a titled part, each line indented so that it cannot pass for ours."""
+    short = "\n".join(line[:_LONGEST_LINE] for line in lines)  # one may be of megabytes
+    texts = [line for line in safe_lines(short.rstrip("\n")) if line]
+    if not texts:
+        return []
+    return [f"  {title}:", *(f"    {line[:_LONGEST_LINE]}" for line in texts)]
+
+
+def _who(w: list[str]) -> list[str]:
+    """Return the lines of w(1) without the arguments of what its users run."""
+    column = next((line.find("WHAT") for line in w if "WHAT" in line), -1)
+    if column < 0:
+        return w
+    # Its values begin below their title, or a blank further to the right.
+    first_word = re.compile(rf".{{{column}}} *[^ ]*")
+    return [found[0] if (found := first_word.match(line)) else line for line in w]
+
+
+def _busiest(ps: str) -> list[str]:
+    """Return the busiest processes of `ps aux`, by name: arguments can hold secrets."""
+    header, *rows = ps.split("\n")
+    if header.split()[:4] != ["USER", "PID", "%CPU", "%MEM"]:
+        return []
+    found = []
+    for row in rows:
+        words = row.split(None, 10)
+        if len(words) == 11 and words[1] != str(os.getpid()):
+            found.append((_number(words[2]), words))
+    found.sort(key=lambda pair: -pair[0])
+    lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]
+    for _, words in found[:_BUSIEST]:
+        user, pid, cpu, memory = words[:4]
+        command = words[10]
+        name = os.path.basename(command.split(" ")[0])
+        name = command if command.startswith("[") else name  # a kernel thread
+        lines.append(f"{cpu:>5} {memory:>5} {pid:>7} {user:<10} {name}")
+    return lines
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,83 @@
+"""The end of a recovery: written down, told, and forgotten where all is well."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+
+from viagralib.base.messages import NOT_WELL, WELL
+from viagralib.health import log_patterns
+from viagralib.processes.verdicts import UP
+from viagralib.recovery import standing
+from viagralib.recovery.recovery import (
+    BACK,
+    CAME_BACK,
+    FAILED,
+    PUT_OFF,
+    QUIT,
+    WAITS,
+    Recovery,
+)
+from viagralib.recovery.standing import NOT_NOW, Standing
+from viagralib.report.announcer import Telling
+from viagralib.state import announced
+from viagralib.state.incidents import CLOSED, OPEN
+
+_WELL = (BACK, CAME_BACK, PUT_OFF, QUIT)
+
+
+def write_down(recovery: Recovery, notice: str) -> None:
+    """Bring the incident and what is open for the daemon to their end."""
+    incident = recovery.incident
+    incident.write("notice.txt", notice + "\n")
+    is_written = incident.update(
+        status=CLOSED if recovery.result in _WELL else OPEN,
+        result=recovery.result,
+        remark=recovery.remark,
+        cause=recovery.cause,
+        pids=[one.pid for one in recovery.verdict.processes()],
+        seconds=round(recovery.seconds, 3),
+        ended=time.time(),
+    )
+    if recovery.result in (WAITS, PUT_OFF):  # nothing was done
+        shutil.rmtree(incident.directory, ignore_errors=True)
+        incident.directory = ""
+    with contextlib.suppress(OSError):
+        if recovery.result == BACK:
+            oldest, state = recovery.verdict.oldest(), recovery.run.state
+            log_patterns.begin_life(state, recovery.daemon, recovery.log_mark, oldest)
+        standing.note_quit(recovery.run, recovery.daemon, recovery.result == QUIT)
+    _note_what_is_open(recovery, is_written or not incident.directory)
+
+
+def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
+    state, name, incident = recovery.run.state, recovery.daemon.name, recovery.incident
+    if recovery.result == PUT_OFF and recovery.earlier:
+        announced.put_back(state, name, recovery.earlier)
+    elif recovery.result in _WELL and is_written:
+        state.remove("open", name)
+    elif recovery.result in _WELL:  # told, but a later run has to close its record
+        ended = recovery.result
+        announced.note(state, name, UP, incident=incident.id, ended=ended)
+    else:
+        more = {"incident": incident.id, "alarmed": recovery.alarmed}
+        announced.note(state, name, recovery.verdict.word, **more)
+
+
+def tell(telling: Telling, recovery: Recovery, notice: str) -> None:
+    """Say how a recovery ended, and note the exit code that it asks for."""
+    name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
+    telling.codes[name] = WELL if result in _WELL else NOT_WELL
+    if result in (BACK, FAILED, QUIT):
+        telling.say(notice)
+    elif result == PUT_OFF:
+        telling.leave_alone(name, Standing(NOT_NOW, remark))
+    elif result == CAME_BACK:
+        if recovery.earlier:
+            telling.say(announced.up_again(name, recovery.earlier))
+    elif result == WAITS:
+        why = f"{recovery.verdict.reason}; waits {remark}"
+        telling.announce(name, recovery.verdict.word, why)
+    else:
+        telling.leave_alone(name, Standing(result, remark))

@@ -1,0 +1,61 @@
+"""Closing what is open for a daemon that is up again."""
+
+from __future__ import annotations
+
+import contextlib
+
+from viagralib.base.messages import WELL
+from viagralib.processes.verdicts import UP, Verdict
+from viagralib.report.announcer import FAULT, Telling
+from viagralib.state import announced, incidents
+from viagralib.state.incidents import CLOSED, OPEN, Incident
+from viagralib.state.run_context import Run
+
+
+def close(telling: Telling, verdicts: dict[str, Verdict]) -> None:
+    """Close what is open for the daemons that are up, and say so once."""
+    run, codes = telling.run, telling.codes
+    if run.is_state_unsafe:
+        return
+    for name in run.state.names("open"):
+        if name in verdicts and verdicts[name].is_well:
+            _close(telling, name)
+        elif name == announced.GENERAL:
+            if "" not in codes:
+                run.state.remove("open", name)
+        elif run.daemon(name) is None and name not in codes:
+            run.state.remove("open", name)
+
+
+def _close(telling: Telling, name: str) -> None:
+    state = telling.run.state
+    lock = telling.lock(name)
+    if lock is None:
+        telling.codes[name] = WELL  # it is up; the other run says how that went
+        return
+    record = announced.of(state, name)
+    line = announced.up_again(name, record)
+    incident = incidents.load(state, str(record.get("incident") or ""))
+    if incident is not None and incident.record.get("status") == OPEN:
+        line += _close_incident(telling.run, incident, record.get("ended"))
+    # Said before it is forgotten: a run killed in between makes it said twice.
+    if record.get("word") not in (FAULT, UP, None):
+        telling.say(line)
+    state.remove("open", name)
+    lock.release()
+
+
+def _close_incident(run: Run, incident: Incident, ended: object) -> str:
+    """Close an incident; return what is to be said of it.
+
+    `ended` is the result of a run that could not write it into the record any more.
+    """
+    if isinstance(ended, str):
+        incident.record["result"] = ended
+    unfinished = "result" not in incident.record
+    if unfinished and "hook" in incident.record:
+        with contextlib.suppress(OSError):
+            run.state.count_up(incident.daemon)
+    incident.update(status=CLOSED, up_again=run.began)
+    text = "; the run that was bringing it back did not finish" if unfinished else ""
+    return f"{text}\n  evidence  {incident.directory}"

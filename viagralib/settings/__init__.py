@@ -1,0 +1,1 @@
+"""What the administrator asks for: homes, command line, hooks and their facts."""

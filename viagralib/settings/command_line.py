@@ -1,0 +1,119 @@
+"""The command line: verbs, options, and the help. argparse costs half a quiet run."""
+
+from __future__ import annotations
+
+from viagralib.base.messages import Fault, safe
+
+VERBS = (
+    "run",
+    "check",
+    "status",
+    "explain",
+    "restart",
+    "pause",
+    "resume",
+    "history",
+    "test",
+)
+_FLAGS = ("--json", "--verbose", "--version", "--help")
+# Options with a value: the attribute that takes it, and the verbs that know it.
+_VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "--dir": ("home", VERBS),
+    "--state": ("state", VERBS),
+    "--for": ("duration", ("pause",)),
+    "--until": ("until", ("pause",)),
+    "--reason": ("reason", ("pause",)),
+    "--since": ("since", ("history",)),
+}
+HELP = """\
+usage: viagra.py [run] [NAME ...]    bring back what is down; silent when all is up
+       viagra.py check [NAME ...]    look only: a line for each daemon that is not up
+       viagra.py status [NAME ...]   every daemon: verdict, pids, restarts, incidents
+       viagra.py explain NAME        each process that may be the daemon, and why
+       viagra.py restart NAME ...    stop it if it is up, and start it, now
+       viagra.py pause NAME ... [--for 2h | --until 18:00] [--reason TEXT]
+       viagra.py resume NAME ...     watch it again
+       viagra.py history [NAME ...] [--since 7d]     incidents, newest first
+       viagra.py history show ID     one incident, whole
+       viagra.py test                every fault in hooks, facts and permissions
+options:
+  --dir DIR      the home, with start.d in it    --json     one JSON document
+  --state DIR    the state directory             --verbose  say what is left alone
+  --version, --help
+exit: 0 well, 1 a daemon is down, sick or unknown, 2 a fault to mend, 75 try later
+"""
+
+
+class Options:
+    """What the command line asks for."""
+
+    def __init__(self) -> None:
+        self.verb = "run"
+        self.names: list[str] = []
+        self.home: str | None = None
+        self.state: str | None = None
+        self.duration: str | None = None
+        self.until: str | None = None
+        self.reason = ""
+        self.since: str | None = None
+        self.show: str | None = None  # the incident that `history show` is to show
+        self.json = False
+        self.verbose = False
+        self.version = False
+        self.help = False
+
+
+def parse(arguments: list[str]) -> Options:
+    """Return what the arguments ask for. Raises Fault when they make no sense."""
+    options = Options()
+    words: list[str] = []
+    given: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            words += rest
+        elif name in _VALUES:
+            value = value if equals else next(rest, "")
+            if not value or (not equals and value.startswith("-")):
+                raise Fault("", f"{name} needs a value; see viagra.py --help")
+            given.append(name)
+            setattr(options, _VALUES[name][0], value)
+        elif argument in _FLAGS:
+            setattr(options, argument[2:], True)
+        elif argument == "-h":
+            options.help = True
+        elif argument.startswith("-"):
+            raise Fault("", f"no such option: {safe(argument)}; see viagra.py --help")
+        else:
+            words.append(argument)
+    if words and words[0] in VERBS:
+        options.verb = words.pop(0)
+    if options.verb == "history" and words[:1] == ["show"]:
+        options.show = _only_word(words[1:])
+        words = []
+    options.names = list(dict.fromkeys(words))
+    _check(options, given)
+    return options
+
+
+def _only_word(words: list[str]) -> str:
+    if len(words) != 1:
+        raise Fault("", "history show needs one ID: see viagra.py history")
+    return words[0]
+
+
+def _check(options: Options, given: list[str]) -> None:
+    """Raise Fault when verb, names and options do not go together."""
+    verb = options.verb
+    for name in given:
+        if verb not in _VALUES[name][1]:
+            raise Fault("", f"{name} makes no sense with {verb}")
+    if verb == "explain" and len(options.names) != 1:
+        raise Fault("", "explain needs one NAME: viagra.py explain NAME")
+    if verb in ("restart", "pause", "resume") and not options.names:
+        raise Fault("", f"{verb} needs a NAME: viagra.py {verb} NAME ...")
+    if verb == "test" and options.names:
+        raise Fault("", "test takes no NAME: it looks at all of them")
+    if options.duration and options.until:
+        raise Fault("", "--for and --until say the same: give one of them")

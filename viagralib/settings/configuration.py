@@ -1,0 +1,239 @@
+"""Hooks and facts on the disk, read into one Daemon for each watched name."""
+
+from __future__ import annotations
+
+import os
+
+from viagralib.base.messages import Fault, reason, resembling, safe, shown
+from viagralib.base.users import user_id
+from viagralib.settings import facts as facts_of
+from viagralib.settings import start_d, toml_file, values
+from viagralib.settings.facts import Facts
+from viagralib.settings.start_order import way_back
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOOK_KINDS = ("start.d", "stop.d", "check.d", "fail.d")
+# What tells one daemon from another makes no sense as a default for all.
+_NO_DEFAULTS = [
+    "process",
+    "command",
+    "executable",
+    "pidfile",
+    "listens",
+    "heartbeat",
+    "alarm",
+    "after",
+    "resets",
+    "unit",
+    "logs",
+]
+
+
+class Daemon:
+    """What is watched: its name, where its hooks are, and its facts."""
+
+    __slots__ = ("name", "home", "facts")
+
+    def __init__(self, name: str, home: str, facts: Facts) -> None:
+        self.name = name
+        self.home = home
+        self.facts = facts
+
+    @property
+    def process(self) -> str:
+        """The name that its process has."""
+        return self.facts.process or self.name
+
+    @property
+    def has_health(self) -> bool:
+        """Whether there is anything to check beyond its being there."""
+        facts = self.facts
+        given = facts.listens or facts.heartbeat or facts.alarm
+        return bool(given) or start_d.is_there(self.hook("check.d"))
+
+    def hook(self, kind: str = "start.d") -> str:
+        """Return the path of its hook of `kind`, there or not."""
+        return f"{self.home}/{kind}/{self.name}"
+
+    def programs(self, kind: str = "start.d") -> list[str]:
+        """Return what its hook of `kind` executes, in order: the hook or its steps.
+
+        Raises OSError when it cannot be looked at.
+        """
+        return start_d.programs(self.hook(kind))
+
+
+class Settings:
+    """All of a home: the daemons that are on, why others are not, and the faults."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.daemons: dict[str, Daemon] = {}
+        self.set_aside: dict[str, str] = {}  # every other file of start.d, and why
+        self.faults: list[Fault] = []
+        self.defaults = Facts()
+        self.commands: tuple[str, ...] = ("ps auxww", "w", "vmstat 1 2")
+        self.evidence_timeout = 5.0  # seconds, for each
+        self.keep = 200  # incidents
+        self.keep_bytes = 500_000_000
+        self.every = 600.0  # seconds
+        self.boot = 120.0  # seconds
+
+
+def load(home: str) -> Settings:
+    """Return what the home holds. Faults are collected, not raised."""
+    settings = Settings(home)
+    _read_general(settings)
+    _discover(settings)
+    for name in settings.daemons:
+        settings.faults += load_facts(settings, name)
+    for daemon in settings.daemons.values():
+        settings.faults += _check_names(settings, daemon)
+    for fact in ("after", "resets"):
+        settings.faults += _check_order(settings, fact)
+    return settings
+
+
+def _check_order(settings: Settings, fact: str) -> list[Fault]:
+    """Return a Fault for each daemon that `fact` leads back to, naming the circle."""
+    links = {name: getattr(one.facts, fact) for name, one in settings.daemons.items()}
+    circles = {name: way_back(links, name) for name in links if links[name]}
+    return [
+        Fault(name, f"{fact} goes in a circle: {f' {fact} '.join((name, *way))}")
+        for name, way in circles.items()
+        if way
+    ]
+
+
+def _check_names(settings: Settings, daemon: Daemon) -> list[Fault]:
+    """Return a Fault for each hook that its facts name and that is not there."""
+    faulty = [fault.subject for fault in settings.faults]
+    known = [*settings.daemons, *settings.set_aside, *faulty]
+    return [
+        Fault(
+            daemon.name,
+            f"{safe(daemon.name)}.toml: {key}: start.d has no hook named "
+            f"{shown(other)}{resembling(other, known)}",
+        )
+        for key in ("after", "resets")
+        for other in getattr(daemon.facts, key)
+        if other not in known
+    ]
+
+
+def _discover(settings: Settings) -> None:
+    directory = f"{settings.home}/start.d"
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        text = f"could not read the directory: {reason(error)}"
+        settings.faults.append(Fault(safe(directory), text))
+        return
+    for name in names:
+        if name.endswith(".toml") and not name.startswith("."):
+            if name[: -len(".toml")] not in names:
+                text = f"start.d has no hook for {safe(name)}: add it, or remove these"
+                settings.faults.append(Fault(safe(name[: -len(".toml")]), text))
+            continue
+        try:
+            why_not = start_d.why_off(directory, name)
+        except Fault as fault:
+            settings.faults.append(fault)
+            continue
+        if why_not:
+            settings.set_aside[name] = why_not
+        else:
+            settings.daemons[name] = Daemon(name, settings.home, settings.defaults)
+
+
+def load_facts(settings: Settings, name: str) -> list[Fault]:
+    """Return what is wrong with a hook's facts; if it is on, they become its own."""
+    file = f"{name}.toml"
+    try:
+        table = toml_file.read(f"{settings.home}/start.d/{file}", name)
+    except Fault as fault:
+        return [fault]
+    if not table:
+        return []
+    facts, complaints = facts_of.read(table, settings.defaults, file)
+    complaints += _unknown_users(facts, file)
+    if name in settings.daemons:
+        settings.daemons[name].facts = facts
+    return [Fault(name, safe(text)) for text in complaints]
+
+
+def _unknown_users(facts: Facts, where: str) -> list[str]:
+    return [
+        f"{where}: user: this machine has no user {shown(user)}"
+        for user in facts.user
+        if user_id(user) < 0
+    ]
+
+
+def _read_general(settings: Settings) -> None:
+    try:
+        tables = toml_file.read(f"{settings.home}/viagra.toml", "viagra.toml")
+    except Fault as fault:
+        settings.faults.append(fault)
+        return
+    for section, table in tables.items():
+        if section not in _SECTIONS:
+            near = resembling(section, _SECTIONS)
+            complaints = [f"unknown section or key {shown(section)}{near}"]
+        elif not isinstance(table, dict):
+            complaints = [f"{section}: must be a section, [{section}]"]
+        elif section == "defaults":
+            complaints = _read_defaults(settings, table)
+        else:
+            complaints = _read_section(settings, section, table)
+        settings.faults += [Fault("viagra.toml", safe(text)) for text in complaints]
+
+
+def _read_defaults(settings: Settings, table: dict[str, object]) -> list[str]:
+    """Take over [defaults]; return what is wrong with it."""
+    sensible = {key: value for key, value in table.items() if key not in _NO_DEFAULTS}
+    settings.defaults, complaints = facts_of.read(sensible, Facts(), "[defaults]")
+    if unknown := _unknown_users(settings.defaults, "[defaults]"):
+        complaints += unknown
+        # Nobody's process would count, and every daemon would seem to be down.
+        settings.defaults.user = ()
+    return complaints + [
+        f"[defaults]: {key} tells one daemon from another: set it in NAME.toml"
+        for key in table
+        if key in _NO_DEFAULTS
+    ]
+
+
+def _read_section(
+    settings: Settings, section: str, table: dict[str, object]
+) -> list[str]:
+    complaints = []
+    for key, value in table.items():
+        if key not in _SECTIONS[section]:
+            near = resembling(key, _SECTIONS[section])
+            complaints.append(f"[{section}]: unknown key {shown(key)}{near}")
+            continue
+        attribute, parser = _SECTIONS[section][key]
+        try:
+            setattr(settings, attribute, parser(value))
+        except ValueError as error:
+            complaints.append(f"[{section}]: {key}: {error}")
+    return complaints
+
+
+_SECTIONS: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
+    "defaults": {},
+    "evidence": {
+        "commands": ("commands", values.commands),
+        "timeout": ("evidence_timeout", values.some_time),
+        "keep": ("keep", values.positive_number),
+        "keep_bytes": ("keep_bytes", values.size),
+    },
+    "run": {
+        "every": ("every", values.some_time),
+        "boot": ("boot", values.duration),
+    },
+}

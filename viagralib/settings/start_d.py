@@ -1,0 +1,124 @@
+"""What lies in start.d: which entries are hooks that are on, and why others are not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from viagralib.base.messages import Fault, reason, safe
+
+# An editor's or a packager's copy is executable like its original, but it would
+# be a second daemon of that name, never found, and started for ever.
+COPY_ENDINGS = tuple(
+    [
+        "~",
+        ".bak",
+        ".old",
+        ".orig",
+        ".rej",
+        ".swp",
+        ".tmp",
+        ".save",
+        ".dpkg-old",
+        ".dpkg-new",
+        ".dpkg-dist",
+        ".dpkg-tmp",
+        ".rpmnew",
+        ".rpmsave",
+        ".rpmorig",
+        ".pacnew",
+        ".pacsave",
+        ".ucf-old",
+        ".ucf-new",
+        ".ucf-dist",
+        ",v",
+    ]
+)
+
+
+def steps(directory: str) -> list[str]:
+    """Return the executables of a hook that is a directory, in name order."""
+    names = sorted(name for name in os.listdir(directory) if not why_copy(name))
+    paths = [f"{directory}/{name}" for name in names]
+    return [path for path in paths if is_executable(path)]
+
+
+def why_copy(name: str) -> str:
+    """Return why a file of this name is no hook although it looks like one, or ""."""
+    if name.startswith("."):
+        return "hidden"
+    if name.endswith(COPY_ENDINGS) or (name.startswith("#") and name.endswith("#")):
+        return "a copy that an editor or a package manager left"
+    return ""
+
+
+def is_executable(path: str) -> bool:
+    mode = _mode(path)
+    return stat.S_ISREG(mode) and bool(mode & 0o111)
+
+
+def programs(hook: str) -> list[str]:
+    """Return what a hook executes, in order: itself, or its steps. Raises OSError.
+
+    A hook that cannot be looked at is not one that is not there: a check that is
+    left out would make a sick daemon well.
+    """
+    if stat.S_ISDIR(_mode(hook)):
+        return steps(hook)
+    return [hook] if is_executable(hook) else []
+
+
+def is_there(path: str) -> bool:
+    """Return whether there is a file of this name; in doubt, there is."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _mode(path: str) -> int:
+    """Return what stat(2) says of a file's kind and mode; 0: it is not there."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0
+        raise
+
+
+def why_off(directory: str, name: str) -> str:
+    """Return why this entry of start.d is not watched, or "". Raises Fault."""
+    if copy := why_copy(name):
+        return copy
+    path = f"{directory}/{name}"
+    try:
+        mode = os.stat(path).st_mode
+        is_off = stat.S_ISDIR(mode) and not steps(path)
+    except FileNotFoundError:
+        target = safe(os.readlink(path)) if os.path.islink(path) else "nothing"
+        raise Fault(
+            safe(name),
+            f"start.d/{safe(name)} links to {target}, "
+            "which does not exist: mend or remove the link",
+        ) from None
+    except OSError as error:
+        raise Fault(
+            safe(name), f"could not look at its hook: {reason(error)}"
+        ) from None
+    if stat.S_ISDIR(mode):
+        return "off: the directory holds no executable step" if is_off else ""
+    if not stat.S_ISREG(mode):
+        return "neither a file nor a directory"
+    if not mode & 0o111:
+        return "off: not executable"
+    if name.startswith("-") or safe(name) != name:
+        raise Fault(
+            safe(name),
+            "no name for a hook: it begins with a dash or holds "
+            "what cannot be printed; rename it",
+        )
+    return ""

@@ -1,0 +1,1 @@
+"""What is remembered between runs; all of it may be deleted at any time."""

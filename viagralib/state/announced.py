@@ -1,0 +1,76 @@
+"""What was already said of a daemon: the records of open/, one for each name.
+
+A daemon that could not be brought back, cannot be judged, waits or is unsafe is said
+when that is new or has changed, and then once a day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from viagralib.base.messages import safe
+from viagralib.state.directory import Record, State
+
+AGAIN = 86400.0  # seconds until the same is said again
+GENERAL = "viagra.toml"  # what is no daemon's: no daemon can have that name
+
+
+def of(state: State, name: str) -> Record:
+    """Return what is open for this name; {} when nothing is."""
+    return state.read("open", name)
+
+
+def incident_of(state: State, name: str) -> str:
+    """Return the id of the incident that is open for this name, or ""."""
+    return str(of(state, name).get("incident") or "")
+
+
+def announce(
+    state: State, name: str, word: str, text: str, *, daily: bool = True
+) -> bool:
+    """Note that `name` is `word`, which `text` tells; return whether to say it now.
+
+    What has not changed is said again after AGAIN, unless it is not to be said daily.
+    """
+    record = of(state, name)
+    now = time.time()
+    said_at = record.get("said_at")
+    fresh = isinstance(said_at, int | float) and 0 <= now - said_at < AGAIN
+    fresh = fresh or not daily
+    if record.get("said") == text and fresh:
+        return False
+    note(state, name, word, said=text, said_at=now)
+    return True
+
+
+def note(state: State, name: str, word: str, **more: object) -> None:
+    """Keep that `name` is open as `word`, since the first time; and more of it.
+
+    On a full disk it is forgotten, and so said again: better twice than never.
+    """
+    record = of(state, name)
+    record.setdefault("since", time.time())
+    record.update(word=word, **more)
+    with contextlib.suppress(OSError):
+        state.prepare()
+        state.write("open", name, record)
+
+
+def put_back(state: State, name: str, record: Record) -> None:
+    """Let what was open stay as it was: whoever said "not now" mended nothing."""
+    with contextlib.suppress(OSError):
+        state.write("open", name, record)
+
+
+def date(moment: object) -> str:
+    """Return seconds since 1970 as date(1) writes them; "?" for anything else."""
+    if not isinstance(moment, int | float):
+        return "?"
+    return time.strftime("%a %b %e %H:%M:%S %Z %Y", time.localtime(moment))
+
+
+def up_again(name: str, record: Record) -> str:
+    """Return the line that closes what was open for a daemon."""
+    word = safe(str(record.get("word") or "down"))
+    return f"{safe(name)} is up again, {word} since {date(record.get('since'))}"

@@ -1,0 +1,45 @@
+"""The wall clock: when it was set, which makes the age of a file tell nothing.
+
+It is known by when the machine was booted: by a clock that was set, that is another
+time. That, and when it was seen, are kept as the two times of a file in the state.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from viagralib.processes import table
+from viagralib.state.directory import State
+
+_STEP = 5.0  # seconds; what changes by less is being corrected
+
+
+def set_at(state: State, only_looks: bool) -> float:
+    """Return when the clock was seen to be set, by that clock; 0.0: not that we know.
+
+    Whoever `only_looks` keeps nothing.
+    """
+    now = time.time()
+    booted = now - table.uptime()
+    file = f"{state.path}/clock"
+    seen = 0.0
+    try:
+        known = os.stat(file)
+        if abs(known.st_mtime - booted) <= _STEP:
+            return known.st_atime
+        seen = now
+    except OSError:
+        pass  # nothing is known yet
+    if not only_looks:
+        _keep(file, seen, booted)
+    return seen
+
+
+def _keep(file: str, seen: float, booted: float) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(file, flags, 0o600))
+        os.utime(file, (seen, booted))
+    except OSError:
+        pass  # the next run tries it

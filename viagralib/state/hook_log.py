@@ -1,0 +1,145 @@
+"""Outputs: the files that what we start prints into, and how they are kept small."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from viagralib.base.messages import reason
+from viagralib.state.directory import HOOK_LOG_CAP
+
+_PAGE = 4096  # bytes: what a disk gives at least
+_TRIES = 30  # to read the end of a file to which nothing is added meanwhile
+
+
+def create(path: str, flags: int = os.O_WRONLY) -> int:
+    """Open a file of ours for writing, made if it is not there. Raises OSError."""
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def create_roomy(path: str, flags: int) -> int:
+    """Open a file of ours that can hold something: of a page at least. Raises OSError.
+
+    On a full disk files can be made for long, but not be written.
+    """
+    return _tried(create(path, flags))
+
+
+def memory(name: str) -> int:
+    """Return a descriptor of a file that has no name on any disk.
+
+    Where there is none to be had, as with a quota on files, it keeps nothing. Raises
+    OSError.
+    """
+    try:
+        if hasattr(os, "memfd_create"):
+            return _tried(os.memfd_create(name))
+        import tempfile  # where there is no such call
+
+        with tempfile.TemporaryFile() as file:
+            return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError:
+        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _tried(descriptor: int) -> int:
+    """Return the descriptor of an empty file if it takes a page. Raises OSError."""
+    try:
+        left = _PAGE
+        while left:  # after a part of it, the system says why it takes no more
+            left -= os.write(descriptor, b"?" * left)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class HookLog:
+    """An incident's hook.log: what its hooks append to, and how it is kept small.
+
+    Its first and its last HOOK_LOG_CAP / 2 bytes are kept; what was between them is
+    counted, but for what is printed in the very instant of a cut.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Without a `path`, it is kept in memory."""
+        self.problem = ""  # why there is no such file
+        self._path = path
+        self._descriptor = -1
+        self._end = b""  # what was last in the file when it was cut
+        self._cut = 0  # bytes taken out of the file
+
+    def open(self) -> int:
+        """Return the descriptor for all hooks of the incident; not to be closed.
+
+        It is of memory where the disk takes nothing: a hook that cannot print fails
+        (`set -e`), and nobody sees why.
+        """
+        if self._descriptor < 0 and self._path:
+            try:
+                self._descriptor = create_roomy(self._path, os.O_RDWR | os.O_APPEND)
+            except OSError as error:
+                self.problem = reason(error)
+        if self._descriptor < 0:
+            self._descriptor = memory("hook.log")
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
+        return self._descriptor
+
+    def reopen(self) -> None:
+        """Take on the file as it is. Raises OSError."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags)
+
+    def watch(self) -> None:
+        """Cut it when it has outgrown twice HOOK_LOG_CAP; its end is put by."""
+        if self._size() > 2 * HOOK_LOG_CAP:
+            self._take_out()
+
+    def complete(self) -> None:
+        """Put the end back. What still appends to it goes on behind that."""
+        if self._end or self._size() > 2 * HOOK_LOG_CAP:
+            self._take_out()
+            self._cut -= len(self._end)
+            mark = b"\n[... about %d bytes were here ...]\n" % self._cut
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, mark + self._end)
+            self._end = b""
+
+    def last(self, number: int) -> bytes:
+        """Return its last bytes, at most this number of them."""
+        if self._descriptor < 0:
+            return b""
+        try:
+            return os.pread(self._descriptor, number, max(0, self._size() - number))
+        except OSError as error:
+            self.problem = reason(error)
+            return b""
+
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
+
+    def _take_out(self) -> None:
+        half = HOOK_LOG_CAP // 2
+        for _ in range(_TRIES):
+            size = self._size()
+            added = os.pread(self._descriptor, half, max(half, size - half))
+            if self._size() == size:
+                break
+        self._end = (self._end + added)[-half:]
+        # As a cut does, it waits for who writes: better before the count than after it.
+        os.utime(self._descriptor)
+        self._cut += self._size() - half
+        os.ftruncate(self._descriptor, half)
+
+
+def cut_log(path: str) -> None:
+    """Cut a hook.log that has outgrown its cap, whoever still writes into it."""
+    with contextlib.suppress(OSError):
+        if os.lstat(path).st_size > 2 * HOOK_LOG_CAP:
+            log = HookLog(path)
+            log.reopen()
+            log.complete()

@@ -1,0 +1,199 @@
+"""Incidents: one directory for each failure of a daemon, and their pruning."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Container, Iterator
+
+from viagralib.base.messages import reason
+from viagralib.processes.linux import Process
+from viagralib.state.directory import (
+    Record,
+    State,
+    read_record,
+    this_boot,
+    write_record,
+)
+from viagralib.state.hook_log import HookLog, create, cut_log
+
+OPEN, CLOSED = "open", "closed"
+_ID_TIME = "%Y%m%dT%H%M%SZ"
+_LONGEST_BIRTH = 3600.0  # seconds, and then some, from its directory to its name
+
+
+class Incident:
+    """One failure of one daemon: why, what was done, how it ended.
+
+    What cannot be written to its directory is noted in `missing`, never raised: a
+    full disk must not stop a restart.
+    """
+
+    def __init__(self, daemon: str, directory: str, record: Record) -> None:
+        self.daemon = daemon
+        self.directory = directory  # "": it could not be made
+        self.record = record
+        self.missing: list[str] = []
+        self.log = HookLog(f"{directory}/hook.log" if directory else "")
+
+    @property
+    def id(self) -> str:
+        """Return its name among the incidents; "" when it has no directory."""
+        return os.path.basename(self.directory).removeprefix(".")
+
+    def publish(self) -> None:
+        """Give its directory the name that others know it by."""
+        if self.directory:
+            place = f"{os.path.dirname(self.directory)}/{self.id}"
+            with self._noting("the whole incident"):
+                os.rename(self.directory, place)
+                self.directory = place
+                self.log = HookLog(f"{place}/hook.log")
+
+    def update(self, **changes: object) -> bool:
+        """Change the record, and replace incident.json by it; return whether it was."""
+        self.record.update(changes)
+        if self.directory:
+            with self._noting("incident.json"):
+                write_record(f"{self.directory}/incident.json", self.record)
+                return True
+        return False
+
+    def write(self, file: str, text: str) -> None:
+        """Write one file of the incident."""
+        if self.directory:
+            with self._noting(file):
+                descriptor = create(f"{self.directory}/{file}")
+                with open(descriptor, "w", encoding="utf-8", errors="replace") as out:
+                    out.write(text)
+
+    def note_process(self, key: str, process: Process) -> None:
+        """Record a process so that a later run knows it again."""
+        identity = {"pid": process.pid, "start": process.start, "boot": this_boot()}
+        self.update(**{key: identity})
+
+    @contextlib.contextmanager
+    def _noting(self, file: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.missing.append(f"{file}: {reason(error)}")
+
+
+def begin(
+    state: State, daemon: str, record: Record, note: Callable[[str], None]
+) -> Incident:
+    """Make the directory of a new incident, with status `open`.
+
+    `note` is to keep its id as the daemon's open incident, before there is one: a run
+    may be killed at any point, and must leave no incident without a record, and none
+    that nobody closes.
+    """
+    began = time.time()
+    facts: Record = {"version": 1, "daemon": daemon, "status": OPEN, "began": began}
+    incident = Incident(daemon, "", facts | record)
+    directory = ""
+    try:
+        directory = _make_directory(state, daemon, began)
+        incident = Incident(daemon, directory, incident.record)
+        incident.record["id"] = incident.id
+        write_record(f"{directory}/incident.json", incident.record)
+    except OSError as error:
+        if directory:  # without a record, nobody would find what is in it
+            shutil.rmtree(directory, ignore_errors=True)
+        incident = Incident(daemon, "", incident.record | {"id": ""})
+        incident.missing.append(f"the whole incident: {reason(error)}")
+    note(incident.id)
+    incident.publish()
+    return incident
+
+
+def _make_directory(state: State, daemon: str, now: float) -> str:
+    state.prepare()
+    while True:
+        stamp = time.strftime(_ID_TIME, time.gmtime(now))
+        place, name = f"{state.path}/incidents", f"{stamp}-{daemon}"
+        try:
+            os.mkdir(f"{place}/.{name}", 0o700)
+        except FileExistsError:
+            now += 1  # two in one second: the next one's name is free or will be
+            continue
+        if os.path.lexists(f"{place}/{name}"):
+            os.rmdir(f"{place}/.{name}")
+            now += 1
+            continue
+        return f"{place}/.{name}"
+
+
+def load(state: State, incident_id: str) -> Incident | None:
+    """Return the incident of this id; None when it is missing or damaged."""
+    directory = f"{state.path}/incidents/{incident_id}"
+    record = read_record(f"{directory}/incident.json")
+    if not incident_id or "/" in incident_id or not record.get("daemon"):
+        return None
+    return Incident(str(record["daemon"]), directory, record)
+
+
+def recorded_process(incident: Incident, key: str) -> Process | None:
+    """Return the process that the incident recorded, if it was of this boot."""
+    identity = incident.record.get(key)
+    if not isinstance(identity, dict) or identity.get("boot") != this_boot():
+        return None
+    pid, start = identity.get("pid"), identity.get("start")
+    if not isinstance(pid, int) or not isinstance(start, int | float):
+        return None
+    return Process(pid, "", start, 0, 0, False)
+
+
+def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> None:
+    """Remove the oldest incidents beyond `keep` or `keep_bytes`.
+
+    Never one of `spared` (ids): a clock that was set back makes the newest look old.
+    Never one that is open, as `open` of the state has it: a run that was killed, or had
+    a full disk, left its own that way for ever. And never a daemon's newest: one that
+    was started with its output open may write into that one's hook.log for years, so
+    it is cut here, too.
+    """
+    _remove_unborn(f"{state.path}/incidents")
+    names = state.names("incidents")
+    for name in names:
+        cut_log(f"{state.path}/incidents/{name}/hook.log")
+    newest: dict[str, str] = {}
+    for name in names:
+        newest[daemon_of(name)] = name
+    kept = {state.read("open", name).get("incident") for name in state.names("open")}
+    kept |= set(newest.values())
+    sizes = {name: _size(f"{state.path}/incidents/{name}") for name in names}
+    number, total = len(names), sum(sizes.values())
+    for name in names:
+        if number <= keep and total <= keep_bytes:
+            return
+        if name not in kept and name not in spared:
+            shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
+            number, total = number - 1, total - sizes[name]
+
+
+def _remove_unborn(place: str) -> None:
+    """Remove what runs left that were killed before they published an incident."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if entry.name.startswith(".") and age > _LONGEST_BIRTH:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def daemon_of(incident_id: str) -> str:
+    """Return whose incident it is."""
+    return incident_id.partition("-")[2]
+
+
+def _size(directory: str) -> int:
+    try:
+        with os.scandir(directory) as entries:
+            found = [entry.stat(follow_symlinks=False) for entry in entries]
+    except OSError:
+        return 0
+    # What several incidents share by hard links takes its place once.
+    return sum(one.st_size // max(1, one.st_nlink) for one in found)

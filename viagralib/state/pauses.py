@@ -1,0 +1,52 @@
+"""Pauses: daemons that an administrator has taken out of the watch for a while."""
+
+from __future__ import annotations
+
+import time
+
+from viagralib.base.messages import safe
+from viagralib.state.announced import date
+from viagralib.state.directory import Record, State
+
+
+def why_paused(state: State, name: str) -> str:
+    """Return until when the daemon is paused, and why, or "".
+
+    A damaged record pauses nothing: an unwatched daemon is the greater harm.
+    """
+    record = state.read("paused", name)
+    until = record.get("until")
+    if not _is_sound(record):
+        return ""
+    if isinstance(until, int | float) and until <= time.time():
+        return ""
+    reason = f": {safe(str(record['reason']))}" if record.get("reason") else ""
+    ends = f"until {date(until)}" if until else "until resumed"
+    return f"{ends}{reason}"
+
+
+def is_damaged(state: State, name: str) -> bool:
+    """Return whether the record of a pause cannot be used."""
+    return not _is_sound(state.read("paused", name))
+
+
+def _is_sound(record: Record) -> bool:
+    until = record.get("until")
+    return isinstance(record.get("since"), int | float) and (
+        until is None or isinstance(until, int | float)
+    )
+
+
+def pause(state: State, name: str, until: float | None, reason: str) -> None:
+    """Take a daemon out of the watch until `until`, in seconds since 1970.
+
+    None: until resume(). Raises OSError.
+    """
+    state.prepare()
+    record = {"since": time.time(), "until": until, "reason": reason}
+    state.write("paused", name, dict(record))
+
+
+def resume(state: State, name: str) -> None:
+    """Watch a daemon again."""
+    state.remove("paused", name)

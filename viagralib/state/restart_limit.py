@@ -1,0 +1,49 @@
+"""The limit: how often a daemon is brought back before it is held."""
+
+from __future__ import annotations
+
+import time
+
+from viagralib.base.durations import spell
+from viagralib.base.messages import safe
+from viagralib.settings.configuration import Daemon
+from viagralib.state.directory import Record, State
+
+# Tries with gaps below this many times `within` are one series.
+_GAP = 2
+
+
+def why_held(state: State, daemon: Daemon) -> str:
+    """Return why the daemon is not tried now, the same text while it is held, or ""."""
+    restarts, within = daemon.facts.limit
+    record = state.read("counts", daemon.name)
+    tries, gap = _series(record), _gap(record)
+    if tries < restarts or not 0 <= gap < within:
+        return ""
+    return (
+        f"tried {restarts} times and more, each within {spell(_GAP * within)} of the "
+        f"last: from now on once every {spell(within)}; to try it at once: "
+        f"viagra.py restart {safe(daemon.name)}"
+    )
+
+
+def note_try(state: State, daemon: Daemon) -> None:
+    """Note that the daemon's hook is run now. Raises OSError."""
+    _, within = daemon.facts.limit
+    record = state.read("counts", daemon.name)
+    goes_on = 0 <= _gap(record) < _GAP * within
+    record["tries"] = _series(record) + 1 if goes_on else 1
+    record["tried_at"] = time.time()
+    state.prepare()
+    state.write("counts", daemon.name, record)
+
+
+def _series(record: Record) -> int:
+    tries = record.get("tries")
+    return tries if isinstance(tries, int) else 0
+
+
+def _gap(record: Record) -> float:
+    """Return the seconds since the last try; below zero if the clock was set back."""
+    at = record.get("tried_at")
+    return time.time() - at if isinstance(at, int | float) else float("inf")

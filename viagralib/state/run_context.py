@@ -1,0 +1,129 @@
+"""One run: what its parts share, which daemons it is about, and what is faulty."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from viagralib.base.messages import Fault, safe
+from viagralib.processes.observer import Onlooker
+from viagralib.processes.table import own_pid
+from viagralib.settings.configuration import Daemon, Settings
+from viagralib.state.directory import HOOK_LOG_CAP, State
+
+_HOUR = 3600.0  # seconds
+_LIBRARY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
+class Run:
+    """One execution of viagra.py: on which home, with which state, for which names."""
+
+    def __init__(self, settings: Settings, state: State, names: list[str]) -> None:
+        """Raises Fault when a name is no hook's. No names: all that are on."""
+        self.settings = settings
+        self.state = state
+        daemons = settings.daemons.values()
+        self.onlooker = Onlooker(daemons, os.geteuid(), own_pid())
+        self.names = names or list(settings.daemons)
+        self.is_narrowed = bool(names)
+        self.began = time.time()  # seconds since 1970
+        self.first_look = time.monotonic()
+        self.previous = state.last_run()  # seconds since 1970; 0.0: not known
+        self.search_path = ""  # PATH for what we run; known once something is to be run
+        self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
+        self.is_state_unsafe = False  # the state is not ours alone: write nothing
+        self.ailing: dict[str, str] = {}  # verdicts of whom it has found unwell
+        self.only_looks = False  # for a verb that changes nothing
+        self.is_unsafe = False  # somebody else could change what is ours: run nothing
+        for name in names:
+            if name not in settings.daemons and name not in settings.set_aside:
+                text = f"start.d in {settings.home} has no such hook"
+                hint = "viagra.py test lists them, viagra.py --help the verbs"
+                raise Fault(safe(name), f"{text}: {hint}")
+
+    def daemon(self, name: str) -> Daemon | None:
+        """Return the watched daemon of this name."""
+        return self.settings.daemons.get(name)
+
+    def find_faults(self) -> list[Fault]:
+        """Return all that its user has to mend, for the names that it is about."""
+        state = self._why_not(self.state.places())
+        general = state + self._why_not(self._parts())
+        self.is_state_unsafe, self.is_unsafe = bool(state), bool(general)
+        found = [Fault("", f"refused: {why}") for why in dict.fromkeys(general)]
+        for fault in self.settings.faults:
+            if fault.subject in self.names or fault.subject not in self._all_names():
+                found.append(fault)
+        if not self.is_unsafe:
+            for name in self.names:
+                if name in self.settings.daemons:
+                    found += self.onlooker.trust.faults(self.settings.daemons[name])
+        return found
+
+    def sound(self, faults: list[Fault]) -> list[Daemon]:
+        """Return the daemons that it is about, without the faulty and the paused."""
+        left_out = {fault.subject for fault in faults} | set(self.paused())
+        daemons = self.settings.daemons
+        return [daemons[n] for n in self.names if n in daemons and n not in left_out]
+
+    def is_faulty(self, daemon: Daemon) -> bool:
+        """Return whether a daemon that the run came upon must not be touched."""
+        known = any(fault.subject == daemon.name for fault in self.settings.faults)
+        return known or bool(self.onlooker.trust.faults(daemon))
+
+    def paused(self) -> dict[str, str]:
+        """Return until when and why some of its daemons are paused, by their names."""
+        names = [name for name in self.state.names("paused") if name in self.names]
+        if not names or self.is_state_unsafe:
+            return {}
+        from viagralib.state.pauses import why_paused
+
+        whys = {name: why_paused(self.state, name) for name in names}
+        return {name: why for name, why in whys.items() if why}
+
+    def note(self) -> None:
+        """Note that it was; a state directory that takes nothing shows in `test`."""
+        if self.is_state_unsafe:
+            return
+        try:
+            self.state.note_run()
+        except OSError:
+            pass
+        if self.began // _HOUR != self.previous // _HOUR:
+            self._cut_logs()
+
+    def _cut_logs(self) -> None:
+        """Cut what daemons have written into a hook.log that they hold open.
+
+        In the first run of an hour alone: a quiet run must not look at all of them.
+        """
+        for name in self.state.names("incidents"):
+            log = f"{self.state.path}/incidents/{name}/hook.log"
+            try:
+                is_large = os.lstat(log).st_size > 2 * HOOK_LOG_CAP
+            except OSError:
+                continue
+            if is_large:
+                from viagralib.state.hook_log import cut_log  # hardly ever
+
+                cut_log(log)
+
+    def _all_names(self) -> set[str]:
+        return {*self.settings.daemons, *self.settings.set_aside}
+
+    def _why_not(self, parts: list[str]) -> list[str]:
+        whys = map(self.onlooker.trust.why_not, parts)
+        return [why for why in dict.fromkeys(whys) if why]
+
+    def _parts(self) -> list[str]:
+        """Return what the run is made of: the program itself, and the home."""
+        parts = [f"{os.path.dirname(_LIBRARY)}/viagra.py"]
+        folders = [_LIBRARY]
+        for folder in folders:  # which grows as they are found
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    parts.append(entry.path)
+                    if entry.is_dir() and entry.name != "__pycache__":
+                        folders.append(entry.path)
+        home = self.settings.home
+        return parts + [f"{home}/start.d", f"{home}/viagra.toml"]

@@ -1,0 +1,1 @@
+"""Who else could change what is run, read or written."""

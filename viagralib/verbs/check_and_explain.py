@@ -1,0 +1,131 @@
+"""The verbs check and explain: they look, and change nothing."""
+
+from __future__ import annotations
+
+import json
+
+from viagralib.base.durations import spell
+from viagralib.base.messages import FAULTY, NOT_WELL, Fault, exit_code, safe
+from viagralib.base.printer import Printer
+from viagralib.base.users import user_name
+from viagralib.health.checkup import examine
+from viagralib.processes import table
+from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.verdicts import UNKNOWN, UP, Candidate, Verdict, judge
+from viagralib.recovery import standing
+from viagralib.report.verdict_lines import document, lines
+from viagralib.settings.command_line import Options
+from viagralib.settings.configuration import Daemon
+from viagralib.state import announced, incidents
+from viagralib.state.run_context import Run
+
+_NEAR = 5  # processes shown whose name or command line only resembles the daemon's
+
+
+class Sight:
+    """What one look found: verdicts, standings and faults, and their exit codes."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self.standings: dict[str, str] = {}
+        self.faults: list[Fault] = []
+        self.codes: dict[str, int] = {}
+
+
+def look(run: Run) -> Sight:
+    """Look at all that the run is about, health included; change nothing."""
+    sight = Sight()
+    run.only_looks = True
+    sight.faults = run.find_faults()
+    sight.codes = {fault.subject: FAULTY for fault in sight.faults}
+    sight.verdicts = judge(run.sound(sight.faults), run.onlooker)
+    examine(run, sight.verdicts)
+    for name, why in run.paused().items():
+        sight.standings[name] = f"{standing.PAUSED}: {why}"
+    for name, verdict in sight.verdicts.items():
+        if verdict.word == UP:
+            continue
+        if run.onlooker.hooks_at_work is None:  # one look for all: there may be many
+            run.onlooker.hooks_at_work = standing.find_hooks_at_work(run.onlooker)
+        daemon = run.settings.daemons[name]
+        last = incidents.load(run.state, announced.incident_of(run.state, name))
+        found = None
+        if verdict.word != UNKNOWN:
+            found = standing.find(run, daemon, verdict.word, last)
+        sight.codes[name] = found.code if found else NOT_WELL
+        if found:
+            sight.standings[name] = str(found)
+    return sight
+
+
+def check(run: Run, options: Options, out: Printer) -> int:
+    """Look only, change nothing: a line for each daemon that is not up."""
+    sight = look(run)
+    faults = [str(fault) for fault in sight.faults]
+    code = exit_code(sight.codes.values())
+    if options.json:
+        told = document(run, sight.verdicts, sight.standings, sight.codes)
+        out.say(json.dumps({**told, "faults": faults}, indent=1))
+        return code
+    for fault in faults:
+        out.say(f"viagra.py: {fault}")
+    for text in lines(run, sight.verdicts, sight.standings, options.verbose):
+        out.say(text)
+    return code
+
+
+def explain(run: Run, options: Options, out: Printer) -> int:
+    """Show each process that may be the daemon, counted or not, and why."""
+    sight = look(run)
+    code = exit_code(sight.codes.values())
+    verdicts = sight.verdicts
+    name = run.names[0]
+    candidates = []
+    if daemon := run.daemon(name):
+        candidates = judge([daemon], run.onlooker, every=True)[name].candidates
+    if options.json:
+        told = document(run, verdicts, sight.standings, sight.codes)
+        out.say(json.dumps({**told, "candidates": _told(candidates)}, indent=1))
+        return code
+    for fault in sight.faults:
+        out.say(f"viagra.py: {fault}")
+    for text in lines(run, verdicts, sight.standings, everything=True):
+        out.say(text)
+    for one in candidates:
+        out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")
+        out.say(f"    {_portrait(one.process)}")
+    for process in _near(daemon, candidates) if daemon else []:
+        out.say(f'  pid {process.pid}, another name: "{safe(process.name)}"')
+        out.say(f"    {_portrait(process)}")
+    return code
+
+
+def _told(candidates: list[Candidate]) -> list[dict[str, object]]:
+    return [
+        {"pid": one.process.pid, "counted": one.kind, "why": one.why}
+        for one in candidates
+    ]
+
+
+def _portrait(process: Process) -> str:
+    """Return who a process is, for root's eyes: user, age, command line."""
+    try:
+        user = user_name(process.users()[1])
+        command = " ".join(process.arguments()) or "(no command line)"
+    except (Vanished, Unreadable) as why:
+        return f"gone, or hidden: {why}"
+    return f"user {user}, for {spell(process.age())}: {safe(command)[:200]}"
+
+
+def _near(daemon: Daemon, candidates: list[Candidate]) -> list[Process]:
+    """Return some processes that somebody may have meant by the daemon's name."""
+    seen = {one.process.pid for one in candidates}
+    wanted = daemon.process.lower()
+    near: list[Process] = []
+    for process in table.look():
+        name = process.name.lower()
+        if process.pid in seen or len(near) == _NEAR or process.pid == table.own_pid():
+            continue
+        if wanted in name or (len(name) > 2 and name in wanted):
+            near.append(process)
+    return near

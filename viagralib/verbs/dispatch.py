@@ -1,0 +1,30 @@
+"""The verbs for people, and where each of them is."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from viagralib.base.printer import Printer
+from viagralib.settings.command_line import Options
+from viagralib.state.run_context import Run
+
+# A verb has a module and, in it, a function of its name.
+_MODULES = {
+    "check": "check_and_explain",
+    "explain": "check_and_explain",
+    "status": "status",
+    "history": "history",
+    "restart": "restart_and_pause",
+    "pause": "restart_and_pause",
+    "resume": "restart_and_pause",
+    "test": "test",
+}
+
+
+def obey(run: Run, options: Options, out: Printer) -> int:
+    """Do what the verb says; return the exit code.
+
+    Its module alone is imported: who only looks loads nothing that starts daemons.
+    """
+    module = import_module(f"viagralib.verbs.{_MODULES[options.verb]}")
+    return int(getattr(module, options.verb)(run, options, out))

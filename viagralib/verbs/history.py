@@ -1,0 +1,119 @@
+"""The verb history: incidents, newest first, and one of them whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from viagralib.base import durations, files
+from viagralib.base.messages import WELL, Fault, reason, safe, safe_lines
+from viagralib.base.printer import Printer
+from viagralib.report.verdict_lines import FORMAT
+from viagralib.settings.command_line import Options
+from viagralib.state import incidents
+from viagralib.state.announced import date
+from viagralib.state.incidents import Incident
+from viagralib.state.run_context import Run
+
+
+def history(run: Run, options: Options, out: Printer) -> int:
+    """Show incidents: when, which daemon, verdict, how it ended, cause."""
+    if options.show is not None:
+        return _show(run, options, out)
+    since = _since(options.since)
+    names = set(options.names)
+    found = []
+    for incident_id in reversed(run.state.names("incidents")):
+        incident = incidents.load(run.state, incident_id)
+        if incident is None or (names and incident.daemon not in names):
+            continue
+        if _began(incident) >= since:
+            found.append(incident)
+    if options.json:
+        told = {"version": FORMAT, "incidents": [one.record for one in found]}
+        out.say(json.dumps(told, indent=1))
+        return WELL
+    for incident in found:
+        out.say(_line(incident))
+    return WELL
+
+
+def _since(text: str | None) -> float:
+    if text is None:
+        return 0.0
+    try:
+        return time.time() - durations.parse(text)
+    except ValueError as error:
+        raise Fault("--since", str(error)) from None
+
+
+def _began(incident: Incident) -> float:
+    began = incident.record.get("began")
+    return began if isinstance(began, int | float) else 0.0
+
+
+def _line(incident: Incident) -> str:
+    record = incident.record
+    seconds = record.get("seconds")
+    took = ""
+    if isinstance(seconds, int | float) and seconds:
+        took = f" in {durations.spell(seconds)}"
+    result = safe(str(record.get("result") or "did not finish"))
+    if record.get("up_again"):
+        result += f", up again {date(record['up_again'])}"
+    verdict = safe(str(record.get("verdict")))
+    why = record.get("reason") or "cause: unknown"  # of what did not die: only that
+    why = f"cause: {record['cause']}" if record.get("cause") else why
+    return f"{incident.id}  {verdict}, {result}{took}; {safe(str(why))}"
+
+
+def _show(run: Run, options: Options, out: Printer) -> int:
+    shown = options.show or ""
+    incident = incidents.load(run.state, shown)
+    if incident is None:
+        text = "no such incident, or damaged: see viagra.py history"
+        raise Fault(safe(shown), text)
+    if options.json:
+        out.say(json.dumps({"version": FORMAT, **incident.record}, indent=1))
+        return WELL
+    text = "\n".join(_whole(incident)) + "\n"
+    if not (os.isatty(1) and _paged(run, text)):
+        out.say(text.rstrip("\n"))
+    return WELL
+
+
+def _whole(incident: Incident) -> list[str]:
+    """Return all files of an incident, its notice first, safe for a terminal."""
+    names = sorted(os.listdir(incident.directory))
+    names.sort(key=lambda name: name != "notice.txt")
+    lines = []
+    for name in names:
+        lines.append(f"==== {safe(name)}")
+        try:
+            whole = files.read(f"{incident.directory}/{name}")
+            text = whole.decode(errors="surrogateescape")
+        except OSError as error:
+            text = f"could not read it: {reason(error)}"
+        lines += safe_lines(text.rstrip("\n"))
+    return lines
+
+
+def _paged(run: Run, text: str) -> bool:
+    """Show a text page by page; False when there is no pager."""
+    path = run.onlooker.trust.search_path()
+    pager = shutil.which("less", path=path) or shutil.which("more", path=path)
+    if pager is None:
+        return False
+    # LESSSECURE: what is shown is evidence, not a way to a shell.
+    environment = {
+        "PATH": path,
+        "LESSSECURE": "1",
+        "LESS": "-F",
+        "TERM": os.environ.get("TERM", "dumb"),
+    }
+    data = text.encode(errors="backslashreplace")
+    subprocess.run([pager], input=data, env=environment, check=False)
+    return True

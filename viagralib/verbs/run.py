@@ -1,0 +1,226 @@
+"""The response: what a run does about the daemons that are not up and well."""
+
+from __future__ import annotations
+
+import time
+
+from viagralib.base.messages import BUSY, WELL, reason
+from viagralib.evidence import log_tails
+from viagralib.evidence.collector import Evidence
+from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict, judge
+from viagralib.recovery import cause_of_death, standing
+from viagralib.recovery.recovery import BACK, MANUAL, RESET, Recovery
+from viagralib.recovery.scheduler import side_by_side
+from viagralib.recovery.standing import Standing
+from viagralib.report import notice, recovery_results, syslog
+from viagralib.report.announcer import ANOTHER_RUN, Telling
+from viagralib.state import announced, incidents
+from viagralib.state.directory import Lock, Record
+from viagralib.state.incidents import CLOSED, OPEN, Incident
+
+_BY_HAND = "restarted by hand"
+_LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run
+
+
+class Response:
+    """One run's response to what it saw."""
+
+    def __init__(self, telling: Telling) -> None:
+        self.telling = telling
+        self.run = telling.run
+        self._taken: dict[str, str] = {}  # incidents of this run, by daemon
+
+    def bring_back(self, verdicts: dict[str, Verdict]) -> None:
+        """Bring back what is down or sick, and say what cannot be judged."""
+        recoveries = []
+        for name, verdict in verdicts.items():
+            try:
+                if not verdict.is_well and not self._is_only_said(name, verdict):
+                    recovery = self._take_on(name, verdict)
+                    recoveries += [recovery] if recovery else []
+            except OSError as error:  # of this one alone: the others are served
+                text = f"{verdict.reason}; not started: {reason(error)}"
+                self.telling.announce(name, verdict.word, text)
+        self._recover(recoveries)
+
+    def restart(self, names: list[str]) -> dict[str, Verdict]:
+        """Restart daemons now, up or not; return their verdicts of before."""
+        daemons = [self.run.settings.daemons[name] for name in names]
+        verdicts = judge(daemons, self.run.onlooker)
+        recoveries = []
+        for name, verdict in verdicts.items():
+            if verdict.word == UNKNOWN:
+                self.telling.announce(name, UNKNOWN, verdict.reason)
+            elif recovery := self._restart(name):
+                recoveries.append(recovery)
+        self._recover(recoveries)
+        return verdicts
+
+    def _is_only_said(self, name: str, verdict: Verdict) -> bool:
+        """Say what calls for words alone; return whether that was all."""
+        word, why, tell = verdict.word, verdict.reason, self.telling.announce
+        if self.run.is_unsafe:
+            tell(name, word, f"{why}; not started: what would start it is unsafe")
+        elif word == UP:
+            tell(name, word, why, WELL)
+        elif word == UNKNOWN and not self._wants_alarm(name):
+            tell(name, word, why)
+        elif (
+            word != UNKNOWN
+            and self.run.settings.daemons[name].facts.recovery == "report"
+        ):
+            tell(name, word, f"{why}; only reported (recovery = report)")
+        else:
+            return False
+        return True
+
+    def _recover(self, recoveries: list[Recovery]) -> None:
+        if not recoveries:
+            return
+        run = self.run
+        run.search_path = run.onlooker.trust.search_path()
+        directory = next((r.incident.directory for r in recoveries), "")
+        evidence = Evidence(run.settings, run.search_path, directory)
+        begun = [recovery for recovery in recoveries if not recovery.result]
+        if begun:
+            evidence.begin(dict.fromkeys(one.unit for one in begun if one.unit))
+        for recovery in begun:
+            recovery.recorded_death = cause_of_death.recorded(recovery)
+            recovery.logs = log_tails.take(recovery.daemon, recovery.incident)
+        side_by_side(recoveries, evidence, lambda one: self._ended(one, evidence))
+        evidence.finish()
+        keep, keep_bytes = run.settings.keep, run.settings.keep_bytes
+        incidents.prune(run.state, keep, keep_bytes, self._taken.values())
+
+    def _take_on(self, name: str, verdict: Verdict) -> Recovery | None:
+        """Return the recovery of a daemon that is ours to bring back now.
+
+        One that is left alone gets a recovery as well when fail.d must hear of it.
+        """
+        lock = self.telling.lock(name)
+        if lock is None:
+            return None
+        record = announced.of(self.run.state, name)
+        last = incidents.load(self.run.state, str(record.get("incident") or ""))
+        why = self._why_left_alone(name, verdict, last)
+        if why and not (why.is_alarming and self._wants_alarm(name)):
+            lock.release()
+            self.telling.leave_alone(name, why)
+            return None
+        incident = self._open(name, verdict, last)
+        recovery = Recovery(self.run, verdict, incident, lock, record)
+        if why:
+            recovery.result, recovery.remark = why.word, why.reason
+        return recovery
+
+    def _why_left_alone(
+        self, name: str, verdict: Verdict, last: Incident | None
+    ) -> Standing | None:
+        if verdict.word == UNKNOWN:
+            return Standing(UNKNOWN, verdict.reason)
+        return standing.find(
+            self.run, self.run.settings.daemons[name], verdict.word, last
+        )
+
+    def _restart(self, name: str) -> Recovery | None:
+        """Return a restart that somebody wants now; wait for another run's end."""
+        deadline = time.monotonic() + _LONGEST_WAIT
+        while (lock := self.telling.lock(name)) is None:
+            if self.telling.codes[name] != BUSY or time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        self.telling.standings.pop(name, None)
+        daemon = self.run.settings.daemons[name]
+        verdict = judge([daemon], self.run.onlooker)[name]
+        process = standing.hook_at_work(daemon, self.run.onlooker, None)
+        if process is not None:
+            lock.release()
+            text = f"not restarted: being started by pid {process.pid}"
+            self.telling.announce(name, verdict.word, text)
+            return None
+        record = announced.of(self.run.state, name)
+        last = incidents.load(self.run.state, str(record.get("incident") or ""))
+        reason = f"{_BY_HAND}; {verdict.reason}" if verdict.reason else _BY_HAND
+        seen = Verdict(verdict.word, reason, verdict.candidates)
+        incident = self._open(name, seen, last)
+        recovery = Recovery(self.run, verdict, incident, lock, record)
+        recovery.why = MANUAL
+        return recovery
+
+    def _open(self, name: str, verdict: Verdict, last: Incident | None) -> Incident:
+        facts: Record = {"verdict": verdict.word, "reason": verdict.reason}
+        facts["home"] = self.run.settings.home  # for viagra-wait in a hook
+        if last is not None and last.record.get("status") == OPEN:
+            facts["before"] = _before(last)
+            last.update(status=CLOSED)
+        state, word = self.run.state, verdict.word
+        incident = incidents.begin(
+            state,
+            name,
+            facts,
+            lambda known: announced.note(state, name, word, incident=known),
+        )
+        self._taken[name] = incident.id
+        return incident
+
+    def _wants_alarm(self, name: str) -> bool:
+        """Return whether fail.d has still to be told of what is open."""
+        known = announced.of(self.run.state, name).get("alarmed")
+        return not known and bool(self.run.settings.daemons[name].programs("fail.d"))
+
+    def _ended(self, recovery: Recovery, evidence: Evidence) -> list[Recovery]:
+        """Write down how a recovery ended, free its lock, say it; return its resets."""
+        incident = recovery.incident
+        evidence.share(incident.directory)
+        if recovery.why == DOWN:  # the others did not die
+            recovery.cause = cause_of_death.find(recovery, evidence)
+        resets = self._resets(recovery) if recovery.result == BACK else []
+        text = notice.write(recovery, evidence)
+        recovery_results.write_down(recovery, text)
+        recovery.lock.release()
+        recovery_results.tell(self.telling, recovery, text)
+        syslog.log(recovery)
+        return resets
+
+    def _resets(self, recovery: Recovery) -> list[Recovery]:
+        """Return the restarts that this one makes necessary, once each in a run."""
+        resets = []
+        for name in recovery.daemon.facts.resets:
+            why_not = self._why_not_reset(name)
+            lock = None if why_not else self.telling.lock(name)
+            if lock is None:
+                why_not = why_not or ANOTHER_RUN
+                recovery.resets.append(f"{name} skipped ({why_not})")
+                continue
+            recovery.resets.append(name)
+            reason = f"{recovery.daemon.name} was restarted"
+            resets.append(self._reset(name, reason, lock))
+        return resets
+
+    def _why_not_reset(self, name: str) -> str:
+        daemon = self.run.daemon(name)
+        if daemon is None:
+            return "off"
+        if name in self._taken:
+            return "restarted by this run already"
+        if self.run.is_faulty(daemon):
+            return "faulty"
+        word = judge([daemon], self.run.onlooker)[name].word
+        if word != UP:
+            return word
+        return str(standing.find(self.run, daemon, UP, None) or "")
+
+    def _reset(self, name: str, reason: str, lock: Lock) -> Recovery:
+        record = announced.of(self.run.state, name)
+        incident = self._open(name, Verdict(UP, reason, []), None)
+        recovery = Recovery(self.run, Verdict(UP, "", []), incident, lock, record)
+        recovery.why = RESET
+        return recovery
+
+
+def _before(last: Incident) -> str:
+    """Return what the notice says of the daemon's last incident, still open."""
+    began = announced.date(last.record.get("began"))
+    if "result" not in last.record:
+        return f"the run of {began} did not finish: {last.directory}"
+    return f"{last.record['result']} at {began}: {last.directory}"

@@ -1,0 +1,120 @@
+"""The verb status: a table of all daemons, and when the last run was."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from viagralib.base.durations import spell
+from viagralib.base.messages import exit_code, safe
+from viagralib.base.printer import Printer
+from viagralib.report.verdict_lines import document, since, user
+from viagralib.settings.command_line import Options
+from viagralib.state.run_context import Run
+from viagralib.verbs.check_and_explain import Sight, look
+
+_HEADER = ("DAEMON", "STATE", "PIDS", "USER", "SINCE", "24H", "LAST INCIDENT")
+_WIDTHS = (16, 9, 12, 9, 12, 3, 13)  # with one blank between: 80 columns
+_SLACK = 60.0  # seconds that cron and a run may take
+
+
+def status(run: Run, options: Options, out: Printer) -> int:
+    """Show every daemon: verdict or standing, pids, user, since, restarts, incident."""
+    sight = look(run)
+    code = exit_code(sight.codes.values())
+    incidents = _newest(run)
+    if options.json:
+        out.say(json.dumps(_document(run, sight, incidents), indent=1))
+        return code
+    out.say(_row(_HEADER))
+    for name in run.names:
+        out.say(_row(_cells(run, sight, name, incidents.get(name, ""))))
+    for fault in sight.faults:
+        out.say(f"viagra.py: {fault}")
+    for name, verdict in sight.verdicts.items():
+        why = sight.standings.get(name) or ("" if verdict.is_well else verdict.reason)
+        if why:
+            out.say(f"{safe(name)}: {safe(why)}")
+    for name, why in sight.standings.items():
+        if name not in sight.verdicts:
+            out.say(f"{safe(name)}: {safe(why)}")
+    out.say(_last_run(run))
+    return code
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    fitted = [
+        cell if len(cell) <= width else cell[: width - 1] + "+"
+        for cell, width in zip(cells, _WIDTHS, strict=True)
+    ]
+    padded = [f"{cell:<{width}}" for cell, width in zip(fitted, _WIDTHS, strict=True)]
+    return " ".join(padded).rstrip()
+
+
+def _cells(run: Run, sight: Sight, name: str, incident: str) -> tuple[str, ...]:
+    verdict = sight.verdicts.get(name)
+    began = since(verdict) if verdict else None
+    return (
+        safe(name),
+        _state(run, sight, name),
+        ",".join(str(one.pid) for one in verdict.processes()) if verdict else "",
+        user(verdict) if verdict else "",
+        _moment(began) if began else "",
+        str(run.state.recent(name) or ""),
+        _moment(_time_of(incident)) if incident else "",
+    )
+
+
+def _state(run: Run, sight: Sight, name: str) -> str:
+    if name in sight.standings:
+        return sight.standings[name].partition(":")[0]
+    if name in sight.verdicts:
+        return sight.verdicts[name].word
+    return "off" if name in run.settings.set_aside else "faulty"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%b %e %H:%M", time.localtime(seconds))
+
+
+def _newest(run: Run) -> dict[str, str]:
+    """Return each daemon's newest incident: their names begin with the time."""
+    return {name.partition("-")[2]: name for name in run.state.names("incidents")}
+
+
+def _time_of(incident: str) -> float:
+    import calendar
+
+    try:
+        stamp = incident.partition("-")[0]
+        return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
+    except ValueError:
+        return 0.0
+
+
+def _last_run(run: Run) -> str:
+    if not run.previous:
+        return "no run yet: put viagra.py into a crontab (see crontab.example)"
+    age = time.time() - run.previous
+    if age < 0:
+        return "last run in the future: the clock was set back"
+    text = f"last run {spell(age)} ago"
+    if _is_overdue(run):
+        every = spell(run.settings.every)
+        text += f": OVERDUE, cron should run it every {every} ([run] every)"
+    return text
+
+
+def _is_overdue(run: Run) -> bool:
+    return time.time() - run.previous > run.settings.every + _SLACK
+
+
+def _document(run: Run, sight: Sight, incidents: dict[str, str]) -> dict[str, object]:
+    told = document(run, sight.verdicts, sight.standings, sight.codes)
+    told["faults"] = [str(fault) for fault in sight.faults]
+    told["last_run"] = run.previous or None
+    told["overdue"] = _is_overdue(run)
+    told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}
+    told["last_incident"] = {name: incidents.get(name) for name in run.names}
+    told["restarts"] = {name: run.state.count(name) for name in run.names}
+    return told

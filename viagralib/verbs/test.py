@@ -1,0 +1,95 @@
+"""The verb test: every fault, and every entry of start.d that is not watched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
+from viagralib.base.printer import Printer
+from viagralib.processes import table
+from viagralib.report.verdict_lines import FORMAT
+from viagralib.settings import start_d
+from viagralib.settings.command_line import Options
+from viagralib.settings.configuration import load_facts
+from viagralib.state import death_records, incidents, pauses
+from viagralib.state.directory import State
+from viagralib.state.run_context import Run
+
+
+def test(run: Run, options: Options, out: Printer) -> int:
+    """Show every fault, and every entry of start.d that is not watched, with why."""
+    faults = [*run.find_faults(), *_faults_of_the_off(run), *_faults_of_machine(run)]
+    if options.json:
+        told = {
+            "version": FORMAT,
+            "exit": FAULTY if faults else WELL,
+            "home": run.settings.home,
+            "state": run.state.path,
+            "watched": list(run.settings.daemons),
+            "set_aside": run.settings.set_aside,
+            "faults": [str(fault) for fault in faults],
+        }
+        out.say(json.dumps(told, indent=1))
+        return FAULTY if faults else WELL
+    out.say(f"home {safe(run.settings.home)}, state {safe(run.state.path)}")
+    for name in run.settings.daemons:
+        out.say(f"  {safe(name)}: watched")
+    for name, why in run.settings.set_aside.items():
+        out.say(f"  {safe(name)}: {why}")
+    if not run.settings.daemons:
+        out.say("  nothing is watched: chmod +x a hook in start.d, or put one in")
+    for fault in faults:
+        out.say(f"viagra.py: {fault}")
+    out.say(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
+    return FAULTY if faults else WELL
+
+
+def _damaged(state: State) -> list[str]:
+    """Return which records of the state cannot be used, half-written ones included."""
+    is_damaged: dict[str, Callable[[str], bool]] = {
+        "incidents": lambda name: incidents.load(state, name) is None,
+        "open": lambda name: not state.read("open", name),
+        "counts": lambda name: not state.read("counts", name),
+        "paused": lambda name: pauses.is_damaged(state, name),
+        "deaths": lambda name: death_records.read(state.path, name) is None,
+    }
+    return [
+        f"incident {name}" if kind == "incidents" else f"{state.path}/{kind}/{name}"
+        for kind, is_one in is_damaged.items()
+        for name in state.names(kind)
+        if is_one(name)
+    ]
+
+
+def _faults_of_the_off(run: Run) -> list[Fault]:
+    """Return what is wrong with the facts of hooks that are off."""
+    found = []
+    for name in run.settings.set_aside:
+        if not start_d.why_copy(name):
+            found += load_facts(run.settings, name)
+    return found
+
+
+def _faults_of_machine(run: Run) -> list[Fault]:
+    """Return what this machine lacks, and what of the state is damaged."""
+    found = []
+    path = run.onlooker.trust.search_path()
+    programs = {words.split()[0] for words in run.settings.commands if words.split()}
+    for program in sorted(programs):
+        if not any(os.access(f"{p}/{program}", os.X_OK) for p in path.split(":")):
+            text = f"not found in {path}: install it, or set [evidence] commands"
+            found.append(Fault(safe(program), text))
+    try:
+        if not run.is_state_unsafe:
+            run.state.prepare()
+    except OSError as error:
+        found.append(Fault(safe(run.state.path), f"could not write: {reason(error)}"))
+    found += [
+        Fault(safe(what), "damaged, and ignored: remove it when you have seen it")
+        for what in _damaged(run.state)
+    ]
+    if not table.sees_all():
+        found.append(Fault("/proc", "processes are hidden from us (hidepid?)"))
+    return found
