@@ -89,7 +89,6 @@ SetEnv rate-limit 4
 CLIENTS = """\
 for client in 1 2 3; do
 ( while :; do python3 -c '
-from checkout import CHECKOUT
 import urllib.request
 urllib.request.urlopen("http://127.0.0.1/slow").read()'; done ) &
 done; wait
