@@ -77,7 +77,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
 def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     """One run: look, bring back what is not up, say it; return the exit code."""
     faults = run.find_faults()
-    verdicts = judge(run.sound(faults), run.onlooker)
+    verdicts = judge(run.sound(faults), run.observer)
     if any(run.settings.daemons[name].has_health for name in verdicts):
         from viagralib.health.checkup import examine  # sockets, and programs to start
 
@@ -87,17 +87,17 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
     from viagralib.base.resource_limits import widen
-    from viagralib.report.announcer import Telling
+    from viagralib.report.announcer import Announcer
     from viagralib.report.up_again import close  # what only a bad day needs
     from viagralib.verbs.run import Response
 
     widen()
-    telling = Telling(run, options, out, err)
-    telling.faults(faults)
-    close(telling, verdicts)
-    Response(telling).bring_back(verdicts)
-    telling.conclude(verdicts)
-    return exit_code(telling.codes.values())
+    announcer = Announcer(run, options, out, err)
+    announcer.faults(faults)
+    close(announcer, verdicts)
+    Response(announcer).bring_back(verdicts)
+    announcer.conclude(verdicts)
+    return exit_code(announcer.codes.values())
 
 
 if __name__ == "__main__":

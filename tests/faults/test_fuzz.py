@@ -26,7 +26,7 @@ from viagralib.processes import linux
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
 from viagralib.recovery import cause_of_death
 from viagralib.recovery.standing import hook_at_work, quit_since
-from viagralib.report.announcer import Telling
+from viagralib.report.announcer import Announcer
 from viagralib.report.up_again import close
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon, load
@@ -248,13 +248,13 @@ def test_any_incident_is_told_or_damaged(place: Place, amount: int) -> None:
         last = incidents.load(place.state, INCIDENT)
         if last is not None:
             incidents.recorded_process(last, "hook")
-            hook_at_work(run.settings.daemons[NAME], run.onlooker, last)
+            hook_at_work(run.settings.daemons[NAME], run.observer, last)
         for verb in (histories.history, status.status):
             out = place.printer()
             verb(run, Options(), out)
             place.told()
         out = place.printer()
-        close(Telling(run, Options(), out, out), {NAME: Verdict(UP, "", [])})
+        close(Announcer(run, Options(), out, out), {NAME: Verdict(UP, "", [])})
         place.told()
         assert place.state.names("open") == []
 

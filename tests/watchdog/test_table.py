@@ -13,7 +13,7 @@ from world import World, alive, comm, need, need_root, until
 from viagralib.processes import linux, portable
 from viagralib.processes.linux import Unreadable, Vanished
 from viagralib.processes.matching import classify
-from viagralib.processes.observer import Onlooker
+from viagralib.processes.observer import Observer
 from viagralib.settings.configuration import load
 
 
@@ -182,9 +182,9 @@ def test_what_ends_between_two_reads_is_as_if_never_seen(
     world.watch(name, 'command = "1000"')
     child = world.up(name)
     daemon = load(str(world.home)).daemons[name]
-    onlooker = Onlooker([daemon], os.geteuid(), os.getpid())
+    observer = Observer([daemon], os.geteuid(), os.getpid())
     (process,) = reader.look({name})  # type: ignore[attr-defined]
-    assert classify(daemon, process, onlooker) == ("counted", "fits")
+    assert classify(daemon, process, observer) == ("counted", "fits")
     (process,) = reader.look({name})  # type: ignore[attr-defined]
     world.kill(child.pid)
     for what in ("arguments", "executable", "users"):
@@ -192,6 +192,6 @@ def test_what_ends_between_two_reads_is_as_if_never_seen(
             getattr(process, what)()
     assert process.runs_set_user_id() is False
     with pytest.raises(Vanished):
-        classify(daemon, process, onlooker)
+        classify(daemon, process, observer)
     assert list(reader.look({name})) == []  # type: ignore[attr-defined]
     assert reader.find(child.pid) is None  # type: ignore[attr-defined]

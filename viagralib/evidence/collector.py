@@ -19,7 +19,7 @@ from viagralib.processes.tree import AFTER_KILL, send
 from viagralib.settings.configuration import Settings
 from viagralib.state.hook_log import create_roomy, memory
 
-LARGEST = 4_000_000  # bytes of each piece; ps on a huge machine stays below it
+LARGEST = 4_000_000  # bytes of each capture; ps on a huge machine stays below it
 # Taken besides the commands of viagra.toml, by the first of them that is there.
 DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
 SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
@@ -29,7 +29,7 @@ UNIT_ENDED = "-p Result -p ExecMainCode -p ExecMainStatus"
 _SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3)
 
 
-class Piece:
+class Capture:
     """One command's output: a file of the incident while there is room for it."""
 
     def __init__(self, name: str, output: int) -> None:
@@ -48,11 +48,11 @@ class Piece:
 
 
 class Evidence:
-    """The pieces of evidence of one run, taken side by side, each limited in time."""
+    """What one run captures as evidence, side by side, each limited in time."""
 
     def __init__(self, settings: Settings, search_path: str, directory: str) -> None:
         self.directory = directory
-        self.pieces: dict[str, Piece] = {}
+        self.captures: dict[str, Capture] = {}
         self.problems: list[str] = []
         self.kernel_log: list[kernel_log.Line] = []
         self._timeout = settings.evidence_timeout
@@ -70,7 +70,7 @@ class Evidence:
             except (ValueError, IndexError):
                 self.problems.append(f"no command: {command!r}")
                 continue
-            self._start(_file_name(stem, self.pieces), (command,))
+            self._start(_file_name(stem, self.captures), (command,))
         for unit in units if os.path.isdir(_SYSTEMD) else ():
             name = shlex.quote(unit)
             self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
@@ -85,22 +85,22 @@ class Evidence:
 
     def poll(self) -> bool:
         """Return whether all of it is taken, or out of time."""
-        return all([self._is_over(piece) for piece in self.pieces.values()])
+        return all([self._is_over(capture) for capture in self.captures.values()])
 
     def finish(self) -> None:
-        """Wait until all of it is taken, at most for the time limit of each piece."""
+        """Wait until all of it is taken, at most for the time limit of each capture."""
         while not self.poll():
             time.sleep(0.02)
 
     def text(self, name: str) -> str:
-        """Return one piece, by the name of its file; "" when there is none."""
-        return self.pieces[name].text() if name in self.pieces else ""
+        """Return one capture, by the name of its file; "" when there is none."""
+        return self.captures[name].text() if name in self.captures else ""
 
     def share(self, directory: str) -> None:
-        """Put the pieces into another incident of this run as well."""
+        """Put the captures into another incident of this run as well."""
         if not self.directory or not directory or directory == self.directory:
             return
-        for name in self.pieces:
+        for name in self.captures:
             try:
                 os.link(f"{self.directory}/{name}", f"{directory}/{name}")
             except FileExistsError:
@@ -116,25 +116,25 @@ class Evidence:
         program, *arguments = found[0]
         environment = {"PATH": self._search_path, "LC_ALL": "C", "COLUMNS": "200"}
         try:
-            piece = Piece(name, self._open(name))
+            capture = Capture(name, self._open(name))
         except OSError as error:
             self.problems.append(f"{program}: {reason(error)}")
             return
-        self.pieces[name] = piece
+        self.captures[name] = capture
         try:
-            piece.child = child_process.start(
-                self._find([program]), arguments, piece.output, environment, LARGEST
+            capture.child = child_process.start(
+                self._find([program]), arguments, capture.output, environment, LARGEST
             )
-            piece.child.release()
+            capture.child.release()
         except OSError as error:
-            piece.problem = reason(error)
+            capture.problem = reason(error)
             self.problems.append(f"{program}: {reason(error)}")
 
     def _find(self, words: list[str]) -> str:
         return shutil.which(words[0], path=self._search_path) or "" if words else ""
 
     def _open(self, name: str) -> int:
-        """Return where a piece goes: memory, when the disk has no room for it."""
+        """Return where a capture goes: memory, when the disk has no room for it."""
         if self.directory:
             try:
                 return create_roomy(f"{self.directory}/{name}", os.O_RDWR)
@@ -142,28 +142,28 @@ class Evidence:
                 self.problems.append(f"{name}: {reason(error)}")
         return memory(name)
 
-    def _is_over(self, piece: Piece) -> bool:
-        child = piece.child
-        if child is None or piece.problem:
+    def _is_over(self, capture: Capture) -> bool:
+        child = capture.child
+        if child is None or capture.problem:
             return True
         if child.poll():
-            piece.problem = _how_it_failed(piece, child) or "-"
+            capture.problem = _how_it_failed(capture, child) or "-"
         elif child.seconds() > self._timeout + AFTER_KILL:
-            piece.problem = f"cannot be ended (pid {child.process.pid})"
+            capture.problem = f"cannot be ended (pid {child.process.pid})"
         elif child.seconds() > self._timeout:
             _end(child)
-        if piece.problem not in ("", "-"):
-            self.problems.append(f"{os.path.basename(child.path)}: {piece.problem}")
-        return bool(piece.problem)
+        if capture.problem not in ("", "-"):
+            self.problems.append(f"{os.path.basename(child.path)}: {capture.problem}")
+        return bool(capture.problem)
 
     def _keep_kernel_log(self) -> None:
         try:
             self.kernel_log = kernel_log.read()
-            piece = Piece("kernel.txt", self._open("kernel.txt"))
-            self.pieces[piece.name] = piece
+            capture = Capture("kernel.txt", self._open("kernel.txt"))
+            self.captures[capture.name] = capture
             lines = self.kernel_log[-KERNEL_LOG_LINES:]
             text = "".join(f"{line.date()} {line.text}\n" for line in lines)
-            os.write(piece.output, text.encode(errors="surrogateescape"))
+            os.write(capture.output, text.encode(errors="surrogateescape"))
         except (OSError, MemoryError) as error:
             self.problems.append(f"kernel log: {trouble(error)}")
 
@@ -171,19 +171,19 @@ class Evidence:
 def _end(child: child_process.Child) -> None:
     """Kill a command with all that it started, as far as the system lets us."""
     with contextlib.suppress(OSError):
-        for process in child.family.living():
+        for process in child.tree.living():
             send(process, signal.SIGKILL)
     with contextlib.suppress(OSError):
         child.kill()
 
 
 def unit_file(unit: str) -> str:
-    """Return the piece that tells how a unit ended."""
+    """Return the capture that tells how a unit ended."""
     return f"unit-{os.path.basename(unit)}.txt"
 
 
 def journal_file(unit: str) -> str:
-    """Return the piece with the end of a unit's journal."""
+    """Return the capture with the end of a unit's journal."""
     return f"journal-{os.path.basename(unit)}.txt"
 
 
@@ -196,12 +196,12 @@ def _file_name(stem: str, taken: Container[str]) -> str:
     return name
 
 
-def _how_it_failed(piece: Piece, child: child_process.Child) -> str:
+def _how_it_failed(capture: Capture, child: child_process.Child) -> str:
     if child.failure:
         return child.failure
     status = child.status or 0
     if status == -signal.SIGXFSZ:
-        return f"cut at {os.fstat(piece.output).st_size} bytes"
+        return f"cut at {os.fstat(capture.output).st_size} bytes"
     if status == -signal.SIGKILL:
         return f"out of time after {durations.spell(child.seconds())}"
     if status < 0:

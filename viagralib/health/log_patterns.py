@@ -72,8 +72,8 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
     return place
 
 
-def mark(daemon: Daemon) -> Record:
-    """Return the place before which the log is not of the life that begins now."""
+def position(daemon: Daemon) -> Record:
+    """Return the place before which the log is not of the daemon that starts now."""
     if daemon.facts.alarm is None:
         return {}
     try:
@@ -85,8 +85,10 @@ def mark(daemon: Daemon) -> Record:
     return {"found": "", "inode": status.st_ino, "offset": status.st_size}
 
 
-def begin_life(state: State, daemon: Daemon, place: Record, process: Process) -> None:
-    """Keep the mark that was set before `process` was started, if there is one."""
+def keep_position(
+    state: State, daemon: Daemon, place: Record, process: Process
+) -> None:
+    """Keep the position of before `process` was started, if there is one."""
     if place:
         _keep(state, daemon.name, {**place, "start": process.start})
 

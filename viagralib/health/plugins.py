@@ -26,7 +26,7 @@ class Check:
         self._output = memory("check")
         self._child: child_process.Child | None = None
         variables = {"STATE": run.state.path}
-        path = run.onlooker.trust.search_path()
+        path = run.observer.trust.search_path()
         try:
             self._child = child_process.start(
                 os.path.realpath(program),

@@ -12,7 +12,7 @@ from viagralib.base import resource_limits
 from viagralib.base.messages import trouble
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.tree import Family
+from viagralib.processes.tree import ProcessTree
 
 _GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
 _GO = b"g"
@@ -33,7 +33,7 @@ class Child:
         self.failure = ""  # why it could not be executed
         self._gate = gate
         self._failure = failure
-        self.family = Family([process], mark=mark)
+        self.tree = ProcessTree([process], mark=mark)
 
     def release(self) -> None:
         """Let it execute its program. Until then it has done nothing."""

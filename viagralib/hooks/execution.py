@@ -14,7 +14,7 @@ from viagralib.base.messages import reason, safe
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
-from viagralib.processes.tree import AFTER_KILL, Family, send
+from viagralib.processes.tree import AFTER_KILL, ProcessTree, send
 from viagralib.processes.verdicts import DOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident
@@ -29,10 +29,10 @@ _LIMITS = {
     errno.ENFILE: " (see fs.file-max)",
 }
 _T = TypeVar("_T")
-Looks = Generator[None, Verdict, _T]  # what goes on from look to look at its daemon
+Task = Generator[None, Verdict, _T]  # waits with yield for the verdict of the next look
 
 
-class Stage:
+class Execution:
     """What the programs of one hook share: whose they are, and until when they may."""
 
     def __init__(
@@ -52,82 +52,84 @@ class Stage:
 
 
 def perform(
-    stage: Stage, program: str, may_begin: Callable[[Verdict], bool]
-) -> Looks[hook_call.Outcome | None]:
+    execution: Execution, program: str, may_begin: Callable[[Verdict], bool]
+) -> Task[hook_call.Outcome | None]:
     """Run one program of a hook to its end; return how it went.
 
     None when `may_begin` said no to the last look before its execution: then nothing
     has been executed.
     """
-    started = yield from _launch(stage, program)
+    started = yield from _launch(execution, program)
     if isinstance(started, child_process.Child):
-        stage.incident.note_process("hook", started.process)
+        execution.incident.note_process("hook", started.process)
         verdict = yield
         if not may_begin(verdict):
             started.abandon()
             return None
         started.release()
-        stage.children.append(started)
-        outcome = yield from _attend(stage, started, program)
-        watch_log(stage)
+        execution.children.append(started)
+        outcome = yield from _attend(execution, started, program)
+        watch_log(execution)
     else:
         outcome = started
-    outcome.what = hook_call.describe(stage.daemon, program, stage.kind)
+    outcome.what = hook_call.describe(execution.daemon, program, execution.kind)
     return outcome
 
 
 def _launch(
-    stage: Stage, program: str
-) -> Looks[child_process.Child | hook_call.Outcome]:
+    execution: Execution, program: str
+) -> Task[child_process.Child | hook_call.Outcome]:
     """Fork, again and again while the process table is full and there is time."""
-    if stage.is_over():
+    if execution.is_over():
         return hook_call.Outcome(program, "not executed: no time was left", None)
-    variables = {**stage.variables, "STEP": _step(stage, program)}
-    environment = hook_call.environment(stage.daemon, stage.run.search_path, variables)
-    arguments = hook_call.arguments(stage.daemon, stage.kind)
+    variables = {**execution.variables, "STEP": _step(execution, program)}
+    environment = hook_call.environment(
+        execution.daemon, execution.run.search_path, variables
+    )
+    arguments = hook_call.arguments(execution.daemon, execution.kind)
     path = os.path.realpath(program)
-    log = stage.incident.log.open()
+    log = execution.incident.log.open()
     while True:
         try:
             return child_process.start(path, arguments, log, environment)
         except OSError as error:
             why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
-        if stage.is_over():
+        if execution.is_over():
             return hook_call.Outcome(program, f"could not be started: {why}", None)
         yield
 
 
-def _step(stage: Stage, program: str) -> str:
-    hook = stage.daemon.hook(stage.kind)
+def _step(execution: Execution, program: str) -> str:
+    hook = execution.daemon.hook(execution.kind)
     return os.path.basename(program) if program != hook else ""
 
 
 def _attend(
-    stage: Stage, child: child_process.Child, program: str
-) -> Looks[hook_call.Outcome]:
+    execution: Execution, child: child_process.Child, program: str
+) -> Task[hook_call.Outcome]:
     held_since = 0.0
     while not child.poll():
         verdict = yield
-        stage.incident.log.watch()
-        child.family.watch()
+        execution.incident.log.watch()
+        child.tree.watch()
         pids = {one.identity for one in verdict.processes()}
         if verdict.word == UP and child.process.identity in pids:
             text = f"became the daemon (pid {child.process.pid})"
             return hook_call.Outcome(program, text, 0)
-        if not _holds_the_daemon(stage, child, verdict):
+        if not _holds_the_daemon(execution, child, verdict):
             held_since = 0.0
         elif not held_since:
             held_since = time.monotonic()
         elif time.monotonic() - held_since > HOLDING:
             text = f"holds the daemon (pid {child.process.pid})"
             return hook_call.Outcome(program, text, 0)
-        if stage.is_over():
-            return (yield from _out_of_time(stage, child, program, verdict))
+        if execution.is_over():
+            return (yield from _out_of_time(execution, child, program, verdict))
     return hook_call.outcome_of(child, program)
 
 
 def _holds_the_daemon(
-    stage: Stage, child: child_process.Child, verdict: Verdict
+    execution: Execution, child: child_process.Child, verdict: Verdict
 ) -> bool:
     """Return whether the hook has become a parent of the daemon, such as viagra-run.
 
@@ -137,7 +139,7 @@ def _holds_the_daemon(
         return False
     now = table.find(child.process.pid)
     try:
-        if now is None or stage.run.onlooker.is_hook_at_work(now, stage.daemon):
+        if now is None or execution.run.observer.is_hook_at_work(now, execution.daemon):
             return False
     except (Vanished, Unreadable):
         return False
@@ -156,12 +158,12 @@ def _descends(process: Process | None, ancestor: int) -> bool:
 
 
 def _out_of_time(
-    stage: Stage, child: child_process.Child, program: str, verdict: Verdict
-) -> Looks[hook_call.Outcome]:
+    execution: Execution, child: child_process.Child, program: str, verdict: Verdict
+) -> Task[hook_call.Outcome]:
     text = f"still at work after {spell(child.seconds())}"
-    if stage.kind == "start.d" and verdict.word != DOWN:
+    if execution.kind == "start.d" and verdict.word != DOWN:
         return hook_call.Outcome(program, f"{text}, left alone", 0)
-    rest = yield from end_children([child], spares_daemon=stage.kind == "start.d")
+    rest = yield from end_children([child], spares_daemon=execution.kind == "start.d")
     if rest is None:
         return hook_call.Outcome(program, f"{text}, left alone", 0)
     text += f": ended{names_of(rest, ', but these cannot be ended')}"
@@ -170,7 +172,7 @@ def _out_of_time(
 
 def end_children(
     ended: list[child_process.Child], spares_daemon: bool
-) -> Looks[list[Process] | None]:
+) -> Task[list[Process] | None]:
     """End children with all that they left running; return what lives even so.
 
     None when it `spares_daemon` and that has come up at the last moment: then what is
@@ -179,7 +181,7 @@ def end_children(
     rest: list[Process] = []
     for child in ended:
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, AFTER_KILL)):
-            living = yield from _end(child.family, number, patience, spares_daemon)
+            living = yield from _end(child.tree, number, patience, spares_daemon)
             if living is None:
                 return None
         child.poll()
@@ -188,10 +190,10 @@ def end_children(
 
 
 def _end(
-    family: Family, number: int, patience: float, spares_daemon: bool
-) -> Looks[list[Process] | None]:
-    """Send a family a signal, and wait; return what lives, None when it is spared."""
-    living = family.living()
+    tree: ProcessTree, number: int, patience: float, spares_daemon: bool
+) -> Task[list[Process] | None]:
+    """Signal a tree of processes and wait; return what lives, None when spared."""
+    living = tree.living()
     if not living:
         return []
     verdict = yield  # a look that is newer than who is to be ended
@@ -200,7 +202,7 @@ def _end(
     for process in living:
         send(process, number)
     deadline = time.monotonic() + patience
-    while (living := family.living()) and time.monotonic() < deadline:
+    while (living := tree.living()) and time.monotonic() < deadline:
         verdict = yield
         if spares_daemon and verdict.word != DOWN:
             return None
@@ -214,6 +216,6 @@ def names_of(processes: list[Process], lead: str) -> str:
     return f"{lead}: {', '.join(names)}{more}" if names else ""
 
 
-def watch_log(stage: Stage) -> None:
+def watch_log(execution: Execution) -> None:
     """Keep hook.log below its cap, whatever the hook has left to print into it."""
-    stage.incident.log.complete()
+    execution.incident.log.complete()

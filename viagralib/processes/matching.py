@@ -9,7 +9,7 @@ import time
 from viagralib.base.messages import safe
 from viagralib.base.users import user_id, user_name
 from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
-from viagralib.processes.observer import Onlooker, scripts
+from viagralib.processes.observer import Observer, scripts
 from viagralib.settings.configuration import Daemon
 from viagralib.trust.path_walk import walk
 
@@ -30,14 +30,14 @@ def cut(name: str) -> str:
     return os.fsdecode(os.fsencode(name)[:NAME_LENGTH])
 
 
-def classify(daemon: Daemon, process: Process, onlooker: Onlooker) -> tuple[str, str]:
+def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str, str]:
     """Return what a process of the daemon's name is to it, and why.
 
     Raises Vanished when it is gone, Unreadable when the answer is kept from us.
     """
-    if why := _why_never(daemon, process, onlooker):
+    if why := _why_never(daemon, process, observer):
         return OTHER, why
-    doubt = _why_doubtful(daemon, process, onlooker)
+    doubt = _why_doubtful(daemon, process, observer)
     is_other = not _executes(daemon.facts.executable, process)
     if is_other and (doubt or process.runs_set_user_id()):
         return OTHER, f"its executable is {safe(process.executable())}"
@@ -47,7 +47,7 @@ def classify(daemon: Daemon, process: Process, onlooker: Onlooker) -> tuple[str,
         kind = OTHER if doubt or is_other else LEFTOVER
         return kind, "its command line does not fit the fact `command`"
     if is_other:
-        return _judge_other_executable(daemon, process, onlooker)
+        return _judge_other_executable(daemon, process, observer)
     return (UNSURE, doubt) if doubt else (COUNTED, "fits")
 
 
@@ -56,7 +56,7 @@ def _executes(wanted: str, process: Process) -> bool:
 
 
 def _judge_other_executable(
-    daemon: Daemon, process: Process, onlooker: Onlooker
+    daemon: Daemon, process: Process, observer: Observer
 ) -> tuple[str, str]:
     """Return what a process is that fits in all but its executable, and why.
 
@@ -64,7 +64,7 @@ def _judge_other_executable(
     was made to lead elsewhere, or to a file put there, since it was started.
     """
     why = f"its executable is {safe(process.executable())}"
-    if name := onlooker.whose(process.executable(), daemon):
+    if name := observer.whose(process.executable(), daemon):
         return OTHER, f"{why}, that of {safe(name)}"
     entry = _changed_since(daemon.facts.executable, time.time() - process.age())
     if not entry:
@@ -100,14 +100,14 @@ def _modified(directory: str) -> float:
         return 0.0
 
 
-def _why_never(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
+def _why_never(daemon: Daemon, process: Process, observer: Observer) -> str:
     """Return why a process cannot be the daemon, whatever it executes, or ""."""
     if process.zombie:
         return "a zombie"
-    if process.pid == onlooker.pid:
+    if process.pid == observer.pid:
         return "this run of viagra.py"
     # Before all that may be unreadable: of other users' processes, much is.
-    if why := _why_user(daemon, process, onlooker):
+    if why := _why_user(daemon, process, observer):
         return why
     if process.elsewhere() and not daemon.facts.containers:
         return (
@@ -116,13 +116,13 @@ def _why_never(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
         )
     if why := _why_other_name(daemon.process, process):
         return why
-    return onlooker.why_ours(process)
+    return observer.why_ours(process)
 
 
-def _why_user(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
+def _why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
     """Return why a process of its users cannot be the daemon, or ""."""
     real, effective, *_ = process.users()
-    if onlooker.user not in (0, real):
+    if observer.user not in (0, real):
         return f"of another user ({user_name(real)})"
     wanted = {user_id(name) for name in daemon.facts.user}
     if wanted and effective not in wanted:
@@ -131,16 +131,16 @@ def _why_user(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
     return ""
 
 
-def _why_doubtful(daemon: Daemon, process: Process, onlooker: Onlooker) -> str:
+def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
     """Return why somebody may only pretend that this is root's daemon, or "".
 
     An ordinary user may give a program any name, and may run the daemon's own
     program; a set-user-id program, started through a link, even runs as root under it.
     """
-    if onlooker.user != 0:
+    if observer.user != 0:
         return ""
     if not daemon.facts.user:
-        ordinary = [user for user in process.users() if onlooker.is_ordinary(user)]
+        ordinary = [user for user in process.users() if observer.is_ordinary(user)]
         if ordinary:
             name = user_name(ordinary[0])
             return (

@@ -1,4 +1,4 @@
-"""The onlooker: who looks, and which processes are hooks at work or our own runs."""
+"""Who observes the table, and which processes are hooks at work or our own runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "busybox")
 
 
-class Onlooker:
+class Observer:
     """Who looks, and at whose hooks: all that matching needs beside the facts."""
 
     def __init__(self, daemons: Iterable[Daemon], user: int, pid: int) -> None:

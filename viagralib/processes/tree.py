@@ -1,4 +1,4 @@
-"""Families of processes: some, all that descends from them, and how they are ended."""
+"""Trees of processes: some, all that descends from them, and how they are ended."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SHARE = 10
 _Table = dict[int, Process]  # by pid
 
 
-class _Looks:
-    """Full looks at the table, which all families share."""
+class _Snapshots:
+    """Full looks at the table, which all trees share."""
 
     def __init__(self) -> None:
         self.newest: _Table = {}  # without zombies
@@ -35,10 +35,10 @@ class _Looks:
         return self.fresh() if time.monotonic() >= self._next else self.newest
 
 
-_LOOKS = _Looks()
+_SNAPSHOTS = _Snapshots()
 
 
-class Family:
+class ProcessTree:
     """Processes, their sessions' members, and their descendants.
 
     A member stays one when its parent ends, if it was seen before that. What forks
@@ -56,17 +56,17 @@ class Family:
         self._sessions = {pid for pid, _ in self._members}
         self._spared = spared  # pids that are no members, whoever their parents are
         # Where its members were looked for last. What is older does not have them yet.
-        self._seen = _LOOKS.newest
+        self._seen = _SNAPSHOTS.newest
 
     def watch(self) -> None:
         """Look for new members, if it is time for another full look."""
-        there = _LOOKS.recent()
+        there = _SNAPSHOTS.recent()
         if there is not self._seen:
             self._find_members(there)
 
     def living(self) -> list[Process]:
         """Look at the whole table; return the members that live."""
-        return self._find_members(_LOOKS.fresh())
+        return self._find_members(_SNAPSHOTS.fresh())
 
     def _find_members(self, there: _Table) -> list[Process]:
         self._seen = there
@@ -115,9 +115,9 @@ class Family:
 
 
 def end(
-    family: Family, warned: Iterable[Process], warning: str, patience: float
+    tree: ProcessTree, warned: Iterable[Process], warning: str, patience: float
 ) -> Generator[None, object, list[Process]]:
-    """End a family: `warning` to `warned`, `patience` seconds, then KILL to all.
+    """End a tree: `warning` to `warned`, `patience` seconds, then KILL to all.
 
     Yields while it waits; returns what lives even so. Raises PermissionError when
     we may not.
@@ -125,18 +125,18 @@ def end(
     if warning != "KILL":
         for process in warned:
             send(process, signal.Signals[f"SIG{warning}"])
-        yield from until_gone(family, patience)
-    for process in family.living():
+        yield from until_gone(tree, patience)
+    for process in tree.living():
         send(process, signal.SIGKILL)
-    return (yield from until_gone(family, AFTER_KILL))
+    return (yield from until_gone(tree, AFTER_KILL))
 
 
 def until_gone(
-    family: Family, seconds: float
+    tree: ProcessTree, seconds: float
 ) -> Generator[None, object, list[Process]]:
-    """Wait up to `seconds` for a family to be gone; return what still lives."""
+    """Wait up to `seconds` for a tree to be gone; return what still lives."""
     deadline = time.monotonic() + seconds
-    while (rest := family.living()) and time.monotonic() < deadline:
+    while (rest := tree.living()) and time.monotonic() < deadline:
         yield
     return rest
 
@@ -155,7 +155,7 @@ def send(process: Process, number: int) -> bool:
     except OSError:  # a kernel before Linux 5.3
         return _send_by_pid(process, number)
     try:
-        if not lives(process):
+        if not is_running(process):
             return False
         signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
@@ -166,7 +166,7 @@ def send(process: Process, number: int) -> bool:
 
 
 def _send_by_pid(process: Process, number: int) -> bool:
-    if not lives(process):
+    if not is_running(process):
         return False
     try:
         os.kill(process.pid, number)
@@ -175,7 +175,7 @@ def _send_by_pid(process: Process, number: int) -> bool:
     return True
 
 
-def lives(process: Process) -> bool:
+def is_running(process: Process) -> bool:
     """Return whether exactly this process still runs (a zombie does not)."""
     now = table.find(process.pid)
     return now is not None and now.start == process.start and not now.zombie

@@ -10,7 +10,7 @@ from viagralib.base.users import user_id
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.matching import COUNTED, LEFTOVER, UNSURE, classify, cut
-from viagralib.processes.observer import Onlooker
+from viagralib.processes.observer import Observer
 from viagralib.settings.configuration import Daemon
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
@@ -56,44 +56,44 @@ class Verdict:
 
 
 def judge(
-    daemons: Iterable[Daemon], onlooker: Onlooker, every: bool = False
+    daemons: Iterable[Daemon], observer: Observer, every: bool = False
 ) -> dict[str, Verdict]:
     """Look once at the process table; return each daemon's verdict by its name.
 
     Reads no more of the table than it takes to find all of them, unless `every` one
     of their candidates is wanted: to end them, or to show them.
     """
-    sightings = {daemon.name: _Sighting(daemon, onlooker) for daemon in daemons}
+    matchers = {daemon.name: _Matcher(daemon, observer) for daemon in daemons}
     try:
-        _look(list(sightings.values()), every)
-        return {name: sighting.verdict() for name, sighting in sightings.items()}
+        _look(list(matchers.values()), every)
+        return {name: matcher.verdict() for name, matcher in matchers.items()}
     except OSError as error:
         text = f"the process table cannot be read: {reason(error)}"
-        return {name: Verdict(UNKNOWN, text, []) for name in sightings}
+        return {name: Verdict(UNKNOWN, text, []) for name in matchers}
 
 
-def _look(sightings: list[_Sighting], every: bool) -> None:
-    wanted: dict[str, list[_Sighting]] = {}
-    for sighting in sightings:
-        for name in {sighting.daemon.process, cut(sighting.daemon.process)}:
-            wanted.setdefault(name, []).append(sighting)
-    missing = len(sightings)
+def _look(matchers: list[_Matcher], every: bool) -> None:
+    wanted: dict[str, list[_Matcher]] = {}
+    for matcher in matchers:
+        for name in {matcher.daemon.process, cut(matcher.daemon.process)}:
+            wanted.setdefault(name, []).append(matcher)
+    missing = len(matchers)
     hidden: list[int] = []
-    for sighting in sightings:
-        sighting.hidden = hidden
+    for matcher in matchers:
+        matcher.hidden = hidden
     for process in table.look(wanted, hidden):
-        for sighting in wanted[process.name]:
-            missing -= sighting.see(process)
+        for matcher in wanted[process.name]:
+            missing -= matcher.see(process)
         if not missing and not every:
             return
 
 
-class _Sighting:
+class _Matcher:
     """What one look at the table finds of one daemon."""
 
-    def __init__(self, daemon: Daemon, onlooker: Onlooker) -> None:
+    def __init__(self, daemon: Daemon, observer: Observer) -> None:
         self.daemon = daemon
-        self.onlooker = onlooker
+        self.observer = observer
         self.candidates: list[Candidate] = []
         self.hidden: list[int] = []  # pids that the look came upon and may not read
         self.pidfile_says = _read_pidfile(daemon.facts.pidfile)
@@ -115,7 +115,7 @@ class _Sighting:
 
     def _candidate(self, process: Process) -> Candidate:
         try:
-            kind, why = classify(self.daemon, process, self.onlooker)
+            kind, why = classify(self.daemon, process, self.observer)
         except Unreadable as hidden:
             return Candidate(process, UNSURE, f"could not read {hidden}")
         pidfile = self.daemon.facts.pidfile
@@ -146,8 +146,8 @@ class _Sighting:
 
     def _why_hidden(self) -> str:
         """Return why there may be a process that we do not see, or ""."""
-        user, users = self.onlooker.user, self.daemon.facts.user
-        if table.find(self.onlooker.pid) is None:
+        user, users = self.observer.user, self.daemon.facts.user
+        if table.find(self.observer.pid) is None:
             return "the process table shows not even this run: is /proc mounted?"
         # A user's own processes are not hidden from that user.
         own = user != 0 and (not users or user in map(user_id, users))

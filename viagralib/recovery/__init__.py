@@ -1,1 +1,1 @@
-"""Why a daemon is left alone, and the way of another back."""
+"""Why a daemon is left alone, and how one is brought back."""

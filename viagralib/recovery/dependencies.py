@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from viagralib.base.messages import safe
 from viagralib.health.checkup import Checkup
-from viagralib.hooks.execution import Looks
+from viagralib.hooks.execution import Task
 from viagralib.processes.verdicts import UP, judge
 from viagralib.recovery.recovery import WAITS, Recovery
 from viagralib.settings.configuration import Daemon
 
 
-def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Looks[bool]:
+def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Task[bool]:
     """Wait for the recoveries of what it needs; return whether that is up now."""
     for name in recovery.daemon.facts.after:
         while name in others and not others[name].result:
@@ -30,10 +30,10 @@ def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Looks[bo
     return True
 
 
-def _ask_after(recovery: Recovery, needed: Daemon) -> Looks[str]:
+def _ask_after(recovery: Recovery, needed: Daemon) -> Task[str]:
     """Return the verdict on what is needed; its youth is no excuse for being unwell."""
     run = recovery.run
-    verdict = judge([needed], run.onlooker)[needed.name]
+    verdict = judge([needed], run.observer)[needed.name]
     if verdict.word != UP or not needed.has_health:
         return verdict.word
     checkup = Checkup(run, needed, verdict)

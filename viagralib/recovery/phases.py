@@ -1,4 +1,4 @@
-"""The course of a recovery: confirm, wait, stop, start, verify - from look to look."""
+"""The phases of a recovery: confirm, wait, stop, start, verify - from look to look."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from viagralib.evidence.collector import Evidence
 from viagralib.health.checkup import Checkup
 from viagralib.hooks import hook_call
 from viagralib.hooks.execution import (
-    Looks,
-    Stage,
+    Execution,
+    Task,
     end_children,
     names_of,
     perform,
@@ -19,7 +19,7 @@ from viagralib.hooks.execution import (
 )
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import LEFTOVER
-from viagralib.processes.tree import Family, until_gone
+from viagralib.processes.tree import ProcessTree, until_gone
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict
 from viagralib.recovery import stopping
 from viagralib.recovery.dependencies import wait_for_needed
@@ -45,7 +45,7 @@ RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
 def steps(
     recovery: Recovery, others: dict[str, Recovery], evidence: Evidence
-) -> Looks[None]:
+) -> Task[None]:
     """Bring the daemon back; driven by the looks at its table that it is sent."""
     if recovery.result:  # left alone: fail.d is all that it gets
         recovery.verdict = yield
@@ -59,7 +59,7 @@ def steps(
 
 def _bring_back(
     recovery: Recovery, others: dict[str, Recovery], evidence: Evidence
-) -> Looks[None]:
+) -> Task[None]:
     if not (yield from _stays_down(recovery, evidence)):
         return
     evidence.share(recovery.incident.directory)  # a killed run must leave it there
@@ -67,13 +67,13 @@ def _bring_back(
         return
     if not (yield from _is_cleared(recovery)):
         return
-    if process := hook_at_work(recovery.daemon, recovery.run.onlooker, None):
+    if process := hook_at_work(recovery.daemon, recovery.run.observer, None):
         recovery.end(PUT_OFF, f"being started by pid {process.pid}")
         return
     yield from _start(recovery)
 
 
-def _stays_down(recovery: Recovery, evidence: Evidence) -> Looks[bool]:
+def _stays_down(recovery: Recovery, evidence: Evidence) -> Task[bool]:
     """Return whether it was down, or sick, at every look of its patience."""
     until = recovery.run.first_look + recovery.daemon.facts.patience
     while True:
@@ -92,7 +92,7 @@ def _stays_down(recovery: Recovery, evidence: Evidence) -> Looks[bool]:
             return True
 
 
-def _look(recovery: Recovery, checked: bool) -> Looks[None]:
+def _look(recovery: Recovery, checked: bool) -> Task[None]:
     """Look once more; when `checked`, until a checkup of its health is over."""
     recovery.verdict = yield
     if not checked or recovery.verdict.word != UP or not recovery.daemon.has_health:
@@ -108,7 +108,7 @@ def _look(recovery: Recovery, checked: bool) -> Looks[None]:
     recovery.verdict = checkup.verdict()
 
 
-def _is_cleared(recovery: Recovery) -> Looks[bool]:
+def _is_cleared(recovery: Recovery) -> Task[bool]:
     """End what must not be there at the start; return whether it may be started."""
     matched = recovery.verdict.processes()
     leftovers = recovery.verdict.processes(LEFTOVER)
@@ -127,41 +127,41 @@ def _is_cleared(recovery: Recovery) -> Looks[bool]:
 
 def _stop(
     recovery: Recovery, matched: list[Process], stopped: list[Process]
-) -> Looks[list[Process]]:
+) -> Task[list[Process]]:
     """Stop processes by stop.d, else by signals; return those that still live."""
     facts = recovery.daemon.facts
     # viagra-run would start anew what dies of a signal: it must end its command itself.
     runner = supervision.runner(recovery.run.state, recovery.daemon.name)
     roots = [runner, *stopped] if runner else stopped
-    spared = stopping.ourselves(recovery.run.onlooker.pid, roots)
-    family = Family(roots, spared)
+    spared = stopping.ourselves(recovery.run.observer.pid, roots)
+    tree = ProcessTree(roots, spared)
     if matched and recovery.daemon.programs("stop.d"):
         yield from _run_all(recovery, "stop.d", facts.stop_timeout)
-        return (yield from until_gone(family, facts.stop_timeout))
+        return (yield from until_gone(tree, facts.stop_timeout))
     warned = [runner] if runner else stopped
-    return (yield from stopping.by_signals(family, warned, facts))
+    return (yield from stopping.by_signals(tree, warned, facts))
 
 
-def _run_all(recovery: Recovery, kind: str, seconds: float) -> Looks[None]:
+def _run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
     """Run every program of the hook of `kind`, however each of them ends."""
-    stage = recovery.stage(kind, seconds)
+    execution = recovery.execution(kind, seconds)
     for program in recovery.daemon.programs(kind):
-        outcome = yield from perform(stage, program, _always)
+        outcome = yield from perform(execution, program, _always)
         if outcome is not None:
             recovery.outcomes.append(outcome)
 
 
-def _start(recovery: Recovery) -> Looks[None]:
+def _start(recovery: Recovery) -> Task[None]:
     """Run the start hook or its steps, and wait until the daemon is back."""
-    stage = recovery.stage("start.d", recovery.daemon.facts.start_timeout)
+    execution = recovery.execution("start.d", recovery.daemon.facts.start_timeout)
     began = time.monotonic()
-    failed = yield from _run_programs(recovery, stage)
+    failed = yield from _run_programs(recovery, execution)
     if recovery.result:
         return
     soon = time.monotonic() + 2 * SETTLE
-    until = soon if failed else max(soon, stage.deadline + SETTLE)
-    up_at = yield from _settles(recovery, stage, until)
-    if up_at and not (yield from _gets_well(recovery, stage)):
+    until = soon if failed else max(soon, execution.deadline + SETTLE)
+    up_at = yield from _settles(recovery, execution, until)
+    if up_at and not (yield from _gets_well(recovery, execution)):
         recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
     elif up_at:
         recovery.seconds = up_at - began
@@ -173,17 +173,19 @@ def _start(recovery: Recovery) -> Looks[None]:
     elif failed:
         recovery.end(FAILED, "")
     else:
-        yield from _give_up(recovery, stage)
+        yield from _give_up(recovery, execution)
 
 
-def _run_programs(recovery: Recovery, stage: Stage) -> Looks[hook_call.Outcome | None]:
+def _run_programs(
+    recovery: Recovery, execution: Execution
+) -> Task[hook_call.Outcome | None]:
     """Run the programs in order; return the one that failed and ended it."""
     for program in recovery.daemon.programs():
-        may_begin = _always if stage.children else recovery.is_still_down
-        if not stage.children and not recovery.is_wanted:
+        may_begin = _always if execution.children else recovery.is_still_down
+        if not execution.children and not recovery.is_wanted:
             with contextlib.suppress(OSError):
                 note_try(recovery.run.state, recovery.daemon)
-        outcome = yield from perform(stage, program, may_begin)
+        outcome = yield from perform(execution, program, may_begin)
         if outcome is None:
             recovery.end(*recovery.why_not_begun())
             return None
@@ -195,7 +197,7 @@ def _run_programs(recovery: Recovery, stage: Stage) -> Looks[hook_call.Outcome |
     return None
 
 
-def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
+def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[float]:
     """Return since when it is up in one process for SETTLE seconds; 0.0: not.
 
     What is up at the look that begins after `until` may still settle: where the machine
@@ -207,10 +209,10 @@ def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
         asked = time.monotonic()
         recovery.verdict = yield
         now = time.monotonic()
-        watch_log(stage)
-        for child in stage.children:
+        watch_log(execution)
+        for child in execution.children:
             child.poll()
-            child.family.watch()
+            child.tree.watch()
         new = {one.identity for one in recovery.verdict.processes()}
         ids, since = (ids & new, since) if ids & new else (new, now)
         if recovery.verdict.word == UP and now - since >= SETTLE:
@@ -221,25 +223,25 @@ def _settles(recovery: Recovery, stage: Stage, until: float) -> Looks[float]:
             until, is_last_chance = now + SETTLE, True
 
 
-def _gets_well(recovery: Recovery, stage: Stage) -> Looks[bool]:
+def _gets_well(recovery: Recovery, execution: Execution) -> Task[bool]:
     """Wait until the checks of a daemon that is up say that it is well."""
     while True:
         yield from _look(recovery, checked=True)
         if recovery.verdict.word == UP:
             return True
-        if stage.is_over():
+        if execution.is_over():
             return False
         pause = time.monotonic() + RECHECK
         while time.monotonic() < pause:
             recovery.verdict = yield
 
 
-def _give_up(recovery: Recovery, stage: Stage) -> Looks[None]:
+def _give_up(recovery: Recovery, execution: Execution) -> Task[None]:
     """Out of time: end what the hook left, unless it may be the daemon."""
     text = f"not up after {spell(recovery.daemon.facts.start_timeout)}"
-    left = [one for child in stage.children for one in child.family.living()]
+    left = [one for child in execution.children for one in child.tree.living()]
     if left and recovery.verdict.word == DOWN:
-        if (yield from end_children(stage.children, spares_daemon=True)) is None:
+        if (yield from end_children(execution.children, spares_daemon=True)) is None:
             text += ", but then: left alone"
         else:
             text += names_of(left, ", ended what its hook left running")

@@ -1,10 +1,10 @@
-"""A recovery: what a run knows of one daemon on its way back, and how it ended."""
+"""A recovery: what a run knows of one daemon that it brings back, and how it ended."""
 
 from __future__ import annotations
 
 from viagralib.health import log_patterns
 from viagralib.hooks import hook_call
-from viagralib.hooks.execution import Stage
+from viagralib.hooks.execution import Execution
 from viagralib.processes import service_units
 from viagralib.processes.matching import OTHER
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict
@@ -50,7 +50,7 @@ class Recovery:
         seen = [one.process for one in verdict.candidates if one.kind != OTHER]
         self.unit = daemon.facts.unit or service_units.unit_of(seen)
         self.logs: dict[str, list[str]] = {}  # the last lines of its log files
-        self.log_mark: Record = {}  # where its alarms begin
+        self.log_position: Record = {}  # where its alarms begin
         self.resets: list[str] = []  # who is restarted because this one was
         self.remark = ""  # what there is to say of the result
         self.recorded_death = ""  # what viagra-run says of it
@@ -73,21 +73,21 @@ class Recovery:
         self.result = result
         self.remark = remark
 
-    def stage(self, kind: str, seconds: float) -> Stage:
+    def execution(self, kind: str, seconds: float) -> Execution:
         """Return what the programs of its hook of `kind` share."""
-        stage = Stage(self.run, self.daemon, self.incident, kind, seconds)
-        stage.variables = {
+        execution = Execution(self.run, self.daemon, self.incident, kind, seconds)
+        execution.variables = {
             "REASON": self.why,
             "INSTANCE": str(self.run.state.count(self.daemon.name) + 1),
             "INCIDENT": self.incident.directory,
             "STATE": self.run.state.path,
         }
-        return stage
+        return execution
 
     def is_still_down(self, verdict: Verdict) -> bool:
         """Return whether the last look before the start says so; it is kept."""
         self.verdict = verdict
-        self.log_mark = log_patterns.mark(self.daemon)
+        self.log_position = log_patterns.position(self.daemon)
         return verdict.word == DOWN and not self._paused()
 
     def why_not_begun(self) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Rounds: all recoveries of a run side by side, driven by one look after another."""
+"""The scheduler: all recoveries of a run side by side, one look after another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from viagralib.base.messages import trouble
 from viagralib.evidence.collector import Evidence
-from viagralib.hooks.execution import Looks
+from viagralib.hooks.execution import Task
 from viagralib.processes.verdicts import Verdict, judge
 from viagralib.recovery.phases import steps
 from viagralib.recovery.recovery import Recovery
@@ -25,7 +25,7 @@ def side_by_side(
     `ended` is called with each at its end, and returns those that follow from it.
     """
     named: dict[str, Recovery] = {}
-    active: dict[str, Looks[None]] = {}
+    active: dict[str, Task[None]] = {}
     fresh = recoveries
     while fresh or active:
         for recovery in fresh:
@@ -36,7 +36,7 @@ def side_by_side(
         fresh = []
         began = time.monotonic()
         daemons = [named[name].daemon for name in active]
-        verdicts = judge(daemons, recoveries[0].run.onlooker, every=True)
+        verdicts = judge(daemons, recoveries[0].run.observer, every=True)
         for name, verdict in verdicts.items():
             if _goes_on(named[name], active[name], verdict):
                 continue
@@ -46,10 +46,10 @@ def side_by_side(
         time.sleep(max(TICK, time.monotonic() - began) if active else 0)
 
 
-def _goes_on(recovery: Recovery, course: Looks[None], verdict: Verdict) -> bool:
+def _goes_on(recovery: Recovery, task: Task[None], verdict: Verdict) -> bool:
     """Send a recovery the newest verdict; return whether it has not ended."""
     try:
-        course.send(verdict)
+        task.send(verdict)
     except StopIteration:
         return False
     except (OSError, MemoryError) as error:  # of this one alone: the others go on

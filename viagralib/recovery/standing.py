@@ -11,8 +11,8 @@ from viagralib.base.messages import NOT_WELL, WELL
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.matching import cut
-from viagralib.processes.observer import SHELLS, Onlooker
-from viagralib.processes.tree import Family, lives
+from viagralib.processes.observer import SHELLS, Observer
+from viagralib.processes.tree import ProcessTree, is_running
 from viagralib.processes.verdicts import DOWN, UNKNOWN
 from viagralib.recovery import inhibitions
 from viagralib.settings.configuration import Daemon
@@ -75,7 +75,7 @@ def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
 def _by_machine(run: Run) -> Standing | None:
     """The machine has other things to do; asked once in a run."""
     if run.why_not_now is None:
-        path = run.onlooker.trust.search_path()
+        path = run.observer.trust.search_path()
         run.why_not_now = inhibitions.why_not_now(run.settings.boot, path)
     return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
 
@@ -87,7 +87,7 @@ def _by_others(
     runner = supervision.runner(run.state, daemon.name) if word == DOWN else None
     if runner is not None:
         return Standing(NOT_NOW, f"viagra-run (pid {runner.pid}) starts it anew")
-    process = hook_at_work(daemon, run.onlooker, last)
+    process = hook_at_work(daemon, run.observer, last)
     if process is None:
         return None
     blocks = why_hook_blocks(daemon, process)
@@ -116,7 +116,7 @@ def note_quit(run: Run, daemon: Daemon, is_quit: bool) -> None:
 
 
 def hook_at_work(
-    daemon: Daemon, onlooker: Onlooker, last: Incident | None
+    daemon: Daemon, observer: Observer, last: Incident | None
 ) -> Process | None:
     """Return the process that already starts this daemon, outside this run.
 
@@ -126,33 +126,33 @@ def hook_at_work(
     """
     if last is not None:
         process = recorded_process(last, "hook")
-        if process is not None and lives(process):
+        if process is not None and is_running(process):
             return table.find(process.pid)
         if process is not None and _is_fresh(last, daemon):
             mark = f"VIAGRA_INCIDENT={last.directory}"
-            left = Family([process], mark=mark).living()
+            left = ProcessTree([process], mark=mark).living()
             if left:  # of a hook whose run was killed: what may become the daemon
                 return left[0]
-    seen: Iterable[Process] | None = onlooker.hooks_at_work
+    seen: Iterable[Process] | None = observer.hooks_at_work
     if seen is None:
-        seen = table.look(_script_names(daemon, onlooker))
+        seen = table.look(_script_names(daemon, observer))
     for process in seen:
         try:
-            ours = process.users()[0] in (0, onlooker.user) and not process.zombie
-            if ours and onlooker.is_hook_at_work(process, daemon):
+            ours = process.users()[0] in (0, observer.user) and not process.zombie
+            if ours and observer.is_hook_at_work(process, daemon):
                 return process
         except (Vanished, Unreadable):
             continue
     return None
 
 
-def find_hooks_at_work(onlooker: Onlooker) -> list[Process]:
+def find_hooks_at_work(observer: Observer) -> list[Process]:
     """Return the processes that interpret anybody's hook, at one look."""
-    names = [_script_names(daemon, onlooker) for daemon in onlooker.daemons]
+    names = [_script_names(daemon, observer) for daemon in observer.daemons]
     found = []
     for process in table.look(set().union(*names)):
         try:
-            if onlooker.is_hook_at_work(process):
+            if observer.is_hook_at_work(process):
                 found.append(process)
         except (Vanished, Unreadable):
             continue
@@ -181,12 +181,12 @@ def why_hook_blocks(daemon: Daemon, process: Process) -> str:
     )
 
 
-def _script_names(daemon: Daemon, onlooker: Onlooker) -> set[str]:
+def _script_names(daemon: Daemon, observer: Observer) -> set[str]:
     """Return the names that a process interpreting one of the hooks may have."""
     names = set(SHELLS)
     for kind in ("start.d", "stop.d"):
         for program in daemon.programs(kind):
-            interpreter = onlooker.interpreter(program)
+            interpreter = observer.interpreter(program)
             names |= {
                 os.path.basename(path)
                 for path in (

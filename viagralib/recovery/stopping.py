@@ -6,22 +6,22 @@ from collections.abc import Generator
 
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.tree import Family, end
+from viagralib.processes.tree import ProcessTree, end
 from viagralib.settings.facts import Facts
 
 
 def by_signals(
-    family: Family, stopped: list[Process], facts: Facts
+    tree: ProcessTree, stopped: list[Process], facts: Facts
 ) -> Generator[None, object, list[Process]]:
-    """Warn the topmost, wait, kill the rest of the family; return what still lives."""
+    """Warn the topmost, wait, kill the rest of the tree; return what still lives."""
     try:
         return (
             yield from end(
-                family, topmost(stopped), facts.warn_signal, facts.stop_timeout
+                tree, topmost(stopped), facts.warn_signal, facts.stop_timeout
             )
         )
     except PermissionError:
-        return family.living()
+        return tree.living()
 
 
 def topmost(processes: list[Process]) -> list[Process]:

@@ -18,8 +18,8 @@ ANOTHER_RUN = "another run is at work on it"
 FAULT = "faulty"  # what an announcement calls a daemon that is refused
 
 
-class Telling:
-    """One run's words. `codes` are exit codes, by daemon; "" is the run's own."""
+class Announcer:
+    """What one run says. `codes` are exit codes, by daemon; "" is the run's own."""
 
     def __init__(self, run: Run, options: Options, out: Printer, err: Printer) -> None:
         self.run = run

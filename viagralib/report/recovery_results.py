@@ -20,7 +20,7 @@ from viagralib.recovery.recovery import (
     Recovery,
 )
 from viagralib.recovery.standing import NOT_NOW, Standing
-from viagralib.report.announcer import Telling
+from viagralib.report.announcer import Announcer
 from viagralib.state import announced
 from viagralib.state.incidents import CLOSED, OPEN
 
@@ -46,7 +46,9 @@ def write_down(recovery: Recovery, notice: str) -> None:
     with contextlib.suppress(OSError):
         if recovery.result == BACK:
             oldest, state = recovery.verdict.oldest(), recovery.run.state
-            log_patterns.begin_life(state, recovery.daemon, recovery.log_mark, oldest)
+            log_patterns.keep_position(
+                state, recovery.daemon, recovery.log_position, oldest
+            )
         standing.note_quit(recovery.run, recovery.daemon, recovery.result == QUIT)
     _note_what_is_open(recovery, is_written or not incident.directory)
 
@@ -65,19 +67,19 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
         announced.note(state, name, recovery.verdict.word, **more)
 
 
-def tell(telling: Telling, recovery: Recovery, notice: str) -> None:
+def tell(announcer: Announcer, recovery: Recovery, notice: str) -> None:
     """Say how a recovery ended, and note the exit code that it asks for."""
     name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
-    telling.codes[name] = WELL if result in _WELL else NOT_WELL
+    announcer.codes[name] = WELL if result in _WELL else NOT_WELL
     if result in (BACK, FAILED, QUIT):
-        telling.say(notice)
+        announcer.say(notice)
     elif result == PUT_OFF:
-        telling.leave_alone(name, Standing(NOT_NOW, remark))
+        announcer.leave_alone(name, Standing(NOT_NOW, remark))
     elif result == CAME_BACK:
         if recovery.earlier:
-            telling.say(announced.up_again(name, recovery.earlier))
+            announcer.say(announced.up_again(name, recovery.earlier))
     elif result == WAITS:
         why = f"{recovery.verdict.reason}; waits {remark}"
-        telling.announce(name, recovery.verdict.word, why)
+        announcer.announce(name, recovery.verdict.word, why)
     else:
-        telling.leave_alone(name, Standing(result, remark))
+        announcer.leave_alone(name, Standing(result, remark))

@@ -6,20 +6,20 @@ import contextlib
 
 from viagralib.base.messages import WELL
 from viagralib.processes.verdicts import UP, Verdict
-from viagralib.report.announcer import FAULT, Telling
+from viagralib.report.announcer import FAULT, Announcer
 from viagralib.state import announced, incidents
 from viagralib.state.incidents import CLOSED, OPEN, Incident
 from viagralib.state.run_context import Run
 
 
-def close(telling: Telling, verdicts: dict[str, Verdict]) -> None:
+def close(announcer: Announcer, verdicts: dict[str, Verdict]) -> None:
     """Close what is open for the daemons that are up, and say so once."""
-    run, codes = telling.run, telling.codes
+    run, codes = announcer.run, announcer.codes
     if run.is_state_unsafe:
         return
     for name in run.state.names("open"):
         if name in verdicts and verdicts[name].is_well:
-            _close(telling, name)
+            _close(announcer, name)
         elif name == announced.GENERAL:
             if "" not in codes:
                 run.state.remove("open", name)
@@ -27,20 +27,20 @@ def close(telling: Telling, verdicts: dict[str, Verdict]) -> None:
             run.state.remove("open", name)
 
 
-def _close(telling: Telling, name: str) -> None:
-    state = telling.run.state
-    lock = telling.lock(name)
+def _close(announcer: Announcer, name: str) -> None:
+    state = announcer.run.state
+    lock = announcer.lock(name)
     if lock is None:
-        telling.codes[name] = WELL  # it is up; the other run says how that went
+        announcer.codes[name] = WELL  # it is up; the other run says how that went
         return
     record = announced.of(state, name)
     line = announced.up_again(name, record)
     incident = incidents.load(state, str(record.get("incident") or ""))
     if incident is not None and incident.record.get("status") == OPEN:
-        line += _close_incident(telling.run, incident, record.get("ended"))
+        line += _close_incident(announcer.run, incident, record.get("ended"))
     # Said before it is forgotten: a run killed in between makes it said twice.
     if record.get("word") not in (FAULT, UP, None):
-        telling.say(line)
+        announcer.say(line)
     state.remove("open", name)
     lock.release()
 

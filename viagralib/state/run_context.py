@@ -6,7 +6,7 @@ import os
 import time
 
 from viagralib.base.messages import Fault, safe
-from viagralib.processes.observer import Onlooker
+from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.settings.configuration import Daemon, Settings
 from viagralib.state.directory import HOOK_LOG_CAP, State
@@ -23,7 +23,7 @@ class Run:
         self.settings = settings
         self.state = state
         daemons = settings.daemons.values()
-        self.onlooker = Onlooker(daemons, os.geteuid(), own_pid())
+        self.observer = Observer(daemons, os.geteuid(), own_pid())
         self.names = names or list(settings.daemons)
         self.is_narrowed = bool(names)
         self.began = time.time()  # seconds since 1970
@@ -57,7 +57,7 @@ class Run:
         if not self.is_unsafe:
             for name in self.names:
                 if name in self.settings.daemons:
-                    found += self.onlooker.trust.faults(self.settings.daemons[name])
+                    found += self.observer.trust.faults(self.settings.daemons[name])
         return found
 
     def sound(self, faults: list[Fault]) -> list[Daemon]:
@@ -69,7 +69,7 @@ class Run:
     def is_faulty(self, daemon: Daemon) -> bool:
         """Return whether a daemon that the run came upon must not be touched."""
         known = any(fault.subject == daemon.name for fault in self.settings.faults)
-        return known or bool(self.onlooker.trust.faults(daemon))
+        return known or bool(self.observer.trust.faults(daemon))
 
     def paused(self) -> dict[str, str]:
         """Return until when and why some of its daemons are paused, by their names."""
@@ -112,7 +112,7 @@ class Run:
         return {*self.settings.daemons, *self.settings.set_aside}
 
     def _why_not(self, parts: list[str]) -> list[str]:
-        whys = map(self.onlooker.trust.why_not, parts)
+        whys = map(self.observer.trust.why_not, parts)
         return [why for why in dict.fromkeys(whys) if why]
 
     def _parts(self) -> list[str]:

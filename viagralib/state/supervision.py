@@ -8,7 +8,7 @@ import time
 from viagralib.base.durations import spell
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.tree import lives
+from viagralib.processes.tree import is_running
 from viagralib.state import death_records
 from viagralib.state.directory import State, this_boot
 
@@ -32,7 +32,7 @@ def runner(state: State, name: str) -> Process | None:
     if not isinstance(pid, int) or not isinstance(start, int | float):
         return None
     process = table.find(pid)
-    if process is None or process.start != start or not lives(process):
+    if process is None or process.start != start or not is_running(process):
         return None
     return process
 

@@ -1,4 +1,4 @@
-"""Ways: all that the system passes on the way to what a path names."""
+"""The entries that the system passes on the way to what a path names."""
 
 from __future__ import annotations
 

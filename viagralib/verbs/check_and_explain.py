@@ -22,7 +22,7 @@ from viagralib.state.run_context import Run
 _NEAR = 5  # processes shown whose name or command line only resembles the daemon's
 
 
-class Sight:
+class Overview:
     """What one look found: verdicts, standings and faults, and their exit codes."""
 
     def __init__(self) -> None:
@@ -32,64 +32,64 @@ class Sight:
         self.codes: dict[str, int] = {}
 
 
-def look(run: Run) -> Sight:
+def look(run: Run) -> Overview:
     """Look at all that the run is about, health included; change nothing."""
-    sight = Sight()
+    overview = Overview()
     run.only_looks = True
-    sight.faults = run.find_faults()
-    sight.codes = {fault.subject: FAULTY for fault in sight.faults}
-    sight.verdicts = judge(run.sound(sight.faults), run.onlooker)
-    examine(run, sight.verdicts)
+    overview.faults = run.find_faults()
+    overview.codes = {fault.subject: FAULTY for fault in overview.faults}
+    overview.verdicts = judge(run.sound(overview.faults), run.observer)
+    examine(run, overview.verdicts)
     for name, why in run.paused().items():
-        sight.standings[name] = f"{standing.PAUSED}: {why}"
-    for name, verdict in sight.verdicts.items():
+        overview.standings[name] = f"{standing.PAUSED}: {why}"
+    for name, verdict in overview.verdicts.items():
         if verdict.word == UP:
             continue
-        if run.onlooker.hooks_at_work is None:  # one look for all: there may be many
-            run.onlooker.hooks_at_work = standing.find_hooks_at_work(run.onlooker)
+        if run.observer.hooks_at_work is None:  # one look for all: there may be many
+            run.observer.hooks_at_work = standing.find_hooks_at_work(run.observer)
         daemon = run.settings.daemons[name]
         last = incidents.load(run.state, announced.incident_of(run.state, name))
         found = None
         if verdict.word != UNKNOWN:
             found = standing.find(run, daemon, verdict.word, last)
-        sight.codes[name] = found.code if found else NOT_WELL
+        overview.codes[name] = found.code if found else NOT_WELL
         if found:
-            sight.standings[name] = str(found)
-    return sight
+            overview.standings[name] = str(found)
+    return overview
 
 
 def check(run: Run, options: Options, out: Printer) -> int:
     """Look only, change nothing: a line for each daemon that is not up."""
-    sight = look(run)
-    faults = [str(fault) for fault in sight.faults]
-    code = exit_code(sight.codes.values())
+    overview = look(run)
+    faults = [str(fault) for fault in overview.faults]
+    code = exit_code(overview.codes.values())
     if options.json:
-        told = document(run, sight.verdicts, sight.standings, sight.codes)
+        told = document(run, overview.verdicts, overview.standings, overview.codes)
         out.say(json.dumps({**told, "faults": faults}, indent=1))
         return code
     for fault in faults:
         out.say(f"viagra.py: {fault}")
-    for text in lines(run, sight.verdicts, sight.standings, options.verbose):
+    for text in lines(run, overview.verdicts, overview.standings, options.verbose):
         out.say(text)
     return code
 
 
 def explain(run: Run, options: Options, out: Printer) -> int:
     """Show each process that may be the daemon, counted or not, and why."""
-    sight = look(run)
-    code = exit_code(sight.codes.values())
-    verdicts = sight.verdicts
+    overview = look(run)
+    code = exit_code(overview.codes.values())
+    verdicts = overview.verdicts
     name = run.names[0]
     candidates = []
     if daemon := run.daemon(name):
-        candidates = judge([daemon], run.onlooker, every=True)[name].candidates
+        candidates = judge([daemon], run.observer, every=True)[name].candidates
     if options.json:
-        told = document(run, verdicts, sight.standings, sight.codes)
+        told = document(run, verdicts, overview.standings, overview.codes)
         out.say(json.dumps({**told, "candidates": _told(candidates)}, indent=1))
         return code
-    for fault in sight.faults:
+    for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    for text in lines(run, verdicts, sight.standings, everything=True):
+    for text in lines(run, verdicts, overview.standings, everything=True):
         out.say(text)
     for one in candidates:
         out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")

@@ -103,7 +103,7 @@ def _whole(incident: Incident) -> list[str]:
 
 def _paged(run: Run, text: str) -> bool:
     """Show a text page by page; False when there is no pager."""
-    path = run.onlooker.trust.search_path()
+    path = run.observer.trust.search_path()
     pager = shutil.which("less", path=path) or shutil.which("more", path=path)
     if pager is None:
         return False

@@ -8,7 +8,7 @@ from viagralib.base import durations
 from viagralib.base.messages import WELL, Fault, exit_code, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.base.resource_limits import widen
-from viagralib.report.announcer import Telling
+from viagralib.report.announcer import Announcer
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
 from viagralib.state.announced import date
@@ -22,18 +22,18 @@ def restart(run: Run, options: Options, out: Printer) -> int:
     """Stop the daemons if they are up, and start them by the same path as always."""
     options.verbose = True  # somebody waits for the answer
     widen()
-    telling = Telling(run, options, out, out)
+    announcer = Announcer(run, options, out, out)
     faults = run.find_faults()
-    telling.faults(faults)
+    announcer.faults(faults)
     faulty = {fault.subject for fault in faults}
     names = [] if run.is_unsafe else [n for n in run.names if n not in faulty]
     for name in names:
         if run.daemon(name) is None:
             raise Fault(safe(name), f"is {safe(run.settings.set_aside[name])}")
-    verdicts = Response(telling).restart(names)
+    verdicts = Response(announcer).restart(names)
     if options.json:
-        telling.conclude(verdicts)
-    return exit_code(telling.codes.values())
+        announcer.conclude(verdicts)
+    return exit_code(announcer.codes.values())
 
 
 def pause(run: Run, options: Options, out: Printer) -> int:

@@ -13,7 +13,7 @@ from viagralib.recovery.recovery import BACK, MANUAL, RESET, Recovery
 from viagralib.recovery.scheduler import side_by_side
 from viagralib.recovery.standing import Standing
 from viagralib.report import notice, recovery_results, syslog
-from viagralib.report.announcer import ANOTHER_RUN, Telling
+from viagralib.report.announcer import ANOTHER_RUN, Announcer
 from viagralib.state import announced, incidents
 from viagralib.state.directory import Lock, Record
 from viagralib.state.incidents import CLOSED, OPEN, Incident
@@ -25,9 +25,9 @@ _LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run
 class Response:
     """One run's response to what it saw."""
 
-    def __init__(self, telling: Telling) -> None:
-        self.telling = telling
-        self.run = telling.run
+    def __init__(self, announcer: Announcer) -> None:
+        self.announcer = announcer
+        self.run = announcer.run
         self._taken: dict[str, str] = {}  # incidents of this run, by daemon
 
     def bring_back(self, verdicts: dict[str, Verdict]) -> None:
@@ -40,17 +40,17 @@ class Response:
                     recoveries += [recovery] if recovery else []
             except OSError as error:  # of this one alone: the others are served
                 text = f"{verdict.reason}; not started: {reason(error)}"
-                self.telling.announce(name, verdict.word, text)
+                self.announcer.announce(name, verdict.word, text)
         self._recover(recoveries)
 
     def restart(self, names: list[str]) -> dict[str, Verdict]:
         """Restart daemons now, up or not; return their verdicts of before."""
         daemons = [self.run.settings.daemons[name] for name in names]
-        verdicts = judge(daemons, self.run.onlooker)
+        verdicts = judge(daemons, self.run.observer)
         recoveries = []
         for name, verdict in verdicts.items():
             if verdict.word == UNKNOWN:
-                self.telling.announce(name, UNKNOWN, verdict.reason)
+                self.announcer.announce(name, UNKNOWN, verdict.reason)
             elif recovery := self._restart(name):
                 recoveries.append(recovery)
         self._recover(recoveries)
@@ -58,7 +58,7 @@ class Response:
 
     def _is_only_said(self, name: str, verdict: Verdict) -> bool:
         """Say what calls for words alone; return whether that was all."""
-        word, why, tell = verdict.word, verdict.reason, self.telling.announce
+        word, why, tell = verdict.word, verdict.reason, self.announcer.announce
         if self.run.is_unsafe:
             tell(name, word, f"{why}; not started: what would start it is unsafe")
         elif word == UP:
@@ -78,7 +78,7 @@ class Response:
         if not recoveries:
             return
         run = self.run
-        run.search_path = run.onlooker.trust.search_path()
+        run.search_path = run.observer.trust.search_path()
         directory = next((r.incident.directory for r in recoveries), "")
         evidence = Evidence(run.settings, run.search_path, directory)
         begun = [recovery for recovery in recoveries if not recovery.result]
@@ -97,7 +97,7 @@ class Response:
 
         One that is left alone gets a recovery as well when fail.d must hear of it.
         """
-        lock = self.telling.lock(name)
+        lock = self.announcer.lock(name)
         if lock is None:
             return None
         record = announced.of(self.run.state, name)
@@ -105,7 +105,7 @@ class Response:
         why = self._why_left_alone(name, verdict, last)
         if why and not (why.is_alarming and self._wants_alarm(name)):
             lock.release()
-            self.telling.leave_alone(name, why)
+            self.announcer.leave_alone(name, why)
             return None
         incident = self._open(name, verdict, last)
         recovery = Recovery(self.run, verdict, incident, lock, record)
@@ -125,18 +125,18 @@ class Response:
     def _restart(self, name: str) -> Recovery | None:
         """Return a restart that somebody wants now; wait for another run's end."""
         deadline = time.monotonic() + _LONGEST_WAIT
-        while (lock := self.telling.lock(name)) is None:
-            if self.telling.codes[name] != BUSY or time.monotonic() > deadline:
+        while (lock := self.announcer.lock(name)) is None:
+            if self.announcer.codes[name] != BUSY or time.monotonic() > deadline:
                 return None
             time.sleep(0.1)
-        self.telling.standings.pop(name, None)
+        self.announcer.standings.pop(name, None)
         daemon = self.run.settings.daemons[name]
-        verdict = judge([daemon], self.run.onlooker)[name]
-        process = standing.hook_at_work(daemon, self.run.onlooker, None)
+        verdict = judge([daemon], self.run.observer)[name]
+        process = standing.hook_at_work(daemon, self.run.observer, None)
         if process is not None:
             lock.release()
             text = f"not restarted: being started by pid {process.pid}"
-            self.telling.announce(name, verdict.word, text)
+            self.announcer.announce(name, verdict.word, text)
             return None
         record = announced.of(self.run.state, name)
         last = incidents.load(self.run.state, str(record.get("incident") or ""))
@@ -178,7 +178,7 @@ class Response:
         text = notice.write(recovery, evidence)
         recovery_results.write_down(recovery, text)
         recovery.lock.release()
-        recovery_results.tell(self.telling, recovery, text)
+        recovery_results.tell(self.announcer, recovery, text)
         syslog.log(recovery)
         return resets
 
@@ -187,7 +187,7 @@ class Response:
         resets = []
         for name in recovery.daemon.facts.resets:
             why_not = self._why_not_reset(name)
-            lock = None if why_not else self.telling.lock(name)
+            lock = None if why_not else self.announcer.lock(name)
             if lock is None:
                 why_not = why_not or ANOTHER_RUN
                 recovery.resets.append(f"{name} skipped ({why_not})")
@@ -205,7 +205,7 @@ class Response:
             return "restarted by this run already"
         if self.run.is_faulty(daemon):
             return "faulty"
-        word = judge([daemon], self.run.onlooker)[name].word
+        word = judge([daemon], self.run.observer)[name].word
         if word != UP:
             return word
         return str(standing.find(self.run, daemon, UP, None) or "")

@@ -11,7 +11,7 @@ from viagralib.base.printer import Printer
 from viagralib.report.verdict_lines import document, since, user
 from viagralib.settings.command_line import Options
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import Sight, look
+from viagralib.verbs.check_and_explain import Overview, look
 
 _HEADER = ("DAEMON", "STATE", "PIDS", "USER", "SINCE", "24H", "LAST INCIDENT")
 _WIDTHS = (16, 9, 12, 9, 12, 3, 13)  # with one blank between: 80 columns
@@ -20,23 +20,25 @@ _SLACK = 60.0  # seconds that cron and a run may take
 
 def status(run: Run, options: Options, out: Printer) -> int:
     """Show every daemon: verdict or standing, pids, user, since, restarts, incident."""
-    sight = look(run)
-    code = exit_code(sight.codes.values())
+    overview = look(run)
+    code = exit_code(overview.codes.values())
     incidents = _newest(run)
     if options.json:
-        out.say(json.dumps(_document(run, sight, incidents), indent=1))
+        out.say(json.dumps(_document(run, overview, incidents), indent=1))
         return code
     out.say(_row(_HEADER))
     for name in run.names:
-        out.say(_row(_cells(run, sight, name, incidents.get(name, ""))))
-    for fault in sight.faults:
+        out.say(_row(_cells(run, overview, name, incidents.get(name, ""))))
+    for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    for name, verdict in sight.verdicts.items():
-        why = sight.standings.get(name) or ("" if verdict.is_well else verdict.reason)
+    for name, verdict in overview.verdicts.items():
+        why = overview.standings.get(name) or (
+            "" if verdict.is_well else verdict.reason
+        )
         if why:
             out.say(f"{safe(name)}: {safe(why)}")
-    for name, why in sight.standings.items():
-        if name not in sight.verdicts:
+    for name, why in overview.standings.items():
+        if name not in overview.verdicts:
             out.say(f"{safe(name)}: {safe(why)}")
     out.say(_last_run(run))
     return code
@@ -51,12 +53,12 @@ def _row(cells: tuple[str, ...]) -> str:
     return " ".join(padded).rstrip()
 
 
-def _cells(run: Run, sight: Sight, name: str, incident: str) -> tuple[str, ...]:
-    verdict = sight.verdicts.get(name)
+def _cells(run: Run, overview: Overview, name: str, incident: str) -> tuple[str, ...]:
+    verdict = overview.verdicts.get(name)
     began = since(verdict) if verdict else None
     return (
         safe(name),
-        _state(run, sight, name),
+        _state(run, overview, name),
         ",".join(str(one.pid) for one in verdict.processes()) if verdict else "",
         user(verdict) if verdict else "",
         _moment(began) if began else "",
@@ -65,11 +67,11 @@ def _cells(run: Run, sight: Sight, name: str, incident: str) -> tuple[str, ...]:
     )
 
 
-def _state(run: Run, sight: Sight, name: str) -> str:
-    if name in sight.standings:
-        return sight.standings[name].partition(":")[0]
-    if name in sight.verdicts:
-        return sight.verdicts[name].word
+def _state(run: Run, overview: Overview, name: str) -> str:
+    if name in overview.standings:
+        return overview.standings[name].partition(":")[0]
+    if name in overview.verdicts:
+        return overview.verdicts[name].word
     return "off" if name in run.settings.set_aside else "faulty"
 
 
@@ -109,9 +111,11 @@ def _is_overdue(run: Run) -> bool:
     return time.time() - run.previous > run.settings.every + _SLACK
 
 
-def _document(run: Run, sight: Sight, incidents: dict[str, str]) -> dict[str, object]:
-    told = document(run, sight.verdicts, sight.standings, sight.codes)
-    told["faults"] = [str(fault) for fault in sight.faults]
+def _document(
+    run: Run, overview: Overview, incidents: dict[str, str]
+) -> dict[str, object]:
+    told = document(run, overview.verdicts, overview.standings, overview.codes)
+    told["faults"] = [str(fault) for fault in overview.faults]
     told["last_run"] = run.previous or None
     told["overdue"] = _is_overdue(run)
     told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}

@@ -75,7 +75,7 @@ def _faults_of_the_off(run: Run) -> list[Fault]:
 def _faults_of_machine(run: Run) -> list[Fault]:
     """Return what this machine lacks, and what of the state is damaged."""
     found = []
-    path = run.onlooker.trust.search_path()
+    path = run.observer.trust.search_path()
     programs = {words.split()[0] for words in run.settings.commands if words.split()}
     for program in sorted(programs):
         if not any(os.access(f"{p}/{program}", os.X_OK) for p in path.split(":")):

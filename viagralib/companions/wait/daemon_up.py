@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from viagralib.base.messages import CannotTell, Fault
-from viagralib.processes.observer import Onlooker
+from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import UNKNOWN, UP, judge
 from viagralib.settings.configuration import Daemon, Settings, load
@@ -26,17 +26,17 @@ class Watched:
     def __init__(self, name: str) -> None:
         settings = _settings()
         self._daemon = settings.daemons.get(name) or Daemon(name, "", Facts())
-        self._onlooker = Onlooker(settings.daemons.values(), os.geteuid(), own_pid())
+        self._observer = Observer(settings.daemons.values(), os.geteuid(), own_pid())
         faults = [fault for fault in settings.faults if fault.subject == name]
         if name in settings.daemons:
-            faults += self._onlooker.trust.faults(self._daemon)
+            faults += self._observer.trust.faults(self._daemon)
         self._faults = faults
 
     def missing(self) -> str | None:
         """Return None when it is up, else why not. Raises CannotTell."""
         if self._faults:
             raise CannotTell(self._faults[0].text)
-        verdict = judge([self._daemon], self._onlooker)[self._daemon.name]
+        verdict = judge([self._daemon], self._observer)[self._daemon.name]
         if verdict.word == UNKNOWN:
             raise CannotTell(verdict.reason)
         return None if verdict.word == UP else verdict.reason or verdict.word
