@@ -101,19 +101,19 @@ class Bench:
         texts, runs = {}, self.options.runs
         if self.cost:
             results = report.Results(self.cost, self.memory)
-            demands = report.held(report.demands(results))
+            targets = report.target_table(report.targets(results))
             told = f"; medians of at least {runs} runs:"
             image = "![What one run costs, by the number of processes](bench/cost.svg)"
-            texts["bench"] = report.page(told, report.table(results), demands, image)
+            texts["bench"] = report.page(told, report.table(results), targets, image)
         if self.recoveries:
-            demands = report.held(recovery.demands(self.recoveries))
+            targets = report.target_table(recovery.targets(self.recoveries))
             told = f"; medians of {max(1, runs // 4)} runs:"
             table = recovery.table(self.recoveries)
-            texts["recovery"] = report.page(told, table, demands)
+            texts["recovery"] = report.page(told, table, targets)
         if self.supervisors:
-            demands = report.held(supervisors.demands(self.supervisors))
+            targets = report.target_table(supervisors.targets(self.supervisors))
             table = supervisors.table(self.supervisors)
-            texts["supervisors"] = report.page(":", table, demands)
+            texts["supervisors"] = report.page(":", table, targets)
         return texts
 
 

@@ -8,7 +8,7 @@ import shutil
 import statistics
 import subprocess
 
-from report import Demand
+from report import Target
 from scene import ENVIRONMENT, Scene
 from timing import peak_memory
 
@@ -113,14 +113,14 @@ def table(recoveries: dict[int, Recovery]) -> str:
     return "\n".join(lines)
 
 
-def demands(recoveries: dict[int, Recovery]) -> list[Demand]:
+def targets(recoveries: dict[int, Recovery]) -> list[Target]:
     """Return what has to hold at the lowest number of processes."""
     size, one = min(recoveries.items())
     at = f", {size:,} processes"
     last_look = one.last_look * 1000
     return [
-        Demand(f"evidence, all of it{at}", one.evidence, 1.3, " s"),
-        Demand(f"from the last look to the hook's exec{at}", last_look, 20, " ms"),
+        Target(f"evidence, all of it{at}", one.evidence, 1.3, " s"),
+        Target(f"from the last look to the hook's exec{at}", last_look, 20, " ms"),
     ]
 
 

@@ -18,7 +18,7 @@ from contenders import (
 )
 from timing import Times
 
-FEW, MANY = 100, 20_000  # processes: where something is demanded
+FEW, MANY = 100, 20_000  # processes: where there is a target
 Cost = dict[int, Times]  # by the number of processes
 
 
@@ -31,7 +31,7 @@ class Results:
         self.sizes = sorted(cost)
 
 
-class Demand:
+class Target:
     """Something that has to hold: a figure, and the highest that it may be."""
 
     def __init__(self, text: str, figure: float, highest: float, unit: str) -> None:
@@ -69,13 +69,13 @@ def _cell(times: Times, title: str) -> str:
     return f"{times[title] * 1000:,.1f} ms ({ratio:.{1 if ratio < 10 else 0}f} x)"
 
 
-def held(demands: list[Demand]) -> str:
+def target_table(targets: list[Target]) -> str:
     """Return the table of what had to hold, and whether it does."""
     lines = ["| | at most | is | |", "|---|--:|--:|---|"]
-    return "\n".join([*lines, *(demand.row() for demand in demands)])
+    return "\n".join([*lines, *(target.row() for target in targets)])
 
 
-def demands(results: Results) -> list[Demand]:
+def targets(results: Results) -> list[Target]:
     """Return what has to hold of a run that has nothing to bring back."""
     ratios = [
         (FEW, QUIET, BARE, 2.5),
@@ -87,19 +87,19 @@ def demands(results: Results) -> list[Demand]:
         (MANY, QUIET, MONIT, 1 / 50),
     ]
     found = [_ratio(results, *ratio) for ratio in ratios]
-    found.append(Demand(f"{QUIET}: memory", results.memory / 1e6, 20, " MB"))
-    return [demand for demand in found if demand]
+    found.append(Target(f"{QUIET}: memory", results.memory / 1e6, 20, " MB"))
+    return [target for target in found if target]
 
 
 def _ratio(
     results: Results, size: int, ours: str, other: str, highest: float
-) -> Demand | None:
+) -> Target | None:
     """Return what must hold of ours beside another; None when one was not measured."""
     times = results.cost.get(size, {})
     if ours not in times or other not in times:
         return None
     text = f"{ours} / {other}, {size:,} processes"
-    return Demand(text, times[ours] / times[other], highest, " x")
+    return Target(text, times[ours] / times[other], highest, " x")
 
 
 def machine(python: str) -> str:

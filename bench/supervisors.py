@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from report import Demand
+from report import Target
 from scene import ENVIRONMENT, Scene, compile_c, parents_of_all
 
 RUN = "viagra-run"
@@ -195,7 +195,7 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def demands(results: Results) -> list[Demand]:
+def targets(results: Results) -> list[Target]:
     """Return what has to hold of ours."""
     ours, quick = results.costs[RUN], results.quick
     largest = max(
@@ -205,12 +205,12 @@ def demands(results: Results) -> list[Demand]:
     )
     restart = f"{RUN}: from a death to the next life"
     return [
-        Demand(
+        Target(
             f"{restart}, {len(quick)} short lives, median", _median(quick), 20, " ms"
         ),
-        Demand(f"{restart}, longer lives, median", _median(ours.delays), 20, " ms"),
-        Demand(f"{RUN}: memory of a process", largest / 1e6, 15, " MB"),
-        Demand(f"{RUN}: woken in a minute of idleness", ours.idle.wakeups, 0, " times"),
+        Target(f"{restart}, longer lives, median", _median(ours.delays), 20, " ms"),
+        Target(f"{RUN}: memory of a process", largest / 1e6, 15, " MB"),
+        Target(f"{RUN}: woken in a minute of idleness", ours.idle.wakeups, 0, " times"),
     ]
 
 

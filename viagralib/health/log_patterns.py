@@ -46,7 +46,7 @@ def find(run: Run, daemon: Daemon, process: Process) -> Finding:
 
 def _search(daemon: Daemon, process: Process, known: Record) -> Record:
     """Search what was written since `known`; return the place read up to, and the
-    alarm `found` in this life of the daemon. Raises CannotSearch."""
+    alarm `found` since the daemon started. Raises CannotSearch."""
     assert daemon.facts.alarm is not None
     path, pattern = daemon.facts.alarm
     is_same_life = known.get("start") == process.start

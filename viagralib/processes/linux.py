@@ -59,7 +59,7 @@ class Process:
 
     @property
     def identity(self) -> tuple[int, float]:
-        """What no other process of this machine's life has: pid and start."""
+        """What no other process of this boot has: pid and start."""
         return self.pid, self.start
 
     def arguments(self) -> list[str]:

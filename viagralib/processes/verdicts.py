@@ -51,7 +51,7 @@ class Verdict:
         return [one.process for one in self.candidates if one.kind == kind]
 
     def oldest(self) -> Process:
-        """Return the process that began its life; there must be one that counts."""
+        """Return the oldest process that counts; there must be one."""
         return min(self.processes(), key=lambda process: process.start)
 
 

@@ -48,7 +48,7 @@ def find(recovery: Recovery, evidence: Evidence) -> str:
 def recorded(recovery: Recovery) -> str:
     """Return what viagra-run recorded of the death since the last run, or "".
 
-    To be asked before the start: then the record is the new life's.
+    To be asked before the start: then the record is the new instance's.
     """
     run, name = recovery.run, recovery.daemon.name
     return supervision.death_since(run.state, name, _last_look(run) - _SLACK)

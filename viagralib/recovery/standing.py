@@ -66,7 +66,7 @@ def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
     if paused := pauses.why_paused(run.state, daemon.name):
         return Standing(PAUSED, paused)
     if supervision.has_finished(run.state, daemon.name):
-        return Standing(FINISHED, "its last life ended by itself, with exit 0")
+        return Standing(FINISHED, "it ended by itself, with exit 0")
     if quit_since(run, daemon):
         return Standing(QUIT, "stopped when it was sick (recovery = quit)")
     return None
@@ -102,7 +102,7 @@ def _by_limit(run: Run, daemon: Daemon) -> Standing | None:
 
 
 def quit_since(run: Run, daemon: Daemon) -> bool:
-    """Return whether it was stopped for good, in this life of the machine."""
+    """Return whether it was stopped for good, since this boot."""
     record = run.state.read("counts", daemon.name)
     return bool(record.get("quit")) and record.get("quit") == this_boot()
 

@@ -9,7 +9,7 @@ from viagralib.base.users import user_id
 from viagralib.settings import facts as facts_of
 from viagralib.settings import start_d, toml_file, values
 from viagralib.settings.facts import Facts
-from viagralib.settings.start_order import way_back
+from viagralib.settings.start_order import find_circle
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ def load(home: str) -> Settings:
 def _check_order(settings: Settings, fact: str) -> list[Fault]:
     """Return a Fault for each daemon that `fact` leads back to, naming the circle."""
     links = {name: getattr(one.facts, fact) for name, one in settings.daemons.items()}
-    circles = {name: way_back(links, name) for name in links if links[name]}
+    circles = {name: find_circle(links, name) for name in links if links[name]}
     return [
-        Fault(name, f"{fact} goes in a circle: {f' {fact} '.join((name, *way))}")
-        for name, way in circles.items()
-        if way
+        Fault(name, f"{fact} goes in a circle: {f' {fact} '.join((name, *circle))}")
+        for name, circle in circles.items()
+        if circle
     ]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 
-def way_back(after: dict[str, tuple[str, ...]], name: str) -> list[str]:
-    """Return the shortest way by which `after` leads from `name` back to it, or []."""
-    ways, tried = [[name]], {name}
-    for way in ways:
-        for needed in after.get(way[-1], ()):
+def find_circle(after: dict[str, tuple[str, ...]], name: str) -> list[str]:
+    """Return the shortest path by which `after` leads from `name` back to it, or []."""
+    paths, tried = [[name]], {name}
+    for path in paths:
+        for needed in after.get(path[-1], ()):
             if needed == name:
-                return [*way[1:], name]
+                return [*path[1:], name]
             if needed not in tried:
                 tried.add(needed)
-                ways.append([*way, needed])
+                paths.append([*path, needed])
     return []

@@ -1,19 +1,19 @@
-"""Death records: what viagra-run knows of a command's lives and deaths, for others.
+"""Death records: what viagra-run knows of a command's instances and deaths, for others.
 
 `deaths/NAME` in the state directory is one JSON object, replaced by rename:
 
     version   1
     name      NAME
-    boot      the life of the machine in which it was written
-    instance  restarts so far; the first life is 0
+    boot      the boot of the machine in which it was written
+    instance  restarts so far; the first instance is 0
     runner    {"pid", "start"}: the process to signal; gone without an `end`: killed
-    command   {"pid", "start"} of this life
-    started   when this life began (seconds since the epoch)
-    death     how the last life ended that has ended, or null:
+    command   {"pid", "start"} of this instance
+    started   when this instance began (seconds since the epoch)
+    death     how the last instance ended that has ended, or null:
               {"at" (epoch), "instance", "pid", "exit" or null, "signal" or null,
                "core" (was core dumped), "ran" (seconds, time asleep included)}
     end       null while viagra-run is at work; else {"at", "finished"}: `finished` is
-              true when the last life ended as a plain exit 0
+              true when the last instance ended as a plain exit 0
 
 `start` counts in the kernel's units (Linux: clock ticks since boot, proc(5) stat,
 field 22; else seconds since the epoch). A record may be deleted at any time.

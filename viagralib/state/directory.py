@@ -115,7 +115,7 @@ class State:
         return files
 
     def count(self, name: str) -> int:
-        """Return how often the daemon was restarted: VIAGRA_INSTANCE of its life."""
+        """Return how often the daemon was restarted: its VIAGRA_INSTANCE."""
         number = self.read("counts", name).get("restarts")
         return number if isinstance(number, int) else 0
 

@@ -14,7 +14,7 @@ from viagralib.state.directory import State, this_boot
 
 
 def has_finished(state: State, name: str) -> bool:
-    """Return whether its last life, in this life of the machine, was a plain exit 0."""
+    """Return whether its last instance ended, since this boot, with a plain exit 0."""
     record = death_records.read(state.path, name)
     end = record.get("end") if record else None
     if not isinstance(end, dict) or end.get("finished") is not True:
@@ -38,7 +38,7 @@ def runner(state: State, name: str) -> Process | None:
 
 
 def death_since(state: State, name: str, since: float) -> str:
-    """Return how its last life ended, if not before `since`, for people; or ""."""
+    """Return how its last instance ended, if not before `since`, for people; or ""."""
     record = death_records.read(state.path, name) or {}
     death = record.get("death")
     at, ran = (death.get("at"), death.get("ran")) if isinstance(death, dict) else (0, 0)
@@ -46,7 +46,7 @@ def death_since(state: State, name: str, since: float) -> str:
     if not isinstance(at, int | float) or not isinstance(started, int | float):
         return ""
     if record.get("end") is None and at <= started:
-        return _lost(record, started)  # nobody saw that life's end
+        return _lost(record, started)  # nobody saw that instance's end
     if not isinstance(death, dict) or at < since:
         return ""
     after = f" after {spell(ran)}" if isinstance(ran, int | float) else ""
@@ -54,7 +54,7 @@ def death_since(state: State, name: str, since: float) -> str:
 
 
 def _lost(record: dict[str, object], started: float) -> str:
-    """Return that viagra-run was killed itself, in this life of the machine; or ""."""
+    """Return that viagra-run was killed itself, since this boot; or ""."""
     runner = record.get("runner")
     pid = runner.get("pid") if isinstance(runner, dict) else None
     if not isinstance(pid, int) or started < time.time() - table.uptime():

@@ -58,7 +58,7 @@ class User:
 
 
 def environment(user: User | None, instance: int) -> dict[str, str]:
-    """Return ours for a command in its life number `instance`, as `user`."""
+    """Return ours for instance number `instance` of a command, run as `user`."""
     variables = {**os.environ, **(user.environment() if user else {})}
     return {**variables, "VIAGRA_INSTANCE": str(instance)}
 

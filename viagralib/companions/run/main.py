@@ -9,10 +9,10 @@ from viagralib.base.messages import Fault
 from viagralib.companions.contract import guardian, process_contract, signals, spawn
 from viagralib.companions.contract.companion import Companion, say
 from viagralib.companions.contract.guardian import GuardianGoneError
-from viagralib.companions.run.life_records import first_instance
-from viagralib.companions.run.options import USAGE, Plan, parse
-from viagralib.companions.run.output_file import Outfile
-from viagralib.companions.run.supervisor import PROGRAM, Runner
+from viagralib.companions.run.instance_record import first_instance
+from viagralib.companions.run.options import USAGE, Options, parse
+from viagralib.companions.run.output_file import OutputFile
+from viagralib.companions.run.supervisor import PROGRAM, Supervisor
 from viagralib.state import death_records
 
 BAD_USAGE = 125
@@ -30,49 +30,49 @@ def main(argv: list[str]) -> int:
     return companion.run(argv, parse, _work)
 
 
-def _work(plan: Plan) -> int:
-    return _start(plan) if plan.lifetime == "none" else _hold(plan)
+def _work(options: Options) -> int:
+    return _start(options) if options.lifetime == "none" else _hold(options)
 
 
-def _start(plan: Plan) -> int:
+def _start(options: Options) -> int:
     """Start the command, leave it to itself, and say that all is well."""
     signals.collect()
-    environment = spawn.environment(plan.user, first_instance())
-    pid = spawn.start(plan.argv, environment, user=plan.user)
-    if plan.verbose:
+    environment = spawn.environment(options.user, first_instance())
+    pid = spawn.start(options.argv, environment, user=options.user)
+    if options.verbose:
         say(PROGRAM, f"started {pid}")
     return 0
 
 
-def _hold(plan: Plan) -> int:
+def _hold(options: Options) -> int:
     """Hold a contract until its end; return the exit code."""
     wanted = signals.collect()
     link = None
-    if "noorphan" in plan.terms:
+    if "noorphan" in options.terms:
         link = guardian.stand(PROGRAM, killed=INTERNAL, late=INTERNAL)
     else:
         process_contract.hold()
-    recorder, outfile = _recorder(plan), _outfile(plan)
+    recorder, outfile = _recorder(options), _outfile(options)
     try:
-        return Runner(plan, wanted, link, recorder, outfile).run()
+        return Supervisor(options, wanted, link, recorder, outfile).run()
     except GuardianGoneError:
         say(PROGRAM, "the guardian was killed, ended all")
         return INTERNAL
 
 
-def _recorder(plan: Plan) -> death_records.Recorder | None:
+def _recorder(options: Options) -> death_records.Recorder | None:
     """Return what writes the record; without one, say what that costs and go on."""
-    if plan.name is None:
+    if options.name is None:
         return None
     try:
-        return death_records.Recorder(plan.name)
+        return death_records.Recorder(options.name)
     except Fault as fault:
         say(PROGRAM, f"deaths are not recorded: {fault}")
         return None
 
 
-def _outfile(plan: Plan) -> Outfile | None:
-    if not plan.output:
+def _outfile(options: Options) -> OutputFile | None:
+    if not options.output:
         return None
-    owners = {0, os.geteuid()} | ({plan.user.uid} if plan.user else set())
-    return Outfile(plan.output, frozenset(owners))
+    owners = {0, os.geteuid()} | ({options.user.uid} if options.user else set())
+    return OutputFile(options.output, frozenset(owners))

@@ -1,4 +1,4 @@
-"""What viagra-run is asked for: its plan, from the command line. See viagra-run(1)."""
+"""What viagra-run is asked for: the options of its command line, viagra-run(1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TERMS = ("noorphan", "pgrponly", "regent")
 _LARGEST_COUNT = 2**31 - 1
 
 
-class Plan:
+class Options:
     """What the command line asks for."""
 
     def __init__(self, argv: list[str]) -> None:
@@ -40,65 +40,65 @@ class Plan:
         self.output: str | None = None
 
 
-def parse(argv: list[str]) -> Plan:
+def parse(argv: list[str]) -> Options:
     """Return what `argv` asks for; raises Fault for anything that cannot be done."""
     try:
-        options, command = getopt.getopt(argv, "f:i:l:o:r:tvn:b:w:L:", ["user="])
+        pairs, command = getopt.getopt(argv, "f:i:l:o:r:tvn:b:w:L:", ["user="])
     except getopt.GetoptError as error:
         raise Fault("", f"{error}; see viagra-run --help") from None
     if not command:
         raise Fault("", "no command; see viagra-run --help")
-    plan = Plan(command)
-    given = dict(options)
-    for option, value in options:
-        _set(plan, option, value)
-    _check(plan, given)
-    return plan
+    options = Options(command)
+    given = dict(pairs)
+    for option, value in pairs:
+        _set(options, option, value)
+    _check(options, given)
+    return options
 
 
-def _set(plan: Plan, option: str, value: str) -> None:
+def _set(options: Options, option: str, value: str) -> None:
     match option:
         case "-f":
-            plan.fatal = _words(option, value, _FATAL)
+            options.fatal = _words(option, value, _FATAL)
         case "-i":
-            plan.told = _words(option, value, _EVENTS)
+            options.told = _words(option, value, _EVENTS)
         case "-l":
-            plan.lifetime = _one_of(value, ("contract", "child", "none"))
+            options.lifetime = _one_of(value, ("contract", "child", "none"))
         case "-o":
-            plan.terms = _words(option, value, _TERMS)
+            options.terms = _words(option, value, _TERMS)
         case "-r":
-            plan.restarts = _count(value)
+            options.restarts = _count(value)
         case "-t":
-            plan.transfer = True
+            options.transfer = True
         case "-v":
-            plan.verbose = True
+            options.verbose = True
         case _:
-            _set_addition(plan, option, value)
+            _set_addition(options, option, value)
 
 
-def _set_addition(plan: Plan, option: str, value: str) -> None:
+def _set_addition(options: Options, option: str, value: str) -> None:
     """Set one of the options that ctrun does not have."""
     match option:
         case "-n":
             death_records.check_name(value)
-            plan.name = value
+            options.name = value
         case "-b":
-            plan.backoff = _backoff(value)
+            options.backoff = _backoff(value)
         case "-w":
-            plan.patience = duration(option, value)
+            options.patience = duration(option, value)
         case "-L":
-            plan.output = value
+            options.output = value
         case "--user":
-            plan.user = spawn.User(value)
+            options.user = spawn.User(value)
 
 
-def _check(plan: Plan, given: dict[str, str]) -> None:
+def _check(options: Options, given: dict[str, str]) -> None:
     """Raise Fault for options that contradict each other; the first four: ctrun(1)."""
-    none = plan.lifetime == "none"
+    none = options.lifetime == "none"
     rules = (
-        (none and "noorphan" in plan.terms, "no -o noorphan with -l none"),
-        ("-r" in given and plan.lifetime != "contract", "-r needs -l contract"),
-        ("-r" in given and "pgrponly" in plan.terms, "no -r with -o pgrponly"),
+        (none and "noorphan" in options.terms, "no -o noorphan with -l none"),
+        ("-r" in given and options.lifetime != "contract", "-r needs -l contract"),
+        ("-r" in given and "pgrponly" in options.terms, "no -r with -o pgrponly"),
         ("-t" in given and "-r" not in given, "-t needs -r"),
         ("-b" in given and "-r" not in given, "-b needs -r"),
         (none and "-n" in given, "no -n with -l none"),
@@ -107,8 +107,8 @@ def _check(plan: Plan, given: dict[str, str]) -> None:
     for broken, text in rules:
         if broken:
             raise Fault("", text)
-    if plan.verbose and "-i" not in given:
-        plan.told = frozenset({"core"})
+    if options.verbose and "-i" not in given:
+        options.told = frozenset({"core"})
 
 
 def _words(option: str, value: str, known: tuple[str, ...]) -> frozenset[str]:

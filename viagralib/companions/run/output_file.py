@@ -15,7 +15,7 @@ from viagralib.companions.contract import signals
 _AT_ONCE = 65536  # bytes: what a pipe holds
 
 
-class Outfile:
+class OutputFile:
     """`path`, and the pipe that leads to it; `entrance` is the command's end."""
 
     def __init__(self, path: str, owners: frozenset[int]) -> None:

@@ -1,4 +1,4 @@
-"""What callers demand of viagra-run by signals: to pass them on, and to end in time."""
+"""Signals to viagra-run: passed on to the command, which is to end in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from viagralib.companions.contract import signals
 from viagralib.companions.contract.guardian import boot_clock
 
 
-class Demands:
+class PassedSignals:
     """The signals that were passed on, and who has been asked to end."""
 
     def __init__(self, patience: float) -> None:

@@ -1,4 +1,4 @@
-"""What viagra-run does: lives of a command in a contract, until it is to stay ended."""
+"""The supervisor: instances of a command in a contract, until it is to stay ended."""
 
 from __future__ import annotations
 
@@ -11,78 +11,81 @@ from viagralib.companions.contract import process_contract, signals, spawn
 from viagralib.companions.contract.companion import say
 from viagralib.companions.contract.guardian import GuardianGoneError, Link, boot_clock
 from viagralib.companions.contract.process_contract import Death
-from viagralib.companions.run.life_records import Ledger
-from viagralib.companions.run.lives import Backoff, Life, events_of
-from viagralib.companions.run.options import Plan
-from viagralib.companions.run.output_file import Outfile
-from viagralib.companions.run.passed_signals import Demands
+from viagralib.companions.run.instance import Backoff, Instance, events_of
+from viagralib.companions.run.instance_record import InstanceRecord
+from viagralib.companions.run.options import Options
+from viagralib.companions.run.output_file import OutputFile
+from viagralib.companions.run.passed_signals import PassedSignals
 from viagralib.state.death_records import Recorder, now
 
 PROGRAM = "viagra-run"
 ABNORMAL = 123  # the command was killed by a signal
 
 
-class Runner:
-    """Runs a plan to its end. This process must be the holder of a contract."""
+class Supervisor:
+    """Runs a command as the options say, until it is to stay ended.
+
+    This process must be the holder of a contract.
+    """
 
     def __init__(
         self,
-        plan: Plan,
+        options: Options,
         wanted: frozenset[int],
         link: Link | None,
         recorder: Recorder | None,
-        outfile: Outfile | None,
+        outfile: OutputFile | None,
     ) -> None:
-        self._plan = plan
+        self._options = options
         self._wanted = wanted
         self._link = link
-        self._ledger = Ledger(recorder, link.pid if link else os.getpid())
+        self._records = InstanceRecord(recorder, link.pid if link else os.getpid())
         self._outfile = outfile
-        self._demands = Demands(plan.patience)
-        self._backoff = Backoff(*plan.backoff) if plan.backoff else None
-        self._life: Life
+        self._passed = PassedSignals(options.patience)
+        self._backoff = Backoff(*options.backoff) if options.backoff else None
+        self._instance: Instance
 
     def run(self) -> int:
         """Return the exit code. Raises NotStarted, GuardianGoneError, OSError."""
         while True:
             self._begin()
-            self._live()
+            self._watch()
             if not self._is_to_restart():
                 break
-            self._ledger.restarts += 1
+            self._records.restarts += 1
             self._pause()
-            if self._demands.to_end:
+            if self._passed.to_end:
                 break
         return self._finish()
 
     def _begin(self) -> None:
-        plan, instance = self._plan, self._ledger.instance
-        environment = spawn.environment(plan.user, instance)
+        options, instance = self._options, self._records.number
+        environment = spawn.environment(options.user, instance)
         output = self._outfile.entrance if self._outfile else None
         try:
-            pid = spawn.start(plan.argv, environment, output, plan.user)
+            pid = spawn.start(options.argv, environment, output, options.user)
         except spawn.NotStarted:
-            if self._ledger.restarts:
+            if self._records.restarts:
                 self._record({"at": now(), "finished": False})
-            if "noorphan" in plan.terms:
+            if "noorphan" in options.terms:
                 process_contract.end()
             raise
-        self._life = Life(pid)
+        self._instance = Instance(pid)
         self._record()
         self._tell(f"started {pid}, instance {instance}")
-        if "fork" in plan.told:
+        if "fork" in options.told:
             self._say(f"event fork: {pid}")
 
-    def _live(self) -> None:
-        """Return when this life is over."""
+    def _watch(self) -> None:
+        """Return when this instance is over."""
         self._hear(None)
         while not self._is_over():
-            self._hear(signals.wait(self._wanted, self._demands.left()))
-        if self._life.ended is None:
+            self._hear(signals.wait(self._wanted, self._passed.left()))
+        if self._instance.ended is None:
             self._note_quietly(process_contract.reap())
-        cause = self._life.cause()
+        cause = self._instance.cause()
         if cause:
-            self._ledger.bury(self._life, cause)
+            self._records.note_death(self._instance, cause)
 
     def _hear(self, arrival: signals.Arrival | None) -> None:
         """Do what a signal, or time, asks for."""
@@ -97,7 +100,7 @@ class Runner:
             self._pass_on(arrival)
         for death in process_contract.reap():
             self._note(death)
-        if self._demands.is_out_of_time():
+        if self._passed.is_out_of_time():
             self._kill_the_asked()
 
     def _copy_output(self) -> None:
@@ -105,13 +108,13 @@ class Runner:
             self._say(trouble)
 
     def _is_over(self) -> bool:
-        life, plan = self._life, self._plan
-        if life.fault and "pgrponly" not in plan.terms:
-            return life.ended is not None or not plan.transfer
-        if plan.lifetime == "child" and life.ended:
+        instance, options = self._instance, self._options
+        if instance.fault and "pgrponly" not in options.terms:
+            return instance.ended is not None or not options.transfer
+        if options.lifetime == "child" and instance.ended:
             return True
-        demands = self._demands
-        if demands.to_end and demands.are_met and "noorphan" not in plan.terms:
+        passed = self._passed
+        if passed.to_end and passed.are_met and "noorphan" not in options.terms:
             return True
         return process_contract.is_empty()
 
@@ -119,44 +122,44 @@ class Runner:
 
     def _note(self, death: Death) -> None:
         """Take note of a member's end, and act on it if it is fatal."""
-        life = self._life
+        instance = self._instance
         # What the holder itself sent is no event, as on Solaris.
         events = events_of(death, self._keep(death))
-        life.last = death
-        for event in sorted(events & self._plan.told):
+        instance.last = death
+        for event in sorted(events & self._options.told):
             self._say(f"event {event}: {death.pid}: {death}")
-        fatal = events & self._plan.fatal
+        fatal = events & self._options.fatal
         if "exit" in fatal and not self._is_fatal_exit(death):
             fatal -= {"exit"}
-        if fatal and not self._demands.to_end and not life.fault:
+        if fatal and not self._passed.to_end and not instance.fault:
             self._tell(f"fatal {', '.join(sorted(fatal))}: {death.pid}: {death}")
             self._end_members(death)
-        if self._demands.to_end and "noorphan" in self._plan.terms and life.ended:
-            self._demands.ask(member.pid for member in process_contract.adopted())
+        if self._passed.to_end and "noorphan" in self._options.terms and instance.ended:
+            self._passed.ask(member.pid for member in process_contract.adopted())
 
     def _is_fatal_exit(self, death: Death) -> bool:
         """Return whether -f exit means this end.
 
         The command's exit 0 that leaves others running is a daemon's way into the
-        background; the end of its children is everyday life.
+        background; the end of its children is an everyday event.
         """
         if death.code is None:
             return False
         return process_contract.is_empty() or (
-            death.pid == self._life.pid and death.code != 0
+            death.pid == self._instance.pid and death.code != 0
         )
 
     def _end_members(self, fault: Death) -> None:
         """End what a fatal event ends: all, a process group, or the command alone."""
-        life = self._life
-        if "pgrponly" in self._plan.terms:
+        instance = self._instance
+        if "pgrponly" in self._options.terms:
             self._note_quietly(process_contract.end(fault.group))
             return
-        life.fault = fault
-        if not (self._plan.transfer and self._is_to_restart()):
+        instance.fault = fault
+        if not (self._options.transfer and self._is_to_restart()):
             self._end_all()
-        elif life.ended is None:
-            os.kill(life.pid, signal.SIGKILL)  # its zombie keeps the pid ours
+        elif instance.ended is None:
+            os.kill(instance.pid, signal.SIGKILL)  # its zombie keeps the pid ours
 
     def _end_all(self) -> None:
         self._note_quietly(process_contract.end())
@@ -170,54 +173,54 @@ class Runner:
 
     def _keep(self, death: Death) -> set[int]:
         """Keep an end in mind; return the signals that were passed on to its pid."""
-        if death.pid == self._life.pid:
-            self._life.ended = death
-        return self._demands.settle(death.pid)
+        if death.pid == self._instance.pid:
+            self._instance.ended = death
+        return self._passed.settle(death.pid)
 
     # What callers ask for
 
     def _pass_on(self, arrival: signals.Arrival) -> None:
         """Pass a signal on to the command; when it is gone, to those it left to us."""
-        pids = [self._life.pid]
-        if self._life.ended:
+        pids = [self._instance.pid]
+        if self._instance.ended:
             pids = [member.pid for member in process_contract.adopted()]
-        self._demands.pass_on(arrival, pids)
+        self._passed.pass_on(arrival, pids)
         self._tell(f"passed signal {arrival.number} on to {pids}")
 
     def _kill_the_asked(self) -> None:
         """End what was asked and did not: all of it under noorphan."""
-        if "noorphan" in self._plan.terms:
+        if "noorphan" in self._options.terms:
             self._end_all()
         else:
-            self._demands.kill()
+            self._passed.kill()
 
-    # Between lives, and after the last
+    # Between instances, and after the last
 
     def _is_to_restart(self) -> bool:
-        count = self._plan.restarts
-        if not self._life.fault or self._demands.to_end or count is None:
+        count = self._options.restarts
+        if not self._instance.fault or self._passed.to_end or count is None:
             return False
-        return count == 0 or self._ledger.restarts < count
+        return count == 0 or self._records.restarts < count
 
     def _pause(self) -> None:
         """Wait as long as -b says, still listening."""
         if not self._backoff:
             return
-        delay = self._backoff.next(boot_clock() - self._life.began)
+        delay = self._backoff.next(boot_clock() - self._instance.began)
         self._record()
         self._tell(f"starting again in {delay:g} s")
         until = boot_clock() + delay
-        while not self._demands.to_end and (left := until - boot_clock()) > 0:
+        while not self._passed.to_end and (left := until - boot_clock()) > 0:
             self._hear(signals.wait(self._wanted, left))
-        while not self._demands.are_met:  # what -t had kept for the next life
-            self._hear(signals.wait(self._wanted, self._demands.left()))
+        while not self._passed.are_met:  # what -t had kept for the next instance
+            self._hear(signals.wait(self._wanted, self._passed.left()))
 
     def _finish(self) -> int:
-        if "noorphan" in self._plan.terms:
+        if "noorphan" in self._options.terms:
             self._end_all()
         self._copy_output()
-        cause, ended = self._life.cause(), self._life.ended
-        plain = cause is not None and cause.code == 0 and not self._demands.to_end
+        cause, ended = self._instance.cause(), self._instance.ended
+        plain = cause is not None and cause.code == 0 and not self._passed.to_end
         self._record({"at": now(), "finished": plain})
         return ABNORMAL if ended is None or ended.code is None else ended.code
 
@@ -225,12 +228,12 @@ class Runner:
 
     def _record(self, end: dict[str, object] | None = None) -> None:
         try:
-            self._ledger.write(self._life, end)
+            self._records.write(self._instance, end)
         except OSError as error:
             self._say(f"could not record: {reason(error)}")
 
     def _tell(self, text: str) -> None:
-        if self._plan.verbose:
+        if self._options.verbose:
             self._say(text)
 
     def _say(self, text: str) -> None:

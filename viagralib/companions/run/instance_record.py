@@ -1,4 +1,4 @@
-"""The ledger of one run of viagra-run: its lives, for the record of `deaths`."""
+"""The record that one viagra-run writes of its command's instances, in `deaths`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from viagralib.companions.contract import member
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.contract.process_contract import Death
-from viagralib.companions.run.lives import Life
+from viagralib.companions.run.instance import Instance
 from viagralib.state.death_records import Recorder, now
 
 
-class Ledger:
-    """Counts the lives and writes the record, where there is a recorder."""
+class InstanceRecord:
+    """Counts the instances and writes the record, where there is a recorder."""
 
     def __init__(self, recorder: Recorder | None, runner: int) -> None:
         """`runner` is the pid to which signals for the command are to be sent."""
@@ -23,33 +23,33 @@ class Ledger:
         self._death: dict[str, object] | None = None
 
     @property
-    def instance(self) -> int:
+    def number(self) -> int:
         """How often the command has been restarted, before this run too."""
         return self._first + self.restarts
 
-    def bury(self, life: Life, death: Death) -> None:
-        """Note how a life ended; the record is written with the next one's."""
+    def note_death(self, instance: Instance, death: Death) -> None:
+        """Note how an instance ended; it is written with the next one's start."""
         self._death = {
             "at": now(),
-            "instance": self.instance,
+            "instance": self.number,
             "pid": death.pid,
             "exit": death.code,
             "signal": death.signal,
             "core": death.core,
-            "ran": round(boot_clock() - life.began, 3),
+            "ran": round(boot_clock() - instance.began, 3),
         }
 
-    def write(self, life: Life, end: dict[str, object] | None = None) -> None:
-        """Replace the record; `end` is given when no life follows. Raises OSError."""
+    def write(self, instance: Instance, end: dict[str, object] | None = None) -> None:
+        """Replace the record; `end` is given when none follows. Raises OSError."""
         if not self._recorder:
             return
         runner = self._runner
         self._recorder.write(
             {
-                "instance": self.instance,
+                "instance": self.number,
                 "runner": runner and {"pid": runner.pid, "start": runner.start},
-                "command": {"pid": life.pid, "start": life.start},
-                "started": life.began_at,
+                "command": {"pid": instance.pid, "start": instance.start},
+                "started": instance.began_at,
                 "death": self._death,
                 "end": end,
             }

@@ -1,4 +1,4 @@
-"""The lives of a command: what happens in one, what it amounts to, what is between."""
+"""The instances of a command: the events of one, its cause of death, the back-off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CORE = frozenset(
 _HARDWARE = signal.SIGBUS.value
 
 
-class Life:
+class Instance:
     """One instance of the command, from its start until the next one's."""
 
     __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
@@ -36,7 +36,7 @@ class Life:
         self.last: Death | None = None  # the latest end of any member
 
     def cause(self) -> Death | None:
-        """Return the death that tells why this life is over."""
+        """Return the death that tells why this instance is over."""
         if self.fault:
             return self.fault
         if self.ended and self.ended.code != 0:
@@ -48,13 +48,13 @@ class Backoff:
     """How long to wait before each restart: twice as long as the last time."""
 
     def __init__(self, shortest: float, longest: float) -> None:
-        """Both in seconds; a life longer than `longest` starts this anew."""
+        """Both in seconds; an instance longer than `longest` starts this anew."""
         self._shortest = shortest
         self._longest = longest
         self._last = 0.0
 
     def next(self, lasted: float) -> float:
-        """Return the seconds to wait after a life that `lasted` so many."""
+        """Return the seconds to wait after an instance that `lasted` so many."""
         if self._last == 0.0 or lasted > self._longest:
             self._last = self._shortest
         else:
