@@ -77,12 +77,12 @@ def act(options: Options, out: Printer, err: Printer) -> int:
 def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     """One run: look, bring back what is not up, say it; return the exit code."""
     faults = run.find_faults()
-    verdicts = judge(run.sound(faults), run.observer)
+    verdicts = judge(run.sound(faults), run.observer, first=run.known_pids())
     if any(run.settings.daemons[name].has_health for name in verdicts):
         from viagralib.health.checkup import examine  # sockets, and programs to start
 
         examine(run, verdicts)
-    run.note()
+    run.note(verdicts)
     well = not faults and all(verdict.is_well for verdict in verdicts.values())
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL

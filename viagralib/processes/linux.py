@@ -13,7 +13,7 @@ from viagralib.base import files
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 NAME_LENGTH = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN - 1)
 # A stat line up to its start time is far shorter; its name comes first.
@@ -143,22 +143,44 @@ class Process:
 
 
 def look(
-    names: Container[str] | None = None, hidden: list[int] | None = None
+    names: Container[str] | None = None,
+    hidden: list[int] | None = None,
+    first: Iterable[int] = (),
 ) -> Iterator[Process]:
     """Yield the processes whose name is one of `names` (None: all of them).
 
-    Each is read when it is asked for, so whoever has seen enough may stop. `hidden`
-    gets the pids of those that we may not read. Raises OSError when there is no /proc,
-    or when the system is out of what it takes to read it: that is no process's end.
+    Those of the pids `first` come first. Each is read when it is asked for, so whoever
+    has seen enough may stop. `hidden` gets the pids of those that we may not read.
+    Raises OSError when there is no /proc, or when the system is out of what it takes to
+    read it: that is no process's end.
     """
     denied = [] if hidden is None else hidden
-    with os.scandir("/proc") as entries:
-        for entry in entries:
-            if not entry.name.isdecimal():
-                continue
-            process = _read(int(entry.name), names, denied)
-            if process is not None:
-                yield process
+    seen = set()
+    for pid in first:
+        if process := _read(pid, names, denied):
+            seen.add(pid)
+            yield process
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(proc) as entries:
+            for entry in entries:
+                pid = int(entry.name) if entry.name.isdecimal() else 0
+                if pid == 0 or pid in seen or not _is_named(proc, pid, names, denied):
+                    continue
+                if process := _read(pid, names, denied):
+                    yield process
+    finally:
+        os.close(proc)
+
+
+def _is_named(
+    proc: int, pid: int, names: Container[str] | None, hidden: list[int]
+) -> bool:
+    """Return whether a process's name is one of `names`, from what is read cheapest."""
+    if names is None:
+        return True
+    line = _read_small(f"{pid}/comm", pid, hidden, proc)
+    return os.fsdecode(line).removesuffix("\n") in names
 
 
 def find(pid: int) -> Process | None:
@@ -177,33 +199,6 @@ def own_pid() -> int:
         return os.getpid()
 
 
-def sees_all() -> bool:
-    """Return whether no process is hidden from us (hidepid, ProtectProc).
-
-    That process 1 is seen proves little: without CAP_SYS_PTRACE, root sees root's.
-    """
-    this, group = find(own_pid()), _hidden_but_to()
-    if this is None or find(1) is None:
-        return False
-    groups = map(str, (os.getegid(), *os.getgroups()))
-    return not group or this.may_trace() or group in groups
-
-
-def _hidden_but_to() -> str:
-    """Return the group that /proc hides nothing from; "" when it hides nothing."""
-    options: list[str] = []
-    # Users choose names as well: one may hold all blanks but those that are escaped.
-    for line in files.read("/proc/self/mountinfo").split(b"\n"):
-        words = line.split(b" ")
-        if words[4:5] == [b"/proc"]:  # the last one lies on top
-            options = os.fsdecode(words[-1]).split(",")
-    named = dict(option.partition("=")[::2] for option in options)
-    if named.get("hidepid", "0") in {"0", "off"}:
-        return ""
-    # Under hidepid=ptraceable there is no such group.
-    return "-1" if named["hidepid"] in {"4", "ptraceable"} else named.get("gid", "0")
-
-
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
@@ -211,18 +206,26 @@ def boot_id() -> str:
 
 def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:
     """Return one process from its stat file; None when it is gone, or not named."""
+    line = _read_small(f"/proc/{pid}/stat", pid, hidden)
+    return parse(pid, line, names) if line else None
+
+
+def _read_small(
+    path: str, pid: int, hidden: list[int], directory: int | None = None
+) -> bytes:
+    """Return what a small file of a process says; b"" when it is gone or hidden."""
     try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        descriptor = os.open(path, flags, dir_fd=directory)
         try:
-            line = os.read(descriptor, _STAT_SIZE)
+            return os.read(descriptor, _STAT_SIZE)
         finally:
             os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return b""
     except PermissionError:  # hidepid=1, or a security module
         hidden.append(pid)
-        return None
-    return parse(pid, line, names)
+        return b""
 
 
 def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 
 import psutil
 
@@ -61,15 +62,21 @@ class Process(linux.Process):
 
 
 def look(
-    names: Container[str] | None = None, hidden: list[int] | None = None
+    names: Container[str] | None = None,
+    hidden: list[int] | None = None,
+    first: Iterable[int] = (),
 ) -> Iterator[Process]:
     """Yield the processes whose name is one of `names` (None: all of them).
 
-    The pids of those that we may not read are added to `hidden`. psutil.pids() is
-    asked anew at each look: process_iter() would remember, and skip zombies
+    Those of the pids `first` come first. The pids of those that we may not read are
+    added to `hidden`. psutil.pids() is asked anew at each look: process_iter() would
+    remember, and skip zombies
     (giampaolo/psutil 2601, 2793).
     """
-    for pid in psutil.pids():
+    seen = set()
+    for pid in chain(first, psutil.pids()):
+        if pid in seen:
+            continue
         try:
             process = _read(pid)
         except psutil.AccessDenied:
@@ -77,6 +84,7 @@ def look(
                 hidden.append(pid)
             continue
         if process is not None and (names is None or process.name in names):
+            seen.add(pid)
             yield process
 
 

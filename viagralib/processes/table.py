@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 if sys.platform.startswith("linux"):
-    from viagralib.processes.linux import boot_id, find, look, own_pid, sees_all, uptime
+    from viagralib.processes.linux import boot_id, find, look, own_pid, uptime
+    from viagralib.processes.visibility import sees_all
 else:
     from viagralib.processes.portable import (
         boot_id,

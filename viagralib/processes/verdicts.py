@@ -56,23 +56,27 @@ class Verdict:
 
 
 def judge(
-    daemons: Iterable[Daemon], observer: Observer, every: bool = False
+    daemons: Iterable[Daemon],
+    observer: Observer,
+    every: bool = False,
+    first: Iterable[int] = (),
 ) -> dict[str, Verdict]:
     """Look once at the process table; return each daemon's verdict by its name.
 
     Reads no more of the table than it takes to find all of them, unless `every` one
-    of their candidates is wanted: to end them, or to show them.
+    of their candidates is wanted: to end them, or to show them. Looks at the pids
+    `first` before all others, which changes no verdict.
     """
     matchers = {daemon.name: _Matcher(daemon, observer) for daemon in daemons}
     try:
-        _look(list(matchers.values()), every)
+        _look(list(matchers.values()), every, first)
         return {name: matcher.verdict() for name, matcher in matchers.items()}
     except OSError as error:
         text = f"the process table cannot be read: {reason(error)}"
         return {name: Verdict(UNKNOWN, text, []) for name in matchers}
 
 
-def _look(matchers: list[_Matcher], every: bool) -> None:
+def _look(matchers: list[_Matcher], every: bool, first: Iterable[int]) -> None:
     wanted: dict[str, list[_Matcher]] = {}
     for matcher in matchers:
         for name in {matcher.daemon.process, cut(matcher.daemon.process)}:
@@ -81,7 +85,7 @@ def _look(matchers: list[_Matcher], every: bool) -> None:
     hidden: list[int] = []
     for matcher in matchers:
         matcher.hidden = hidden
-    for process in table.look(wanted, hidden):
+    for process in table.look(wanted, hidden, first):
         for matcher in wanted[process.name]:
             missing -= matcher.see(process)
         if not missing and not every:

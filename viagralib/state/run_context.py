@@ -8,7 +8,9 @@ import time
 from viagralib.base.messages import Fault, safe
 from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
+from viagralib.processes.verdicts import Verdict
 from viagralib.settings.configuration import Daemon, Settings
+from viagralib.state import known_pids
 from viagralib.state.directory import HOOK_LOG_CAP, State
 
 _HOUR = 3600.0  # seconds
@@ -33,6 +35,7 @@ class Run:
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.ailing: dict[str, str] = {}  # verdicts of whom it has found unwell
+        self._known_pids: list[int] = []  # where daemons were found last
         self.only_looks = False  # for a verb that changes nothing
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         for name in names:
@@ -81,12 +84,21 @@ class Run:
         whys = {name: why_paused(self.state, name) for name in names}
         return {name: why for name, why in whys.items() if why}
 
-    def note(self) -> None:
-        """Note that it was; a state directory that takes nothing shows in `test`."""
+    def known_pids(self) -> list[int]:
+        """Return where the daemons were found last, for a look to begin with."""
+        if not self.is_state_unsafe:
+            self._known_pids = known_pids.read(self.state)
+        return self._known_pids
+
+    def note(self, verdicts: dict[str, Verdict]) -> None:
+        """Note that it was, and where the daemons are; a state directory that takes
+        nothing shows in `test`."""
         if self.is_state_unsafe:
             return
         try:
             self.state.note_run()
+            if not self.is_narrowed:
+                known_pids.note(self.state, self._known_pids, verdicts.values())
         except OSError:
             pass
         if self.began // _HOUR != self.previous // _HOUR:

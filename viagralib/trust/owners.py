@@ -30,6 +30,7 @@ class Trust:
 
     def __init__(self, user: int) -> None:
         self.owners = {0, user}
+        self._statuses: dict[str, os.stat_result] = {}
         self._entries: dict[str, str] = {}
         self._paths: dict[str, str] = {}
 
@@ -42,7 +43,7 @@ class Trust:
         """
         if path not in self._paths:
             try:
-                self._paths[path] = self._why_not_way([*walk(path)])
+                self._paths[path] = self._why_not_way([*walk(path, self._lstat)])
             except OSError as error:
                 self._paths[path] = f"could not look at {safe(path)}: {reason(error)}"
         return self._paths[path]
@@ -57,7 +58,7 @@ class Trust:
 
     def _why_not_entry(self, path: str, on_the_way: bool) -> str:
         try:
-            status = os.lstat(path)
+            status = self._lstat(path)
         except FileNotFoundError:
             return self._why_not_missing(path)
         if why := self._why_not_owner(path, status):
@@ -73,6 +74,12 @@ class Trust:
                 f"{safe(path)} can be written by group {group}: chmod g-w {_word(path)}"
             )
         return ""
+
+    def _lstat(self, path: str) -> os.stat_result:
+        """Look at an entry once: most ways have their first directories in common."""
+        if path not in self._statuses:
+            self._statuses[path] = os.lstat(path)
+        return self._statuses[path]
 
     def _why_not_missing(self, path: str) -> str:
         """Return who could make what is not there: in a sticky directory, anybody."""

@@ -1,0 +1,35 @@
+"""Whether Linux shows us its whole process table: hidepid, in proc(5)."""
+
+from __future__ import annotations
+
+import os
+
+from viagralib.base import files
+from viagralib.processes import linux
+
+
+def sees_all() -> bool:
+    """Return whether no process is hidden from us (hidepid, ProtectProc).
+
+    That process 1 is seen proves little: without CAP_SYS_PTRACE, root sees root's.
+    """
+    this, group = linux.find(linux.own_pid()), _hidden_but_to()
+    if this is None or linux.find(1) is None:
+        return False
+    groups = map(str, (os.getegid(), *os.getgroups()))
+    return not group or this.may_trace() or group in groups
+
+
+def _hidden_but_to() -> str:
+    """Return the group that /proc hides nothing from; "" when it hides nothing."""
+    options: list[str] = []
+    # Users choose names as well: one may hold all blanks but those that are escaped.
+    for line in files.read("/proc/self/mountinfo").split(b"\n"):
+        words = line.split(b" ")
+        if words[4:5] == [b"/proc"]:  # the last one lies on top
+            options = os.fsdecode(words[-1]).split(",")
+    named = dict(option.partition("=")[::2] for option in options)
+    if named.get("hidepid", "0") in {"0", "off"}:
+        return ""
+    # Under hidepid=ptraceable there is no such group.
+    return "-1" if named["hidepid"] in {"4", "ptraceable"} else named.get("gid", "0")
