@@ -157,7 +157,7 @@ def look(
     denied = [] if hidden is None else hidden
     seen = set()
     for pid in first:
-        if process := _read(pid, names, denied):
+        if pid not in seen and (process := _read(pid, names, denied)):
             seen.add(pid)
             yield process
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -197,11 +197,6 @@ def own_pid() -> int:
         return int(os.readlink("/proc/self"))
     except OSError:
         return os.getpid()
-
-
-def boot_id() -> str:
-    """Return what names this boot of the machine."""
-    return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:

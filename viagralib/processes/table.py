@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 if sys.platform.startswith("linux"):
-    from viagralib.processes.linux import boot_id, find, look, own_pid, uptime
-    from viagralib.processes.visibility import sees_all
+    from viagralib.processes.linux import find, look, own_pid, uptime
+    from viagralib.processes.linux_system import boot_id, sees_all
 else:
     from viagralib.processes.portable import (
         boot_id,

@@ -130,6 +130,8 @@ class _Matcher:
 
     def verdict(self) -> Verdict:
         """Return the verdict, once the look is over."""
+        # In one order, wherever the look began: the same state gives the same words.
+        self.candidates.sort(key=lambda one: one.process.pid)
         word, why = self._word()
         return Verdict(word, why, self.candidates)
 

@@ -1,4 +1,4 @@
-"""Whether Linux shows us its whole process table: hidepid, in proc(5)."""
+"""What Linux says of itself: which boot this is, and whether all processes are seen."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def _hidden_but_to() -> str:
         return ""
     # Under hidepid=ptraceable there is no such group.
     return "-1" if named["hidepid"] in {"4", "ptraceable"} else named.get("gid", "0")
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine."""
+    return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
