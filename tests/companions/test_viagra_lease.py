@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_tools import PYTHON, ROOT, Program, children, lives, program, state, until
+from companion_programs import (
+    PYTHON,
+    ROOT,
+    Program,
+    children,
+    lives,
+    program,
+    state,
+    until,
+)
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from checkout import HELPERS
-from run_tools import (
+from companion_programs import (
     LONG,
     PYTHON,
     ROOT,
@@ -972,7 +972,7 @@ def _try_tree(run: Program, seed: int) -> None:
     """Run one random tree and end it in one of several ways."""
     events = "core,signal,hwerr" + (",exit" if seed % 5 == 0 else "")
     options = ["-o", "noorphan", "-f", events, "-w", "50ms"]
-    tree = [PYTHON, "-I", "-S", str(HELPERS / "run_tree.py"), str(seed)]
+    tree = [PYTHON, "-I", "-S", str(HELPERS / "random_tree.py"), str(seed)]
     run.start(*options, *tree)
     time.sleep((seed * 37 % 50) * 0.005)
     way = ("event", "term", "kill runner", "kill holder")[seed % 4]
@@ -1021,7 +1021,7 @@ def test_500_random_trees_leave_nobody(run: Program, part: int) -> None:
 def test_stopped_keeper_loses_its_command_in_time(
     run: Program, extensions: int
 ) -> None:
-    run.argv = [PYTHON, "-I", str(HELPERS / "run_keeper.py")]
+    run.argv = [PYTHON, "-I", str(HELPERS / "contract_keeper.py")]
     began = time.monotonic()
     run.start("0.6", "out", str(extensions))
     pids = run.pids(count=3)
@@ -1032,7 +1032,7 @@ def test_stopped_keeper_loses_its_command_in_time(
 
 
 def test_killed_keeper_is_told_from_one_that_was_late(run: Program) -> None:
-    run.argv = [PYTHON, "-I", str(HELPERS / "run_keeper.py")]
+    run.argv = [PYTHON, "-I", str(HELPERS / "contract_keeper.py")]
     run.start("1000", "out", "0")
     run.pids(count=3)
     _kill(children(_pid(run))[0])

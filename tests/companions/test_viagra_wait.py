@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from run_tools import LONG, PYTHON, ROOT, Program, children, lives, program, until
+from companion_programs import (
+    LONG,
+    PYTHON,
+    ROOT,
+    Program,
+    children,
+    lives,
+    program,
+    until,
+)
 from world import need_root
 
 from viagralib import VERSION

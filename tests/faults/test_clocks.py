@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import pytest
-from looking import run_as
-from surroundings import Watched, assert_kept, assert_quiet, quick
+from fault_world import Watched, assert_kept, assert_quiet, quick
+from other_users import run_as
 from world import Result, World, absent, environment, need, need_root, unique, until
 
 DAY = 86400

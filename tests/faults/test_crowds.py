@@ -7,7 +7,7 @@ import subprocess
 from collections import Counter
 
 import pytest
-from calls import assert_whole, executions, scene, settle, watch_counted
+from system_calls import assert_whole, executions, scene, settle, watch_counted
 from world import World, environment, unique
 
 CROWD = 50

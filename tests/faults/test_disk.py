@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from surroundings import (
+from fault_world import (
     NO_MORE,
     Chamber,
     Watched,

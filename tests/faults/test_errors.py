@@ -7,7 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from calls import (
+from system_calls import (
     Call,
     assert_whole,
     executions,

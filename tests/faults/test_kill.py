@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from calls import (
+from system_calls import (
     Call,
     assert_whole,
     executions,

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from looking import run_as, users_python
-from surroundings import Chamber, Watched, assert_kept, assert_quiet, quick, users_world
+from fault_world import Chamber, Watched, assert_kept, assert_quiet, quick, users_world
+from other_users import run_as, users_python
 from world import Result, World, comm, need, need_root, until
 
 QUICK = '[defaults]\npatience = "0s"\n[evidence]\ncommands = []\n'

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from fault_world import Watched, assert_kept, assert_quiet, quick
 from ready_machine import Machine
-from surroundings import Watched, assert_kept, assert_quiet, quick
 from test_cron import machine, start_cron, write
 from world import World, need
 

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from looking import run_as, users_python
-from surroundings import (
+from fault_world import (
     Watched,
     assert_kept,
     assert_quiet,
@@ -26,6 +25,7 @@ from surroundings import (
     run_by,
     users_world,
 )
+from other_users import run_as, users_python
 from world import SLEEP, Result, World, absent, need, need_root, unique, until
 
 from viagralib.settings import toml_file

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from checkout import HELPERS
-from looking import ORDINARY, public_world, users_python
+from other_users import ORDINARY, public_world, users_python
 from world import SLEEP, Result, World, need, need_root, unique, until
 
 HOSTILE = {
@@ -222,11 +222,11 @@ class Race:
         """Run so many times while the stranger swaps; return how often each code."""
         words = [str(ORDINARY), *map(str, (self.entry, self.evil, self.safe))]
         swapper = self.world.spawn(
-            [users_python(), "-I", HELPERS / "swapper.py", *words]
+            [users_python(), "-I", HELPERS / "path_swapper.py", *words]
         )
         counts = self.world.place / "counts"
         program, *arguments = self.world.command()[2:]
-        command = [sys.executable, "-I", HELPERS / "forked.py", counts, str(number)]
+        command = [sys.executable, "-I", HELPERS / "many_runs.py", counts, str(number)]
         try:
             with (self.world.place / "told").open("w") as told:
                 done = subprocess.run(

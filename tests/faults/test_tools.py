@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from surroundings import (
+from fault_world import (
     Chamber,
     Watched,
     assert_kept,

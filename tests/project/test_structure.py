@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT, LIBRARY
-from looking import fresh, run_as
+from other_users import fresh, run_as
 from world import World, environment
 
 # A package imports only itself and what stands before it here.

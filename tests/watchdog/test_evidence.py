@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from looking import ORDINARY, give, public_world, run_as, users_python
+from other_users import ORDINARY, give, public_world, run_as, users_python
 from world import SLEEP, World, absent, alive, need, need_root, unique, until
 
 GENERAL = '[defaults]\npatience = "0.1s"\nstart_timeout = "10s"\n[evidence]\n'

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ailing import FACTS, YOUTH, free_port, sickly, start, told
+from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
 from world import World, absent, alive, unique, until
 
 # Heartbeats
@@ -18,7 +18,7 @@ from world import World, absent, alive, unique, until
 def test_a_heartbeat_of_the_future_is_unknown(world: World) -> None:
     name, beat = unique("ahead"), world.place / "beat"
     facts = f'heartbeat = {{ file = "{beat}", every = "300ms" }}\n'
-    sickly(world, name, "deaf", world.place / "log", facts)
+    watch_unhealthy(world, name, "deaf", world.place / "log", facts)
     child = start(world, name, "deaf", world.place / "log")
     beat.touch()
     os.utime(beat, (time.time() + 3600,) * 2)
@@ -34,7 +34,7 @@ def test_a_heartbeat_of_the_future_is_unknown(world: World) -> None:
 def test_report_touches_nothing(world: World) -> None:
     name, log = unique("report"), world.place / "terms"
     facts = f'recovery = "report"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    sickly(world, name, "beat", log, facts)
+    watch_unhealthy(world, name, "beat", log, facts)
     child = start(world, name, "beat", log)
     first, second = world.run(), world.run()
     assert "only reported" in first.out and second.out == ""
@@ -48,7 +48,7 @@ def test_report_touches_nothing(world: World) -> None:
 def test_listens(world: World) -> None:
     name, port = unique("ear"), free_port()
     facts = f'listens = ["tcp:127.0.0.1:{port}", "tcp:localhost:{port}"]\n'
-    sickly(world, name, "listen", port, facts)
+    watch_unhealthy(world, name, "listen", port, facts)
     start(world, name, "listen", port)
     assert world.run("check").code == 0
     world.facts(name, FACTS + f'listens = ["unix:{world.place}/none"]\n')
@@ -78,7 +78,7 @@ def test_localhost_is_each_of_its_addresses(world: World, address: str) -> None:
 def test_a_full_queue_is_sick_after_the_time_limit(world: World) -> None:
     name, path = unique("queue"), str(world.place / "socket")
     facts = f'listens = ["unix:{path}"]\ncheck_timeout = "0.5s"\n'
-    sickly(world, name, "beat", world.place / "b", facts)
+    watch_unhealthy(world, name, "beat", world.place / "b", facts)
     start(world, name, "beat", world.place / "b")
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as one:
         server.bind(path)
@@ -153,7 +153,7 @@ def test_a_real_plugin_is_a_check_unchanged(world: World) -> None:
     if not os.path.exists(plugin):
         absent("needs monitoring-plugins-basic")
     name, port = unique("plugin"), free_port()
-    sickly(world, name, "listen", port, 'recovery = "report"\n')
+    watch_unhealthy(world, name, "listen", port, 'recovery = "report"\n')
     world.hook(name, f"exec {plugin} -H 127.0.0.1 -p {port}", kind="check.d")
     child = start(world, name, "listen", port)
     assert world.run("check").code == 0
@@ -195,7 +195,7 @@ def test_up_and_well_before_it_is_back(world: World) -> None:
 def test_alarm(world: World) -> None:
     name, log = unique("alarm"), world.place / "log"
     facts = f'alarm = {{ file = "{log}", pattern = "panic" }}\nrecovery = "report"\n'
-    sickly(world, name, "log", log, facts)
+    watch_unhealthy(world, name, "log", log, facts)
 
     def say(text: str) -> None:
         Path(f"{log}.new").write_text(text)
@@ -223,7 +223,7 @@ def test_alarm(world: World) -> None:
 def test_an_alarm_before_the_rotation_is_found(world: World) -> None:
     name, log = unique("rotate"), world.place / "log"
     facts = f'alarm = {{ file = "{log}", pattern = "panic" }}\nrecovery = "report"\n'
-    sickly(world, name, "deaf", world.place / "t", facts)
+    watch_unhealthy(world, name, "deaf", world.place / "t", facts)
     log.write_text("")
     start(world, name, "deaf", world.place / "t")
     assert world.run().code == 0
@@ -260,7 +260,7 @@ def test_an_alarm_of_its_first_moments_is_found(world: World) -> None:
 def test_a_pattern_that_takes_for_ever_is_bounded(world: World) -> None:
     name, log = unique("evil"), world.place / "log"
     facts = f'alarm = {{ file = "{log}", pattern = "(a+)+$" }}\n'
-    sickly(world, name, "deaf", world.place / "t", facts)
+    watch_unhealthy(world, name, "deaf", world.place / "t", facts)
     log.write_text("")
     child = start(world, name, "deaf", world.place / "t")
     assert world.run().code == 0

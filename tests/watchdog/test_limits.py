@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from looking import with_mounts
+from other_users import with_mounts
 from world import World, need, need_root, unique, until
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

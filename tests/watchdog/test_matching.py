@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from looking import (
+from other_users import (
     HEADLESS,
     ORDINARY,
     SYSTEM,
@@ -918,7 +918,7 @@ def test_a_user_sees_own_processes_and_never_says_anothers_is_down(
 
 
 def _look_as_user(world: World, name: str, wrapper: list[str]) -> Look:
-    from looking import users_python
+    from other_users import users_python
 
     command = world.command("check", "--json", name)
     command[0] = users_python()

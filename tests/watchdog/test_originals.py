@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ailing import FACTS, YOUTH, free_port, sickly, start, told
+from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
 from world import SLEEP, World, alive, unique, until
 
 WAIT = 0.3  # seconds; HAM's example waits two
@@ -154,7 +154,7 @@ def heartbeat(beat: object, every: float) -> str:
 def test_ten_beats_then_silence(world: World) -> None:
     """Warned by TERM, started anew, and VIAGRA_INSTANCE is one higher."""
     name, beat = unique("beat"), world.place / "beat"
-    sickly(world, name, "ten", beat, "")
+    watch_unhealthy(world, name, "ten", beat, "")
     world.facts(name, f'start_timeout = "4s"\n{heartbeat(beat, 2)}')
     assert world.run().code == 0
     [pid] = pids_of(world, name)
@@ -178,7 +178,7 @@ def pids_of(world: World, name: str) -> list[int]:
 
 def test_paused_silence_is_no_failure_and_resumed_it_is_again(world: World) -> None:
     name, beat = unique("pause"), world.place / "beat"
-    sickly(world, name, "deaf", world.place / "log", heartbeat(beat, 0.2))
+    watch_unhealthy(world, name, "deaf", world.place / "log", heartbeat(beat, 0.2))
     child = start(world, name, "deaf", world.place / "log")
     assert world.run("pause", name).code == 0
     quiet = world.run()
@@ -190,7 +190,7 @@ def test_paused_silence_is_no_failure_and_resumed_it_is_again(world: World) -> N
 def test_one_that_swallows_term_gets_it_once_then_kill(world: World) -> None:
     name, terms, interval = unique("deaf"), world.place / "terms", 0.7
     facts = f'start_timeout = "{YOUTH}s"\nstop_timeout = "{interval}s"\n'
-    sickly(world, name, "deaf", terms, "")
+    watch_unhealthy(world, name, "deaf", terms, "")
     world.facts(name, f'{facts}listens = ["tcp:127.0.0.1:{free_port()}"]\n')
     child = start(world, name, "deaf", terms)
     run = world.spawn(world.command())
@@ -208,7 +208,7 @@ def test_one_that_swallows_term_gets_it_once_then_kill(world: World) -> None:
 def test_warn_signal_kill_means_no_warning(world: World) -> None:
     name, terms = unique("kill"), world.place / "terms"
     facts = f'warn_signal = "KILL"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    sickly(world, name, "deaf", terms, facts)
+    watch_unhealthy(world, name, "deaf", terms, facts)
     child = start(world, name, "deaf", terms)
     world.run()
     assert child.wait(5) == -signal.SIGKILL
@@ -218,7 +218,7 @@ def test_warn_signal_kill_means_no_warning(world: World) -> None:
 def test_recovery_quit_stops_it_when_sick_and_does_not_start_it(world: World) -> None:
     name, beat = unique("quit"), world.place / "beat"
     facts = f'recovery = "quit"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    sickly(world, name, "beat", beat, facts)
+    watch_unhealthy(world, name, "beat", beat, facts)
     child = start(world, name, "beat", beat)
     result = world.run()
     assert child.wait(5) == -signal.SIGTERM
@@ -236,7 +236,7 @@ def test_a_heartbeat_aged_14_and_16_tenths_of_its_period(
     world: World, periods: float, word: str
 ) -> None:
     name, beat, every = unique("late"), world.place / "beat", 2.0
-    sickly(world, name, "aged", beat, heartbeat(beat, every))
+    watch_unhealthy(world, name, "aged", beat, heartbeat(beat, every))
     began = time.monotonic()
     start(world, name, "aged", beat, str(periods * every))  # which it stays
     until(lambda: time.monotonic() - began > 1.8 * every)
@@ -245,7 +245,7 @@ def test_a_heartbeat_aged_14_and_16_tenths_of_its_period(
 
 def test_silence_is_none_before_the_process_has_lived_as_long(world: World) -> None:
     name, beat = unique("young"), world.place / "beat"
-    sickly(world, name, "deaf", world.place / "log", heartbeat(beat, 1000))
+    watch_unhealthy(world, name, "deaf", world.place / "log", heartbeat(beat, 1000))
     start(world, name, "deaf", world.place / "log")
     assert world.run("check").code == 0  # although there is no beat at all
     world.facts(name, FACTS + heartbeat(beat, 0.1))

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from looking import with_mounts
+from other_users import with_mounts
 from world import SETTINGS, World, need_root, unique, until
 
 

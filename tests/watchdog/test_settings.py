@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
-from looking import ORDINARY, fresh, public_world, run_as, users_python
+from other_users import ORDINARY, fresh, public_world, run_as, users_python
 from world import Result, World, need_root, unique, until
 
 from viagralib.base import durations

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ailing import FACTS, YOUTH, free_port, sickly, start, told
-from looking import with_mounts
+from other_users import with_mounts
+from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
 from world import SETTINGS, SLEEP, World, alive, need_root, unique, until
 
 from viagralib.recovery.cause_of_death import how_unit_ended
@@ -43,7 +43,7 @@ def test_well_again_within_its_patience_is_not_stopped(world: World) -> None:
 def test_the_topmost_are_warned_and_the_whole_family_is_killed(world: World) -> None:
     """Its child has its name, too; its grandchild has another, and a session."""
     name, terms = unique("family"), world.place / "terms"
-    sickly(world, name, "family", terms, nobody())
+    watch_unhealthy(world, name, "family", terms, nobody())
     world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
     child = start(world, name, "family", terms)
     noted = Path(f"{terms}.grandchild")
@@ -60,7 +60,7 @@ def test_the_topmost_are_warned_and_the_whole_family_is_killed(world: World) -> 
 def test_each_of_the_daemons_processes_is_stopped(world: World) -> None:
     """Also those beyond the first that makes it up, and no child of it."""
     name, terms = unique("many"), world.place / "terms"
-    sickly(world, name, "deaf", terms, nobody())
+    watch_unhealthy(world, name, "deaf", terms, nobody())
     world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
     children = [start(world, name, "deaf", terms) for _ in range(2)]
     result = world.run()
@@ -72,7 +72,7 @@ def test_each_of_the_daemons_processes_is_stopped(world: World) -> None:
 def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -> None:
     name, terms = unique("hooked"), world.place / "terms"
     world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
-    sickly(world, name, "deaf", terms, nobody())
+    watch_unhealthy(world, name, "deaf", terms, nobody())
     world.facts(name, FACTS.replace("2s", "30s") + nobody())
     child = start(world, name, "deaf", terms)
     world.hook(
@@ -91,7 +91,7 @@ def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -
 
 def test_nothing_is_started_while_an_old_process_lives(world: World) -> None:
     name, terms = unique("undead"), world.place / "terms"
-    sickly(world, name, "deaf", terms, nobody())
+    watch_unhealthy(world, name, "deaf", terms, nobody())
     world.facts(name, FACTS.replace("2s", "0.3s") + nobody())
     world.hook(name, "exit 0", kind="stop.d")
     child = start(world, name, "deaf", terms)

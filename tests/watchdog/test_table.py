@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from looking import HEADLESS, SYSTEM, fresh, python_program
+from other_users import HEADLESS, SYSTEM, fresh, python_program
 from world import World, alive, comm, need, need_root, until
 
 from viagralib.processes import linux, portable

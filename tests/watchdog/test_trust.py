@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from looking import ORDINARY, fresh, give, public_world, run_as, users_python
+from other_users import ORDINARY, fresh, give, public_world, run_as, users_python
 from world import Result, World, need, need_root, until
 
 

@@ -1,7 +1,7 @@
 """Swaps what a name names, now at once, now after a while, until it is ended.
 
-python -I swapper.py UID ENTRY EVIL SAFE: as that user, makes ENTRY in turn a copy of
-the file or directory EVIL, links to EVIL and to SAFE, a hard link to SAFE, nothing.
+python -I path_swapper.py UID ENTRY EVIL SAFE: as that user, makes ENTRY in turn a copy
+of the file or directory EVIL, links to EVIL and to SAFE, a hard link to SAFE, nothing.
 """
 
 import contextlib

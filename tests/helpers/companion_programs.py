@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from checkout import CHECKOUT, COMPANIONS
-from looking import with_mounts
+from other_users import with_mounts
 from world import absent, need_root
 
 ROOT = CHECKOUT

@@ -1,4 +1,4 @@
-"""Watching daemons that can be told to fall ill: what sickly.py offers to tests."""
+"""Unhealthy daemons for the tests of health: unhealthy_daemon.py, watched."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from pathlib import Path
 
 from world import World, comm, until
 
-SICKLY = str(Path(__file__).with_name("sickly.py"))
+DAEMON = str(Path(__file__).with_name("unhealthy_daemon.py"))
 YOUTH = 1.0  # seconds: start_timeout of the daemons here
 FACTS = f'start_timeout = "{YOUTH}s"\nstop_timeout = "2s"\n'
 
 
-def sickly(world: World, name: str, what: str, place: object, facts: str) -> None:
+def watch_unhealthy(
+    world: World, name: str, what: str, place: object, facts: str
+) -> None:
     """Watch a daemon that can fall ill; its hook notes its instance."""
     world.facts(name, FACTS + facts)
     world.hook(
         name,
         f"echo $VIAGRA_REASON $VIAGRA_INSTANCE >> {world.place}/{name}.starts\n"
-        f"{sys.executable} {SICKLY} {name} {what} {place} x >/dev/null 2>&1 &",
+        f"{sys.executable} {DAEMON} {name} {what} {place} x >/dev/null 2>&1 &",
     )
 
 
@@ -29,7 +31,7 @@ def start(
     world: World, name: str, what: str, place: object, more: str = "x"
 ) -> subprocess.Popen[bytes]:
     """Start such a daemon by hand, and wait until it is of age."""
-    child = world.spawn([sys.executable, SICKLY, name, what, str(place), more])
+    child = world.spawn([sys.executable, DAEMON, name, what, str(place), more])
     until(lambda: comm(child.pid) == name)
     began = time.monotonic()
     until(lambda: time.monotonic() - began > YOUTH)

@@ -1,6 +1,6 @@
 """Many runs of the real program, each in a process of its own, Python started once.
 
-python -I forked.py COUNTS NUMBER PROGRAM [ARGUMENT ...]: runs PROGRAM so many times,
+python -I many_runs.py COUNTS NUMBER PROGRAM [ARGUMENT ...]: runs PROGRAM so many times,
 and writes how often each exit code was, as a JSON object, to the file COUNTS.
 """
 

@@ -1,12 +1,14 @@
 """A daemon that can be told to fall ill: it beats, listens, logs, and obeys or not.
 
-sickly.py beat FILE             touch FILE often
-sickly.py ten FILE              touch it ten times, count in FILE.count, then be silent
-sickly.py aged FILE SECONDS     let FILE be that old all the time
-sickly.py listen PORT           accept connections on 127.0.0.1
-sickly.py deaf FILE             note each TERM in FILE, and live on
-sickly.py family FILE           as deaf, with a child of its name and a grandchild
-sickly.py log FILE              append what is written to FILE.say, line by line
+unhealthy_daemon.py takes one of these words, and what follows it:
+
+    beat FILE           touch FILE often
+    ten FILE            touch it ten times, count in FILE.count, then be silent
+    aged FILE SECONDS   let FILE be that old all the time
+    listen PORT         accept connections on 127.0.0.1
+    deaf FILE           note each TERM in FILE, and live on
+    family FILE         as deaf, with a child of its name and a grandchild
+    log FILE            append what is written to FILE.say, line by line
 """
 
 import contextlib

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from looking import public_world, run_as, users_python
+from other_users import public_world, run_as, users_python
 from world import Result, World, absent, alive, all_pids, need, need_root, unique, until
 
 # It writes its pid down at each start, so that no start escapes the count; and it

@@ -1,4 +1,4 @@
-"""A keeper with a deadline, as viagra-lease is one: `run_keeper.py SECONDS FILE`.
+"""A keeper with a deadline, as viagra-lease is one: `contract_keeper.py SECONDS FILE`.
 
 Holds a contract below a guardian, promises SECONDS of life once, starts a command that
 leaves a daemon in a session of its own (pids to FILE), and stops itself.

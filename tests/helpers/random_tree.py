@@ -1,6 +1,6 @@
 """A random tree of processes, from a seed: forks, double forks, setsid, kills.
 
-    python3 run_tree.py SEED
+    python3 random_tree.py SEED
 
 A node draws what it does from a generator of its own, seeded by the node's place in
 the tree. Nodes live for a short while, then exit, kill themselves, or kill another
