@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from cron_machine import cron_machine, start_cron, write
 from fault_world import Watched, assert_kept, assert_quiet, quick
 from ready_machine import Machine
-from test_cron import machine, start_cron, write
 from world import World, need
 
-__all__ = ["machine"]  # the private machine of the tests with cron
+__all__ = ["cron_machine"]  # the private machine of the tests with cron
 PATIENCE = 10.0  # seconds that a run waits, for each of stdout and stderr
 STRAYS = 1500  # facts without a hook, each of which is a line on stderr
 
@@ -56,7 +56,7 @@ def test_nobody_who_reads_stops_no_restart(world: World, output: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.xdist_group("cron")
-def test_a_mailer_that_reads_nothing(machine: Machine, program: Path) -> None:  # noqa: F811
+def test_a_mailer_that_reads_nothing(machine: Machine, program: Path) -> None:
     """Debian's cron, and a sendmail that hangs; what is said is longer than a pipe."""
     need("cron")
     machine.shell("mkdir -p /var/food && cp /bin/sleep /var/food/food")
