@@ -5,7 +5,7 @@
 #   PREFIX/lib/viagra      the program, and a Python environment of its own
 #   PREFIX/sbin/viagra.py  the command;  PREFIX/bin/viagra-*  for use inside hooks
 #   PREFIX/share/viagra    hooks and facts as shipped, examples; replaced each time
-#   SYSCONFDIR/viagra      hooks and facts in use: what is there is never changed
+#   SYSCONFDIR/viagra      hooks and facts in use: what was edited is never changed
 set -eu
 umask 022 # whatever the caller's is: root must be able to trust what we make
 
@@ -69,8 +69,8 @@ install_all() {
 	check_trust_in_python
 	install_program
 	install_commands
-	install_share
 	install_settings
+	install_share
 	install_manual
 	[ -z "$DESTDIR" ] || return 0
 	if ! "$PREFIX/sbin/viagra.py" test; then
@@ -84,6 +84,8 @@ install_all() {
 # Built beside the old one and put in its place when whole: cron does not wait.
 install_program() {
 	new=$DESTDIR$lib.new
+	trap 'rm -rf "$new" "$new.list"' EXIT
+	trap 'exit 1' INT TERM HUP
 	rm -rf "$new"
 	mkdir -p "$new"
 	find viagra.py viagralib -name __pycache__ -prune -o -type f -print >"$new.list"
@@ -216,46 +218,73 @@ install_share() {
 	find "$DESTDIR$share" -type f -exec chmod 644 {} +
 }
 
-# A hook and its facts belong together: where the hook is there, nothing is added.
+# What lies in share is what was shipped last: by it we know what somebody has edited,
+# which is kept, and what was deleted, which stays so. All else becomes what is shipped.
 install_settings() {
-	kept=
+	kept='' updated='' left_out=''
 	for kind in start.d stop.d check.d fail.d; do
-		[ -d "$kind" ] || continue
 		mkdir -p "$DESTDIR$home/$kind"
 		for entry in "$kind"/*; do
-			case $entry in
-			*.toml | */README) ;;
-			*) install_hook "$entry" ;;
-			esac
+			[ ! -e "$entry" ] || install_setting "$entry"
 		done
 	done
-	cp start.d/README "$DESTDIR$home/start.d/README"
-	chmod 644 "$DESTDIR$home/start.d/README"
+	[ -z "$updated" ] || echo "updated in $home, where nobody had edited them:$updated"
+	[ -z "$left_out" ] || echo "left out of $home, where they were deleted:$left_out"
 	[ -z "$kept" ] || echo "kept as found in $home, while others are shipped:$kept." \
 		"To compare: diff -ru $share/start.d $home/start.d"
 }
 
-install_hook() {
-	if is_there "$1"; then
-		is_as_shipped "$1" && { [ ! -e "$1.toml" ] || is_as_shipped "$1.toml"; } ||
+install_setting() {
+	there=$DESTDIR$home/$1
+	shipped=$DESTDIR$share/$1
+	if [ -e "$there" ] || [ -L "$there" ]; then
+		is_same "$1" "$there" || update_setting "$1"
+	elif [ -e "$shipped" ]; then
+		left_out="$left_out $1"
+	else
+		case $1 in
+		*.toml) is_same "${1%.toml}" "${there%.toml}" || return 0 ;; # another's hook
+		esac
+		copy_setting "$1"
+	fi
+}
+
+update_setting() {
+	case $1 in
+	*/README) ;;
+	*)
+		if [ -L "$there" ] || ! is_same "$shipped" "$there"; then
 			kept="$kept $1"
-		return 0
-	fi
-	cp -R "$1" "$DESTDIR$home/$1"
-	find "$DESTDIR$home/$1" -type d -exec chmod 755 {} +
-	find "$DESTDIR$home/$1" -type f -exec chmod 644 {} + # off, until chmod +x
-	if [ -e "$1.toml" ] && ! is_there "$1.toml"; then
-		cp "$1.toml" "$DESTDIR$home/$1.toml"
-		chmod 644 "$DESTDIR$home/$1.toml"
-	fi
+			return
+		fi
+		updated="$updated $1"
+		;;
+	esac
+	copy_setting "$1"
 }
 
-is_there() {
-	[ -e "$DESTDIR$home/$1" ] || [ -L "$DESTDIR$home/$1" ]
+# A new one is off until chmod +x; one that takes another's place is as that was.
+copy_setting() {
+	new_entry=${there%/*}/.${there##*/}.new
+	rm -rf "$new_entry"
+	cp -R "$1" "$new_entry"
+	find "$new_entry" -type d -exec chmod 755 {} +
+	find "$new_entry" -type f -exec chmod 644 {} +
+	if [ -e "$there" ]; then
+		[ -n "$(find "$there" -type f ! -perm -100)" ] ||
+			find "$new_entry" -type f -exec chmod 755 {} +
+		find "$there" -type f -perm -100 | while read -r file; do
+			chmod 755 "$new_entry${file#"$there"}" 2>/dev/null || : # a step less
+		done
+	fi
+	if [ -d "$there" ] || [ -L "$there" ]; then
+		rm -rf "$there"
+	fi
+	mv -f "$new_entry" "$there"
 }
 
-is_as_shipped() {
-	diff -r "$1" "$DESTDIR$home/$1" >/dev/null 2>&1
+is_same() {
+	diff -r "$1" "$2" >/dev/null 2>&1
 }
 
 install_manual() {
@@ -276,11 +305,31 @@ uninstall_all() {
 	for page in man/*.[1-9]; do
 		rm -f "$DESTDIR$MANDIR/man${page##*.}/${page##*/}"
 	done
-	rm -rf "$DESTDIR$PREFIX/sbin/viagra.py" "$DESTDIR$lib" "$DESTDIR$share"
+	rm -rf "$DESTDIR$PREFIX/sbin/viagra.py" "$DESTDIR$lib" "$DESTDIR$lib.new" "$DESTDIR$share"
+	remove_empty
 	state='/var/lib/viagra (/var/db/viagra on the BSDs)'
 	[ "$(id -u)" = 0 ] || state=$HOME/.local/state/viagra
-	echo "uninstalled. Kept: $home, and the state, ${STATEDIR:-$state}."
+	echo "uninstalled. Kept: $home; the state, ${STATEDIR:-$state};" \
+		"and until the next boot root's locks in /run/viagra (/var/run/viagra)."
 	echo "If cron still runs it, take its line out: crontab -e"
+}
+
+# Directories that are of no use to others; those of /usr and /usr/local are.
+remove_empty() {
+	for section in 1 5 8; do
+		remove_if_empty "$MANDIR/man$section"
+	done
+	case $PREFIX in
+	/usr | /usr/local) return ;;
+	esac
+	for place in "$MANDIR" "$PREFIX/share/man" "$PREFIX/share" "$PREFIX/lib" \
+		"$PREFIX/bin" "$PREFIX/sbin" "$PREFIX"; do
+		remove_if_empty "$place"
+	done
+}
+
+remove_if_empty() {
+	rmdir "$DESTDIR$1" 2>/dev/null || :
 }
 
 cd "$(dirname "$0")"

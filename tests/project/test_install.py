@@ -155,6 +155,7 @@ def entries(directory: Path) -> list[str]:
 @pytest.mark.xdist_group("install")
 def test_all_is_in_its_place(installed: Installation) -> None:
     installed.check_modes()
+    assert {"check.d", "fail.d"} <= set(entries(installed.home))
     for kind in ("start.d", "stop.d"):
         assert set(entries(ROOT / kind)) <= set(entries(installed.home / kind))
         assert entries(ROOT / kind) == entries(
@@ -261,33 +262,66 @@ def test_nothing_planted_is_imported(installed: Installation, daemon: Path) -> N
 
 
 @pytest.mark.xdist_group("install")
-def test_second_install_changes_no_settings(installed: Installation) -> None:
+def test_second_install_keeps_what_was_edited_and_updates_the_rest(
+    installed: Installation,
+) -> None:
     start = installed.home / "start.d"
     (start / "sshd").write_text("#!/bin/sh\n# mine\n")
     (start / "sshd").chmod(0o755)
     (start / "cron.toml").write_text("# mine\n")
-    shutil.rmtree(start / "nfs")
-    (start / "nfs").write_text("#!/bin/sh\n# mine: no directory\n")
-    (start / "nfs.toml").unlink()  # shipped ones would be facts of another's hook
-    (start / "apache").unlink()
+    shutil.rmtree(start / "postfix", ignore_errors=True)
+    (start / "postfix").unlink()
+    (start / "postfix").write_text("#!/bin/sh\n# mine, not postfix\n")
+    (start / "postfix.toml").unlink()  # shipped ones would be facts of another's hook
+    for gone in ("apache", "apache.toml"):
+        (start / gone).unlink()
     (start / "README").write_text("old")
     (installed.home / "viagra.toml").write_text('[run]\nevery = "1m"\n')
+    # What an earlier version shipped, and nobody has edited since: hook, facts, a step.
+    old = ["chronyd", "chronyd.toml", "nfs/20-start", "nfs/99-gone"]
+    for name in old:
+        for place in (start, installed.prefix / "share" / "viagra" / "start.d"):
+            (place / name).write_text("# of the version before\n")
+    (start / "chronyd").chmod(0o755)
+    (start / "nfs" / "30-wait").chmod(0o755)
     before = {path: path.read_bytes() for path in start.iterdir() if path.is_file()}
     told = installed.make("install").stdout
-    changed = {"README", "apache"}
     for path, content in before.items():
-        if path.name not in changed:
+        if path.name not in {"README", *old}:
             assert path.read_bytes() == content, path
-    assert (start / "sshd").stat().st_mode & 0o111
-    assert not (start / "nfs.toml").exists()
-    assert filecmp.cmp(start / "apache", ROOT / "start.d" / "apache")
-    assert filecmp.cmp(start / "README", ROOT / "start.d" / "README")
-    [line] = [line for line in told.splitlines() if line.startswith("kept")]
-    kept = re.findall(r"start\.d/(\w+)(?=[ .])", line.partition("shipped:")[2])
-    assert kept == ["cron", "nfs", "sshd"]
+    for name in ("README", "chronyd", "chronyd.toml", "nfs/20-start"):
+        assert filecmp.cmp(start / name, ROOT / "start.d" / name, shallow=False), name
+    assert not (start / "nfs" / "99-gone").exists()
+    on = {str(p.relative_to(start)) for p in start.rglob("*") if is_on(p)}
+    assert on == {"sshd", "chronyd", "nfs/30-wait"}
+    assert not {"apache", "apache.toml", "postfix.toml"} & {*os.listdir(start)}
+    assert told_of(told, "kept as") == ["cron.toml", "postfix", "sshd"]
+    assert told_of(told, "updated in") == ["chronyd", "chronyd.toml", "nfs"]
+    assert told_of(told, "left out") == ["apache", "apache.toml", "postfix.toml"]
     assert "psutil" not in told  # the old environment will do
-    for name in ("sshd", "nfs"):
+    assert not [name for name in os.listdir(start) if name.startswith(".")]
+    for name in ("sshd", "chronyd", "nfs/30-wait"):
         (start / name).chmod(0o644)
+
+
+def is_on(path: Path) -> bool:
+    return path.is_file() and bool(path.stat().st_mode & 0o111)
+
+
+def told_of(told: str, how: str) -> list[str]:
+    """Return which entries of start.d a line of the installation names."""
+    [line] = [line for line in told.splitlines() if line.startswith(how)]
+    return re.findall(r" start\.d/([\w.-]+\w)", line.partition(". To compare")[0])
+
+
+def test_install_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    told = installation.make(
+        "install", expected=2, EXTRAS="none-such", MAKEFLAGS="e", **OFFLINE
+    ).stdout
+    assert "EXTRAS: there is only cluster" in told
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+    assert not (installation.prefix / "lib" / "viagra.new").exists()
 
 
 def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
@@ -302,8 +336,7 @@ def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
     first = installation.real(library / "viagra.py").read_text().splitlines()[0]
     assert first == f"#!{library}/venv/bin/python -I"
     installation.make("uninstall")
-    left = [path for path in installation.real(installation.prefix).rglob("*")]
-    assert not [path for path in left if not path.is_dir()]
+    assert not installation.real(installation.prefix).exists()
     assert installation.real(installation.home / "start.d" / "sshd").exists()
 
 
@@ -337,7 +370,7 @@ def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
     ! make install PYTHON={sys.executable} >{tmp_path}/told 2>&1 || exit 13
     grep 'chmod g-w /usr/local$' {tmp_path}/told
     make uninstall >{tmp_path}/told
-    grep '^uninstalled. Kept: /etc/viagra, ' {tmp_path}/told
+    grep '^uninstalled. Kept: /etc/viagra; ' {tmp_path}/told
     [ -z "$(find /usr/local ! -type d)" ] || exit 14
     [ -x /etc/viagra/start.d/sshd ] || exit 15
     [ -d /var/lib/viagra ] || exit 16

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
-from other_users import ORDINARY, fresh, public_world, run_as, users_python
-from world import Result, World, need_root, unique, until
+from other_users import (
+    ORDINARY,
+    fresh,
+    public_world,
+    run_as,
+    users_python,
+    with_mounts,
+)
+from world import Result, World, need, need_root, unique, until
 
 from viagralib.base import durations
 from viagralib.base.messages import Fault, safe, safe_lines
@@ -20,7 +27,7 @@ from viagralib.settings import facts as facts_of
 from viagralib.settings import toml_file, values
 from viagralib.settings.command_line import parse
 from viagralib.settings.facts import Facts
-from viagralib.settings.start_order import way_back
+from viagralib.settings.start_order import find_circle
 
 
 def served(world: World) -> str:
@@ -273,7 +280,8 @@ def test_test_names_everything_in_start_d(world: World) -> None:
     for copy in [*copies, f"#{name}#"]:
         assert told[copy] == "a copy that an editor or a package manager left"
     assert told[f".{name}.swp"] == "hidden"
-    assert told["switched-off"] == told["README"] == "off: not executable"
+    assert told["switched-off"] == "off: not executable"
+    assert told["README"] == "no hook: for people to read"
     assert (
         "no executable step" in told["steps"] and "no executable" in told["off-steps"]
     )
@@ -283,6 +291,20 @@ def test_test_names_everything_in_start_d(world: World) -> None:
     assert entries <= set(told)
     # None of them is watched: a run is about the sound one alone.
     assert world.run("check").out.count("\n") == 1
+
+
+def test_evidence_that_nobody_asked_for_may_be_missing(world: World) -> None:
+    need_root()
+    hidden = need("vmstat")
+    command = [*with_mounts(f"mount --bind /dev/null {hidden}"), *world.command("test")]
+    for text, code, start in (
+        ("", 0, "note"),
+        ('commands = ["vmstat"]', 2, "viagra.py"),
+    ):
+        world.settings(f"[evidence]\n{text}\n")
+        told = run_as(command)
+        assert told.code == code, told
+        assert f"\n{start}: vmstat: not found in " in told.out, told
 
 
 def test_a_directory_is_on_by_one_executable_step(world: World) -> None:
@@ -300,6 +322,10 @@ def test_facts_of_a_hook_that_is_off_are_told_by_test_alone(world: World) -> Non
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
     told = world.run("test")
     assert told.code == 2 and f"{name}: {name}.toml: count: " in told.out, told
+    # What is off need not be installed.
+    world.facts(name, 'user = "nobody-of-that-name"')
+    told = world.run("test")
+    assert told.code == 0 and "has no user 'nobody-of-that-name'\n" in told.out, told
 
 
 @pytest.mark.parametrize("name", ["-x", "a\nb", "a\x1b[2Jb", "\udcff", "a\u202eb"])
@@ -342,8 +368,8 @@ def test_after_in_a_circle_names_the_circle(world: World, length: int) -> None:
 
 def test_a_long_chain_of_after_is_no_circle() -> None:
     chain = {str(number): (str(number + 1),) for number in range(3000)}
-    assert way_back(chain, "0") == []
-    assert len(way_back({**chain, "3000": ("0",)}, "0")) == 3001
+    assert find_circle(chain, "0") == []
+    assert len(find_circle({**chain, "3000": ("0",)}, "0")) == 3001
 
 
 # The command line

@@ -159,9 +159,12 @@ def load_facts(settings: Settings, name: str) -> list[Fault]:
     if not table:
         return []
     facts, complaints = facts_of.read(table, settings.defaults, file)
-    complaints += _unknown_users(facts, file)
+    unknown = _unknown_users(facts, file)
     if name in settings.daemons:
         settings.daemons[name].facts = facts
+        complaints += unknown
+    elif unknown:  # no fault: what is off need not be installed
+        settings.set_aside[name] += f"; {safe('; '.join(unknown))}"
     return [Fault(name, safe(text)) for text in complaints]
 
 

@@ -37,6 +37,13 @@ COPY_ENDINGS = tuple(
 )
 
 
+# What belongs beside hooks and is none, whatever its mode: `chmod +x *` happens.
+NO_HOOKS = {
+    "README": "no hook: for people to read",
+    "service.subr": "no hook: what the ready hooks read in",
+}
+
+
 def steps(directory: str) -> list[str]:
     """Return the executables of a hook that is a directory, in name order."""
     names = sorted(name for name in os.listdir(directory) if not why_copy(name))
@@ -92,8 +99,8 @@ def _mode(path: str) -> int:
 
 def why_off(directory: str, name: str) -> str:
     """Return why this entry of start.d is not watched, or "". Raises Fault."""
-    if copy := why_copy(name):
-        return copy
+    if why := why_copy(name) or NO_HOOKS.get(name, ""):
+        return why
     path = f"{directory}/{name}"
     try:
         mode = os.stat(path).st_mode

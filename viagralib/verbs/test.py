@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
+import shutil
 from collections.abc import Callable
 
 from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
@@ -12,15 +13,19 @@ from viagralib.processes import table
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings import start_d
 from viagralib.settings.command_line import Options
-from viagralib.settings.configuration import load_facts
+from viagralib.settings.configuration import Settings, load_facts
 from viagralib.state import death_records, incidents, pauses
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
 
+_SETTING = "set [evidence] commands"
+
 
 def test(run: Run, options: Options, out: Printer) -> int:
     """Show every fault, and every entry of start.d that is not watched, with why."""
-    faults = [*run.find_faults(), *_faults_of_the_off(run), *_faults_of_machine(run)]
+    notes: list[str] = []
+    faults = [*run.find_faults(), *_faults_of_the_off(run)]
+    faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
     if options.json:
         told = {
             "version": FORMAT,
@@ -30,6 +35,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
             "watched": list(run.settings.daemons),
             "set_aside": run.settings.set_aside,
             "faults": [str(fault) for fault in faults],
+            "notes": notes,
         }
         out.say(json.dumps(told, indent=1))
         return FAULTY if faults else WELL
@@ -40,6 +46,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
         out.say(f"  {safe(name)}: {why}")
     if not run.settings.daemons:
         out.say("  nothing is watched: chmod +x a hook in start.d, or put one in")
+    for note in notes:
+        out.say(f"note: {note}")
     for fault in faults:
         out.say(f"viagra.py: {fault}")
     out.say(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
@@ -73,14 +81,8 @@ def _faults_of_the_off(run: Run) -> list[Fault]:
 
 
 def _faults_of_machine(run: Run) -> list[Fault]:
-    """Return what this machine lacks, and what of the state is damaged."""
+    """Return what the state cannot take, what of it is damaged, and what is hidden."""
     found = []
-    path = run.observer.trust.search_path()
-    programs = {words.split()[0] for words in run.settings.commands if words.split()}
-    for program in sorted(programs):
-        if not any(os.access(f"{p}/{program}", os.X_OK) for p in path.split(":")):
-            text = f"not found in {path}: install it, or set [evidence] commands"
-            found.append(Fault(safe(program), text))
     try:
         if not run.is_state_unsafe:
             run.state.prepare()
@@ -93,3 +95,20 @@ def _faults_of_machine(run: Run) -> list[Fault]:
     if not table.sees_all():
         found.append(Fault("/proc", "processes are hidden from us (hidepid?)"))
     return found
+
+
+def _missing_programs(run: Run, notes: list[str]) -> list[Fault]:
+    """Return a Fault for each program that viagra.toml wants for evidence in vain.
+
+    One that nobody has asked for is noted: a machine may do without it.
+    """
+    path = run.observer.trust.search_path()
+    missing = [
+        Fault(safe(program), f"not found in {path}: install it, or {_SETTING}")
+        for program in sorted({shlex.split(one)[0] for one in run.settings.commands})
+        if not shutil.which(program, path=path)
+    ]
+    if run.settings.commands != Settings("").commands:
+        return missing
+    notes += [f"{fault}; notices do without it" for fault in missing]
+    return []
