@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from looking import fresh
+from other_users import fresh
 from world import World, all_pids, until
 
 from viagralib.processes.observer import Observer
