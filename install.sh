@@ -207,7 +207,7 @@ install_share() {
 	rm -rf "$DESTDIR$share"
 	mkdir -p "$DESTDIR$share"
 	for file in README.md CHANGELOG.md LICENSE crontab.example systemd \
-		start.d stop.d check.d fail.d; do
+		start.d stop.d check.d fail.d notice.d; do
 		[ ! -e "$file" ] || cp -R "$file" "$DESTDIR$share/"
 	done
 	for file in "$DESTDIR$share"/crontab.example "$DESTDIR$share"/systemd/*; do
@@ -222,7 +222,7 @@ install_share() {
 # which is kept, and what was deleted, which stays so. All else becomes what is shipped.
 install_settings() {
 	kept='' updated='' left_out=''
-	for kind in start.d stop.d check.d fail.d; do
+	for kind in start.d stop.d check.d fail.d notice.d; do
 		mkdir -p "$DESTDIR$home/$kind"
 		for entry in "$kind"/*; do
 			[ ! -e "$entry" ] || install_setting "$entry"

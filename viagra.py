@@ -97,6 +97,7 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     close(announcer, verdicts)
     Response(announcer).bring_back(verdicts)
     announcer.conclude(verdicts)
+    announcer.pass_on()
     return exit_code(announcer.codes.values())
 
 

@@ -32,7 +32,7 @@ class Check:
                 os.path.realpath(program),
                 hook_call.arguments(daemon, "check.d"),
                 self._output,
-                hook_call.environment(daemon, path, variables),
+                hook_call.environment(daemon.name, path, variables),
             )
             self._child.release()
         except OSError as error:

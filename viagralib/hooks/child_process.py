@@ -91,19 +91,20 @@ class Child:
             self._gate = -1
 
 
-def start(
+def start(  # noqa: PLR0913, PLR0917
     path: str,
     arguments: Iterable[str],
     output: int,
     environment: Mapping[str, str],
     largest_file: int | None = None,
+    stdin: int = -1,
 ) -> Child:
     """Fork a child that will execute `path` once it is released.
 
     It is in a session of its own, in `/`, with `output` (a descriptor) for stdout and
-    stderr, nothing else open, and nothing of our signals, mask, nice or umask;
-    `largest_file` limits in bytes what it may write. If we die before the release,
-    it ends. Raises OSError when the system has no process to give.
+    stderr, `stdin` or /dev/null, nothing else open, and nothing of our signals, mask,
+    nice or umask; `largest_file` limits in bytes what it may write. If we die before
+    the release, it ends. Raises OSError when the system has no process to give.
     """
     pipes: list[int] = []
     try:
@@ -117,7 +118,7 @@ def start(
     gate_read, gate_write, failure_read, failure_write = pipes
     if pid == 0:
         _in_the_child(
-            (gate_read, failure_write, output),
+            (gate_read, failure_write, output, stdin),
             path,
             [path, *arguments],
             environment,
@@ -131,7 +132,7 @@ def start(
 
 
 def _in_the_child(
-    descriptors: tuple[int, int, int],
+    descriptors: tuple[int, int, int, int],
     path: str,
     argv: list[str],
     environment: Mapping[str, str],
@@ -154,18 +155,20 @@ def _in_the_child(
         os._exit(127)
 
 
-def _place(gate: int, failure: int, output: int) -> None:
+def _place(gate: int, failure: int, output: int, stdin: int) -> None:
     """Leave the child stdin, stdout, stderr, the gate and the failure pipe only."""
     # All others first: our parent may have no descriptor left to give.
     last = 2
-    for one in sorted((gate, failure, output)):
-        os.closerange(last + 1, one)
+    for one in sorted((gate, failure, output, stdin)):
+        if one > last:  # close_range(2) takes what is below for the last of all
+            os.closerange(last + 1, one)
         last = max(last, one)
     os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
     # Upwards next: dup2 below must not overwrite one that is still to be moved.
     high = [_above(one) for one in (gate, failure, output)]
-    null = _above(os.open("/dev/null", os.O_RDONLY))
-    os.dup2(null, 0)
+    if stdin < 0:
+        stdin = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(_above(stdin), 0)
     os.dup2(high[2], 1)
     os.dup2(high[2], 2)
     os.dup2(high[0], _GATE, inheritable=False)

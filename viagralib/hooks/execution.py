@@ -84,7 +84,7 @@ def _launch(
         return hook_call.Outcome(program, "not executed: no time was left", None)
     variables = {**execution.variables, "STEP": _step(execution, program)}
     environment = hook_call.environment(
-        execution.daemon, execution.run.search_path, variables
+        execution.daemon.name, execution.run.search_path, variables
     )
     arguments = hook_call.arguments(execution.daemon, execution.kind)
     path = os.path.realpath(program)

@@ -34,9 +34,9 @@ class Outcome:
 
 
 def environment(
-    daemon: Daemon, search_path: str, variables: dict[str, str]
+    daemon: str, search_path: str, variables: dict[str, str]
 ) -> dict[str, str]:
-    """Return all that a hook finds in its environment.
+    """Return all that a hook of this daemon finds in its environment.
 
     `variables` are the VIAGRA_ ones, without that prefix; the rest is the user's who
     runs us, whatever the crontab or the shell had set.
@@ -53,7 +53,7 @@ def environment(
         "LOGNAME": name,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
-        "VIAGRA_DAEMON": daemon.name,
+        "VIAGRA_DAEMON": daemon,
         **{f"VIAGRA_{key}": value for key, value in variables.items()},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
@@ -12,10 +13,24 @@ from viagralib.report.verdict_lines import document, lines
 from viagralib.settings.command_line import Options
 from viagralib.state import announced
 from viagralib.state.directory import Lock
+from viagralib.state.incidents import Incident
 from viagralib.state.run_context import Run
 
 ANOTHER_RUN = "another run is at work on it"
 FAULT = "faulty"  # what an announcement calls a daemon that is refused
+UP_AGAIN = "up again"
+
+
+class Notice:
+    """What people are told of a daemon ("": of none) and its `incident`, if known."""
+
+    def __init__(
+        self, daemon: str, result: str, text: str, incident: Incident | None
+    ) -> None:
+        self.daemon = daemon
+        self.result = result  # a recovery's, a verdict, a standing, UP_AGAIN or FAULT
+        self.text = text
+        self.incident = incident
 
 
 class Announcer:
@@ -29,6 +44,7 @@ class Announcer:
         self._out = out
         self._err = err
         self._said: list[str] = []
+        self._notices: list[Notice] = []  # for notice.d, at the end
 
     def say(self, text: str) -> None:
         """Say something for people; with --json it becomes a part of the document."""
@@ -36,6 +52,22 @@ class Announcer:
             self._said.append(text)
         else:
             self._out.say(text)
+
+    def notify(
+        self, name: str, result: str, text: str, incident: Incident | None = None
+    ) -> None:
+        """Say what became of a daemon, here and to the programs of notice.d."""
+        self.say(text)
+        self._notices.append(Notice(name, result, text, incident))
+
+    def pass_on(self) -> None:
+        """Have the programs of notice.d carry what was said, and say who could not."""
+        place = f"{self.run.settings.home}/notice.d"
+        if self._notices and not self.run.is_unsafe and os.path.isdir(place):
+            from viagralib.report import notice_programs
+
+            for text in notice_programs.deliver(self.run, self._notices):
+                self._err.say(f"viagra.py: {text}")
 
     def faults(self, faults: list[Fault]) -> None:
         """Say the faults that are new, or were not said for a day."""
@@ -46,15 +78,16 @@ class Announcer:
         for name, texts in by_name.items():
             self.codes[name] = FAULTY
             key = name or announced.GENERAL
-            if self._is_news(key, FAULT, "\n".join(texts)):
-                for text in texts:
-                    self._err.say(f"viagra.py: {text}")
+            lines = [f"viagra.py: {text}" for text in texts]
+            if news := self._is_news(key, FAULT, "\n".join(texts)):
+                self._notices.append(Notice(name, FAULT, "\n".join(lines), None))
+            for line in lines if news or self._options.verbose else ():
+                self._err.say(line)
 
     def announce(self, name: str, word: str, text: str, code: int = NOT_WELL) -> None:
         """Say what a daemon is if that is new, has changed, or is a day old."""
         self.codes[name] = code
-        if self._is_news(name, word, text):
-            self.say(f"{safe(name)} is {word}: {safe(text)}")
+        self._say_if_new(name, word, text)
 
     def leave_alone(self, name: str, why: Standing) -> None:
         """Note that a daemon is left alone; say why, if that is alarming and new."""
@@ -63,8 +96,8 @@ class Announcer:
         self.codes[name] = why.code
         # Held is said once, then by `status` and the exit code alone.
         daily = why.word != HELD
-        if why.is_alarming and self._is_news(name, why.word, why.reason, daily=daily):
-            self.say(f"{safe(name)} is {why.word}: {safe(why.reason)}")
+        if why.is_alarming:
+            self._say_if_new(name, why.word, why.reason, daily=daily)
 
     def lock(self, name: str) -> Lock | None:
         """Take a daemon's lock; None when another run has it, or nobody can."""
@@ -91,12 +124,18 @@ class Announcer:
             for line in lines(self.run, verdicts, standings, everything=True):
                 self._out.say(line)
 
+    def _say_if_new(
+        self, name: str, word: str, why: str, *, daily: bool = True
+    ) -> None:
+        """Say what a daemon is, and why, if that is new; with --verbose, always."""
+        text = f"{safe(name)} is {word}: {safe(why)}"
+        if self._is_news(name, word, why, daily=daily):
+            self.notify(name, word, text)
+        elif self._options.verbose:
+            self.say(text)
+
     def _is_news(self, name: str, word: str, text: str, *, daily: bool = True) -> bool:
-        """Return whether to say this now: with --verbose, always."""
-        state = self.run.state
-        if (
-            self.run.is_state_unsafe
-        ):  # nothing is written then, so nothing is known to be old
-            return True
-        news = announced.announce(state, name, word, text, daily=daily)
-        return news or self._options.verbose
+        """Return whether this is new, as far as anything can be known to be old."""
+        return self.run.is_state_unsafe or announced.announce(
+            self.run.state, name, word, text, daily=daily
+        )

@@ -20,7 +20,7 @@ from viagralib.recovery.recovery import (
     Recovery,
 )
 from viagralib.recovery.standing import NOT_NOW, Standing
-from viagralib.report.announcer import Announcer
+from viagralib.report.announcer import UP_AGAIN, Announcer
 from viagralib.state import announced
 from viagralib.state.incidents import CLOSED, OPEN
 
@@ -72,12 +72,13 @@ def tell(announcer: Announcer, recovery: Recovery, notice: str) -> None:
     name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
     announcer.codes[name] = WELL if result in _WELL else NOT_WELL
     if result in (BACK, FAILED, QUIT):
-        announcer.say(notice)
+        announcer.notify(name, result, notice, recovery.incident)
     elif result == PUT_OFF:
         announcer.leave_alone(name, Standing(NOT_NOW, remark))
     elif result == CAME_BACK:
         if recovery.earlier:
-            announcer.say(announced.up_again(name, recovery.earlier))
+            text = announced.up_again(name, recovery.earlier)
+            announcer.notify(name, UP_AGAIN, text, recovery.incident)
     elif result == WAITS:
         why = f"{recovery.verdict.reason}; waits {remark}"
         announcer.announce(name, recovery.verdict.word, why)

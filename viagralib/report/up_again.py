@@ -6,7 +6,7 @@ import contextlib
 
 from viagralib.base.messages import WELL
 from viagralib.processes.verdicts import UP, Verdict
-from viagralib.report.announcer import FAULT, Announcer
+from viagralib.report.announcer import FAULT, UP_AGAIN, Announcer
 from viagralib.state import announced, incidents
 from viagralib.state.incidents import CLOSED, OPEN, Incident
 from viagralib.state.run_context import Run
@@ -40,7 +40,7 @@ def _close(announcer: Announcer, name: str) -> None:
         line += _close_incident(announcer.run, incident, record.get("ended"))
     # Said before it is forgotten: a run killed in between makes it said twice.
     if record.get("word") not in (FAULT, UP, None):
-        announcer.say(line)
+        announcer.notify(name, UP_AGAIN, line, incident)
     state.remove("open", name)
     lock.release()
 

@@ -33,6 +33,7 @@ def restart(run: Run, options: Options, out: Printer) -> int:
     verdicts = Response(announcer).restart(names)
     if options.json:
         announcer.conclude(verdicts)
+    announcer.pass_on()
     return exit_code(announcer.codes.values())
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.processes import table
+from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings import start_d
 from viagralib.settings.command_line import Options
@@ -26,6 +27,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
     notes: list[str] = []
     faults = [*run.find_faults(), *_faults_of_the_off(run)]
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
+    programs, refused = notice_programs.programs(run)
+    faults += refused
     if options.json:
         told = {
             "version": FORMAT,
@@ -34,6 +37,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
             "state": run.state.path,
             "watched": list(run.settings.daemons),
             "set_aside": run.settings.set_aside,
+            "notice_programs": [one.name for one in programs],
             "faults": [str(fault) for fault in faults],
             "notes": notes,
         }
@@ -46,6 +50,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
         out.say(f"  {safe(name)}: {why}")
     if not run.settings.daemons:
         out.say("  nothing is watched: chmod +x a hook in start.d, or put one in")
+    for program in programs:
+        out.say(f"  {program.name}: run for every notice")
     for note in notes:
         out.say(f"note: {note}")
     for fault in faults:
