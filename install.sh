@@ -39,10 +39,6 @@ check_trust_in_python() {
 }
 
 set_places() {
-	bsd=
-	case $(uname -s) in
-	*BSD | DragonFly) bsd=yes ;;
-	esac
 	if [ -z "$SYSCONFDIR" ]; then
 		case $(uname -s) in
 		Linux) SYSCONFDIR=/etc ;;
@@ -103,9 +99,12 @@ install_program() {
 	rm -rf "$DESTDIR$lib.old"
 }
 
-# A program of ours gets its own python, isolated (-I) from PYTHONPATH and the like.
+# A program of ours gets its own python, isolated (-I) from PYTHONPATH and the like, and
+# all of them learn where home and state are.
 copy_program() {
-	sed "1s|^#!.*python.*|#!$lib/venv/bin/python -I|" "$1" >"$2"
+	sed -e "1s|^#!.*python.*|#!$lib/venv/bin/python -I|" \
+		-e "s|^INSTALLED_HOME = \"\"|INSTALLED_HOME = \"$home\"|" \
+		-e "s|^INSTALLED_STATE = \"\"|INSTALLED_STATE = \"$STATEDIR\"|" "$1" >"$2"
 	case $(head -n 1 "$2") in
 	'#!'*) chmod 755 "$2" ;;
 	*) chmod 644 "$2" ;;
@@ -180,27 +179,12 @@ fetch() {
 
 install_commands() {
 	mkdir -p "$DESTDIR$PREFIX/sbin" "$DESTDIR$PREFIX/bin"
-	rm -f "$DESTDIR$PREFIX/sbin/viagra.py"
-	if is_found_by_itself; then
-		ln -s ../lib/viagra/viagra.py "$DESTDIR$PREFIX/sbin/viagra.py"
-	else
-		cat >"$DESTDIR$PREFIX/sbin/viagra.py" <<-END
-			#!/bin/sh
-			# The home and the state chosen at make install; --dir and --state still win.
-			exec $lib/viagra.py --dir=$home${STATEDIR:+ --state=$STATEDIR} "\$@"
-		END
-		chmod 755 "$DESTDIR$PREFIX/sbin/viagra.py"
-	fi
+	ln -sf ../lib/viagra/viagra.py "$DESTDIR$PREFIX/sbin/viagra.py"
 	for file in "$DESTDIR$lib"/viagralib/companions/viagra-*; do
 		name=${file##*/}
 		[ ! -x "$file" ] || [ -d "$file" ] ||
 			ln -sf "../lib/viagra/viagralib/companions/$name" "$DESTDIR$PREFIX/bin/$name"
 	done
-}
-
-is_found_by_itself() {
-	[ -z "$STATEDIR" ] || return 1
-	[ "$SYSCONFDIR" = /etc ] || { [ "$SYSCONFDIR" = /usr/local/etc ] && [ "$bsd" ]; }
 }
 
 install_share() {

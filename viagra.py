@@ -27,8 +27,8 @@ try:
     from viagralib.processes.verdicts import judge
     from viagralib.settings.command_line import HELP, Options, parse
     from viagralib.settings.configuration import load
-    from viagralib.settings.homes import find_home
-    from viagralib.state.directory import State, find_state
+    from viagralib.settings.homes import find_home, find_state
+    from viagralib.state.directory import State
     from viagralib.state.run_context import Run
 except (
     *(OSError, ImportError, EOFError, MemoryError),
@@ -64,7 +64,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     if options.help or options.version:
         out.say(HELP.rstrip() if options.help else f"viagra.py {VERSION}")
         return WELL
-    settings = load(find_home(options.home, __file__))
+    settings = load(find_home(options.home))
     run = Run(settings, State(find_state(options.state)), options.names)
     if options.verb == "run":
         return watch(run, options, out, err)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import re
 import shutil
@@ -149,6 +150,10 @@ def entries(directory: Path) -> list[str]:
     return sorted(str(one.relative_to(directory)) for one in directory.rglob("*"))
 
 
+def files(directory: Path) -> list[Path]:
+    return [one for one in directory.rglob("*") if one.is_file()]
+
+
 # What is where
 
 
@@ -232,6 +237,37 @@ def test_installed_program_brings_a_daemon_back(
         os.kill(pid, signal.SIGKILL)
         until(lambda: not processes_of(daemon))
     assert len(list((installed.state / "incidents").iterdir())) == 2
+
+
+@pytest.mark.xdist_group("install")
+def test_all_four_commands_know_home_and_state(installed: Installation) -> None:
+    companion = {
+        name: installed.prefix / "bin" / f"viagra-{name}"
+        for name in ("lease", "run", "wait")
+    }
+    told = json.loads(installed.run("test", "--json").stdout)
+    assert (told["home"], told["state"]) == (str(installed.home), str(installed.state))
+    for words in (
+        [companion["lease"], "forbid", "food"],
+        [companion["run"], "-n", "food", "true"],
+    ):
+        subprocess.run(words, env=CRON, check=True)
+    left = {str(path.relative_to(installed.state)) for path in files(installed.state)}
+    assert {"leases/food/forbidden", "deaths/food"} <= left, left
+    # The facts of the home: the hook's name alone would be no process's.
+    hook, name = installed.home / "start.d" / "waited-for", unique("food")
+    program = shutil.copy(shutil.which("sleep") or "/bin/sleep", installed.place / name)
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o755)
+    facts = hook.with_name("waited-for.toml")
+    facts.write_text(f'process = "{name}"\nuser = {os.geteuid()}\n')
+    with subprocess.Popen([program, "1000"]) as process:
+        words = [companion["wait"], "--timeout", "30s", "process:waited-for"]
+        done = subprocess.run(words, env=CRON, check=False)
+        process.kill()
+    hook.unlink()
+    facts.unlink()
+    assert done.returncode == 0
 
 
 @pytest.mark.xdist_group("install")

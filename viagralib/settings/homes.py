@@ -1,33 +1,58 @@
-"""Where the home is: the directory with start.d in it."""
+"""Where home and state are, for all four programs: the home has start.d in it."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from viagralib.base.messages import Fault, safe
 
 HOMES = ("/etc/viagra", "/usr/local/etc/viagra")
+# `make install` writes here what SYSCONFDIR and STATEDIR said; "" in a checkout.
+INSTALLED_HOME = ""
+INSTALLED_STATE = ""
+# What holds viagra.py and viagralib.
+PROGRAM = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
-def find_home(given: str | None, script: str) -> str:
+def find_home(given: str | None) -> str:
     """Return the home: what is `given`, or the first of the usual places.
 
     Raises Fault when there is none.
     """
     if given is not None:
         return _existing_home(absolute(given))
-    beside = os.path.dirname(os.path.realpath(script))
     own = [os.path.expanduser("~/.config/viagra")] if os.geteuid() != 0 else []
     # Without a home directory, "~" stays, and would be looked for where we are.
-    places = [place for place in (*own, *HOMES) if os.path.isabs(place)]
-    for place in (beside, *places):
+    own = [place for place in own if os.path.isabs(place)]
+    usual = [INSTALLED_HOME] if INSTALLED_HOME else [*HOMES]
+    places = [PROGRAM, *own, *usual]
+    for place in places:
         if os.path.isdir(f"{place}/start.d"):
             return place
     raise Fault(
         "",
-        f"no start.d found in {safe(', '.join((beside, *places)))}: "
+        f"no start.d found in {safe(', '.join(places))}: "
         "make one, or name its directory with --dir",
     )
+
+
+def find_state(given: str | None) -> str:
+    """Return the path of the state directory, which need not exist yet.
+
+    The installed one is its installer's: other users have one of their own.
+    """
+    if given is not None:
+        return absolute(given)
+    user = os.geteuid()
+    if INSTALLED_STATE and os.stat(__file__).st_uid == user:
+        return INSTALLED_STATE
+    if user == 0:
+        return "/var/db/viagra" if "bsd" in sys.platform else "/var/lib/viagra"
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not base.startswith("/"):  # the XDG specification says to ignore relative ones
+        base = os.path.expanduser("~/.local/state")
+    return f"{base}/viagra"
 
 
 def absolute(path: str) -> str:

@@ -108,7 +108,7 @@ def state_directory() -> str:
     given = os.environ.get("VIAGRA_STATE")
     if given:
         return given
-    from viagralib.state.directory import find_state  # only with -n
+    from viagralib.settings.homes import find_state  # only with -n
 
     return find_state(None)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 import time
 
 from viagralib.base import files
 from viagralib.processes import table
-from viagralib.settings.homes import absolute
 
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
 HOOK_LOG_CAP = 1_000_000  # bytes kept of a hook's output: half its start, half its end
@@ -17,18 +15,6 @@ LARGEST_RECORD = 1_000_000  # bytes; what is larger was not written by us
 LARGEST_NUMBER = 1e11  # in a record: seconds since 1970, clock ticks, bytes, pids
 RUN_LOCKS = "/run/viagra" if os.path.isdir("/run") else "/var/run/viagra"
 Record = dict[str, object]
-
-
-def find_state(given: str | None) -> str:
-    """Return the path of the state directory, which need not exist yet."""
-    if given is not None:
-        return absolute(given)
-    if os.geteuid() == 0:
-        return "/var/db/viagra" if "bsd" in sys.platform else "/var/lib/viagra"
-    base = os.environ.get("XDG_STATE_HOME", "")
-    if not base.startswith("/"):  # the XDG specification says to ignore relative ones
-        base = os.path.expanduser("~/.local/state")
-    return f"{base}/viagra"
 
 
 class State:

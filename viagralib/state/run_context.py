@@ -10,11 +10,11 @@ from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import Verdict
 from viagralib.settings.configuration import Daemon, Settings
+from viagralib.settings.homes import PROGRAM
 from viagralib.state import known_pids
 from viagralib.state.directory import HOOK_LOG_CAP, State
 
 _HOUR = 3600.0  # seconds
-_LIBRARY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 class Run:
@@ -129,8 +129,8 @@ class Run:
 
     def _parts(self) -> list[str]:
         """Return what the run is made of: the program itself, and the home."""
-        parts = [f"{os.path.dirname(_LIBRARY)}/viagra.py"]
-        folders = [_LIBRARY]
+        parts = [f"{PROGRAM}/viagra.py"]
+        folders = [f"{PROGRAM}/viagralib"]
         for folder in folders:  # which grows as they are found
             with os.scandir(folder) as entries:
                 for entry in entries:

@@ -13,9 +13,6 @@ from viagralib.settings.facts import Facts
 from viagralib.settings.homes import find_home
 from viagralib.state.directory import read_record
 
-_LIBRARY = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-_SCRIPT = os.path.join(os.path.dirname(_LIBRARY), "viagra.py")
-
 
 class Watched:
     """One daemon as viagra.py sees it: with its facts, if it has a hook that is on.
@@ -44,7 +41,7 @@ class Watched:
 
 def _settings() -> Settings:
     try:
-        return load(find_home(_home_of_our_hook(), _SCRIPT))
+        return load(find_home(_home_of_our_hook()))
     except Fault:
         return Settings("")  # no home: names without facts
 
