@@ -399,6 +399,7 @@ patience = "0.3s"
 commands = ["ps auxww"]
 [run]
 boot = "0s"
+packages = "0s"
 """
 
 

@@ -136,6 +136,7 @@ BAD_SETTINGS = [
     ('[run]\neevry = "1m"', "[run]: unknown key 'eevry' (is 'every' meant?)"),
     ('[run]\nevery = "0s"', "[run]: every: must be longer than nothing"),
     ("[run]\nboot = 2", "[run]: boot: must be a duration in quotes"),
+    ("[run]\npackages = 0", "[run]: packages: must be a duration in quotes"),
     ('[evidence]\nkeep_bytes = "5 MB"', "[evidence]: keep_bytes: must be a size"),
     (
         f'[evidence]\nkeep_bytes = "{"9" * 5000}B"',
@@ -163,7 +164,7 @@ BAD_SETTINGS = [
 def test_bad_settings_are_told_and_the_daemons_served(
     world: World, text: str, wanted: str
 ) -> None:
-    world.settings(text)
+    world.write(world.home / "viagra.toml", text)
     assert_told(world, [f"viagra.toml: {wanted}"])
 
 
