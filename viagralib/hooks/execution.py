@@ -202,8 +202,3 @@ def names_of(processes: list[Process], lead: str, most: int = 5) -> str:
 def watch_log(execution: Execution) -> None:
     """Keep hook.log below its cap, whatever the hook has left to print into it."""
     execution.incident.log.complete()
-
-
-def always(_: Verdict) -> bool:
-    """Return that what is asked for may be done, whatever a look says."""
-    return True

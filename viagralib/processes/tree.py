@@ -147,11 +147,16 @@ class ProcessTree:
         return False
 
 
+def always(_: object) -> bool:
+    """Return that what is asked for may be done, whatever a look says."""
+    return True
+
+
 def end(
     tree: ProcessTree,
     warning: str,
     patience: float,
-    may: Callable[[_Look], bool],
+    may: Callable[[_Look], bool] = always,
     warned: Iterable[Process] | None = None,
 ) -> Generator[None, _Look, list[Process] | None]:
     """End a tree: `warning` to `warned` (all), `patience` seconds, then KILL to all.
@@ -176,7 +181,7 @@ def end(
 
 
 def until_gone(
-    tree: ProcessTree, seconds: float, may: Callable[[_Look], bool]
+    tree: ProcessTree, seconds: float, may: Callable[[_Look], bool] = always
 ) -> Generator[None, _Look, list[Process] | None]:
     """Wait up to `seconds` for a tree to be gone; return what still lives.
 

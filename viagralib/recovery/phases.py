@@ -12,12 +12,12 @@ from viagralib.hooks import hook_call
 from viagralib.hooks.execution import (
     Execution,
     Task,
-    always,
     end_children,
     names_of,
     perform,
     watch_log,
 )
+from viagralib.processes.tree import always
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP
 from viagralib.recovery.dependencies import wait_for_needed
 from viagralib.recovery.recovery import (
