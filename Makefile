@@ -12,6 +12,8 @@ DESTDIR =
 EXTRAS =
 # How long daemons die in a soak.
 SECONDS = 600
+# What make release is to tag.
+VERSION =
 # More for pytest, such as PYTEST="-k trust"
 PYTEST =
 
@@ -20,7 +22,7 @@ VENV = .venv
 # With its bytecode kept, wherever that is switched off: else each worker of pytest
 # compiles all tests anew.
 RUN = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m
-SCRIPTS = install.sh tests/demo.sh tests/soak/run bench/run .ci/run
+SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run
 
 help:
 	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"
@@ -31,6 +33,7 @@ help:
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
 	@echo "                EXTRAS=cluster: with what viagra-lease needs for etcd"
 	@echo "make uninstall  all but settings and state"
+	@echo "make release    VERSION=1.1.0: checks the tree, sets the version, tags"
 	@echo "make clean      what these left in the checkout"
 
 demo:
@@ -70,6 +73,9 @@ bench: $(VENV)/ready
 soak:
 	@PYTHON="$(PYTHON)" tests/soak/run --seconds $(SECONDS)
 
+release: test
+	@sh release.sh "$(VERSION)"
+
 install uninstall:
 	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" \
 		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" EXTRAS="$(EXTRAS)" \
@@ -79,4 +85,4 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-long lint bench soak install uninstall clean
+.PHONY: help demo test test-long lint bench soak release install uninstall clean
