@@ -88,6 +88,19 @@ def test_nothing_outgrows_a_reader(path: Path) -> None:
             assert lines <= longest, f"{path.name}: {node.name} has {lines} lines"
 
 
+def test_what_goes_on_by_being_asked_is_asked_each_time() -> None:
+    asked, lazy = 0, []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ListComp | ast.GeneratorExp):
+                if "is_over(" not in ast.unparse(node.elt):
+                    continue
+                asked += isinstance(node, ast.ListComp)
+                # all() of a generator asks no further than the first that is not.
+                lazy += [path] if isinstance(node, ast.GeneratorExp) else []
+    assert (asked >= 3, lazy) == (True, [])
+
+
 def loaded(*command: str) -> set[str]:
     """Return the modules that a Python program loads, by Python's own account."""
     done = subprocess.run(

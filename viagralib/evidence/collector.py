@@ -85,6 +85,7 @@ class Evidence:
 
     def poll(self) -> bool:
         """Return whether all of it is taken, or out of time."""
+        # A list, not a generator: each is limited in time by being asked.
         return all([self._is_over(capture) for capture in self.captures.values()])
 
     def finish(self) -> None:

@@ -35,6 +35,7 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
                 why = f"could not be checked: {reason(error)}"
                 verdicts[name] = Verdict(UNKNOWN, why, verdict.candidates)
     try:
+        # A list, not a generator: each of them goes on by being asked.
         while not all([checkup.is_over() for checkup in checkups.values()]):
             time.sleep(_TICK)
     finally:
@@ -43,7 +44,7 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
     for name, checkup in checkups.items():
         verdicts[name] = checkup.verdict()
         if verdicts[name].word != UP:
-            run.ailing[name] = verdicts[name].word
+            run.unwell[name] = verdicts[name].word
 
 
 def _begin(run: Run, daemon: Daemon, verdict: Verdict) -> dict[str, Checkup]:
@@ -80,6 +81,7 @@ class Checkup:
         """Return whether every check has an answer, or its time is over."""
         late = time.monotonic() > self._deadline
         try:
+            # A list: each goes on by being asked.
             return all([one.is_over(late) for one in self._under_way])
         except OSError as error:
             why = f"could not be checked: {reason(error)}"

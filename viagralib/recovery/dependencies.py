@@ -20,8 +20,8 @@ def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Task[boo
             continue  # it is off: nobody wants it up
         if name in others:
             word = others[name].verdict.word
-        elif name in recovery.run.ailing:
-            word = recovery.run.ailing[name]
+        elif name in recovery.run.unwell:
+            word = recovery.run.unwell[name]
         else:
             word = yield from _ask_after(recovery, needed)
         if word != UP:
@@ -44,5 +44,5 @@ def _ask_after(recovery: Recovery, needed: Daemon) -> Task[str]:
         checkup.close()
     word = checkup.verdict().word
     if word != UP:
-        run.ailing[needed.name] = word
+        run.unwell[needed.name] = word
     return word

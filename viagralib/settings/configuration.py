@@ -81,7 +81,6 @@ class Settings:
         self.keep_bytes = 500_000_000
         self.every = 600.0  # seconds
         self.boot = 120.0  # seconds
-        self.packages = 3600.0  # seconds
         self.notice_timeout = 20.0  # seconds, for each program of notice.d
 
 
@@ -240,7 +239,6 @@ _SECTIONS: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
     "run": {
         "every": ("every", values.some_time),
         "boot": ("boot", values.duration),
-        "packages": ("packages", values.duration),
         "notice_timeout": ("notice_timeout", values.some_time),
     },
 }

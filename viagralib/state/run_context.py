@@ -34,7 +34,7 @@ class Run:
         self.search_path = ""  # PATH for what we run; known once something is to be run
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
-        self.ailing: dict[str, str] = {}  # verdicts of whom it has found unwell
+        self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
         self._known_pids: list[int] = []  # where daemons were found last
         self.only_looks = False  # for a verb that changes nothing
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
