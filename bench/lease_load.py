@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 BENCH = os.path.dirname(os.path.realpath(__file__))
-sys.path[:0] = [os.path.dirname(BENCH), os.path.join(os.path.dirname(BENCH), "tests")]
+CHECKOUT = os.path.dirname(BENCH)
+sys.path[:0] = [CHECKOUT, os.path.join(CHECKOUT, "tests", "helpers")]
 
 from lease_cluster import (  # noqa: E402
     LONG,
@@ -39,7 +40,7 @@ REQUESTS = {
     "Txn": "transactions",
     "Watch": "watches opened",
 }
-# Nodes, resources, and keepers of each resource: what the README says.
+# Nodes, resources, and keepers of each resource: what docs/two-machines.md says.
 SCALES = [(1000, 200, 2), (1000, 200, 5), (1000, 200, 10)]
 PATIENCE = 4 * LONG
 

@@ -18,7 +18,7 @@ import recovery
 import report
 import supervisors
 import timing
-from scene import BENCH, CHECKOUT, Scene, build
+from scene import CHECKOUT, Scene, build
 
 PARTS = ("runs", "recovery", "supervisors")
 
@@ -38,7 +38,7 @@ def main() -> None:
         if options.publish:
             publish(part, page)
     if options.publish and bench.cost:
-        (BENCH / "cost.svg").write_text(plot.draw(bench.cost))
+        (CHECKOUT / "docs" / "cost.svg").write_text(plot.draw(bench.cost))
 
 
 def parse() -> argparse.Namespace:
@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=21)
     parser.add_argument("--kills", type=int, default=50, help="of each supervisor's")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds of them")
-    parser.add_argument("--publish", action="store_true", help="write README.md, too")
+    parser.add_argument("--publish", action="store_true", help="write docs/ as well")
     return parser.parse_args()
 
 
@@ -103,7 +103,7 @@ class Bench:
             results = report.Results(self.cost, self.memory)
             targets = report.target_table(report.targets(results))
             told = f"; medians of at least {runs} runs:"
-            image = "![What one run costs, by the number of processes](bench/cost.svg)"
+            image = "![What one run costs, by the number of processes](cost.svg)"
             texts["bench"] = report.page(told, report.table(results), targets, image)
         if self.recoveries:
             targets = report.target_table(recovery.targets(self.recoveries))
@@ -126,14 +126,14 @@ def choose(scene: Scene, is_first: bool) -> list[contenders.Contender]:
 
 
 def publish(part: str, page: str) -> None:
-    """Put a part's tables into README.md, between its marks."""
-    readme = CHECKOUT / "README.md"
+    """Put a part's tables into docs/performance.md, between its marks."""
+    file = CHECKOUT / "docs" / "performance.md"
     begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->\n"
-    before, _, rest = readme.read_text().partition(begin)
+    before, _, rest = file.read_text().partition(begin)
     _, _, after = rest.partition(end)
     if not after:
-        raise RuntimeError(f"README.md has no {begin.strip()} and {end.strip()}")
-    readme.write_text(f"{before}{begin}{page}\n{end}{after}")
+        raise RuntimeError(f"{file} has no {begin.strip()} and {end.strip()}")
+    file.write_text(f"{before}{begin}{page}\n{end}{after}")
 
 
 if __name__ == "__main__":

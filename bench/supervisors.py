@@ -99,7 +99,7 @@ class Watched:
         self._born, _ = self._birth()
 
     def restarts(self, number: int, life: tuple[float, float]) -> list[float]:
-        """Kill `born` so many times; return the delays until its next life began."""
+        """Kill `born` so many times; return the delays until its next start."""
         delays = []
         for _ in range(number):
             time.sleep(random.uniform(*life))
@@ -203,12 +203,17 @@ def targets(results: Results) -> list[Target]:
         for title, cost in results.costs.items()
         if title.startswith(RUN)
     )
-    restart = f"{RUN}: from a death to the next life"
+    restart = f"{RUN}: from a death to the next start"
     return [
         Target(
-            f"{restart}, {len(quick)} short lives, median", _median(quick), 20, " ms"
+            f"{restart}, killed at once {len(quick)} times, median",
+            _median(quick),
+            20,
+            " ms",
         ),
-        Target(f"{restart}, longer lives, median", _median(ours.delays), 20, " ms"),
+        Target(
+            f"{restart}, killed after a second, median", _median(ours.delays), 20, " ms"
+        ),
         Target(f"{RUN}: memory of a process", largest / 1e6, 15, " MB"),
         Target(f"{RUN}: woken in a minute of idleness", ours.idle.wakeups, 0, " times"),
     ]

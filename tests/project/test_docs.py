@@ -171,14 +171,166 @@ def test_facts_of_the_readme_are_such_as_the_program_knows() -> None:
     assert complaints == []
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+# The documents
+
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "tests" / "helpers" / "README.md",
+]
+LONGEST_README = 250  # lines
 
 
-def test_changelog_knows_this_version() -> None:
-    assert f"\n## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link may name behind the # of a page: its headings."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    words = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings]
+    return {word.strip().replace(" ", "-") for word in words}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    names = re.findall(r"`((?:viagralib|tests|bench|docs|man|systemd)/[\w./-]*)`", text)
+    names += re.findall(r"`(\w+/\w+\.py)`", text)
+    places = [ROOT, ROOT / "viagralib"]
+    lost = [n for n in names if not any((place / n).exists() for place in places)]
+    assert lost == []
+
+
+def test_every_folder_is_in_the_architecture_and_every_helper_on_its_page() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tracked = [*ROOT.glob("viagralib/**/*.py"), *ROOT.glob("tests/*/*.py")]
+    folders = {str(one.parent.relative_to(ROOT)) for one in tracked}
+    folders -= {"viagralib", "viagralib/companions"}
+    assert [folder for folder in sorted(folders) if f"`{folder}/`" not in page] == []
+    helpers = ROOT / "tests" / "helpers"
+    text = (helpers / "README.md").read_text()
+    programs = [one for one in helpers.iterdir() if one.suffix in {".py", ".c"}]
+    assert [one.name for one in programs if f"`{one.name}`" not in text] == []
+
+
+def test_tests_that_the_documents_name_are_there() -> None:
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/*/test_*.py"))
+    for page in DOCUMENTS:
+        for name in re.findall(r"`(test_\w+)`", page.read_text()):
+            assert f"def {name}(" in sources, f"{page.name}: {name}"
+
+
+def test_programs_find_where_to_write_their_tables() -> None:
+    for page, parts in (
+        ("performance.md", ["bench", "recovery", "supervisors"]),
+        ("resilience.md", ["soak"]),
+    ):
+        text = (ROOT / "docs" / page).read_text()
+        for part in parts:
+            begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->\n"
+            assert text.count(begin) == text.count(end) == 1
+            assert text.index(begin) < text.index(end)
+
+
+KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_changelog_is_as_keep_a_changelog_has_it() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    unreleased, *releases = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert unreleased == "[Unreleased]"
+    dated = r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d"
+    assert [one for one in releases if not re.fullmatch(dated, one)] == []
+    assert not releases or releases[0].startswith(f"[{VERSION}] ")
+    assert set(re.findall(r"^### (.*)", text, re.MULTILINE)) <= KINDS
+
+
+# A release
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Return a repository with what a release changes, and one commit."""
+    need("git")
+    (tmp_path / "viagralib").mkdir()
+    for name in ("release.sh", "CHANGELOG.md", "viagralib/__init__.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "Begin"]):
+        git(tmp_path, *words)
+    return tmp_path
+
+
+def git(place: Path, *words: str) -> str:
+    """Return what git says, whoever calls it and whatever git is set to."""
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(place)]
+    done = subprocess.run(
+        ["git", *who, *words],
+        env={"PATH": os.environ["PATH"], "HOME": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def release(place: Path, version: str) -> subprocess.CompletedProcess[str]:
+    who = {
+        f"GIT_{one}_{what}": "a@b"
+        for one in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    return subprocess.run(
+        ["/bin/sh", place / "release.sh", version],
+        env={"PATH": os.environ["PATH"], "HOME": str(place), **who},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_release_sets_the_version_everywhere_and_tags_it(scratch: Path) -> None:
+    done = release(scratch, "99.1.0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'VERSION = "99.1.0"\n' in git(
+        scratch, "show", "v99.1.0:viagralib/__init__.py"
+    )
+    log = git(scratch, "show", "v99.1.0:CHANGELOG.md")
+    assert re.search(
+        r"^## \[Unreleased\]\n\n## \[99\.1\.0\] - \d{4}-", log, re.MULTILINE
+    )
+    assert git(scratch, "status", "--porcelain") == ""
+    again = release(scratch, "99.2.0")
+    assert again.returncode == 1
+    assert 'nothing under "## [Unreleased]"' in again.stderr
+
+
+@pytest.mark.parametrize(
+    "version, why",
+    [("1.0", "is no version"), ("0.0.1", "is older than"), ("99.1.0", "not committed")],
+)
+def test_a_release_that_is_none_changes_nothing(
+    scratch: Path, version: str, why: str
+) -> None:
+    if why == "not committed":
+        (scratch / "more").touch()
+    done = release(scratch, version)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert git(scratch, "tag") == ""
+    assert git(scratch, "diff") == ""
 
 
 # crontab.example

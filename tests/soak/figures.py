@@ -55,7 +55,7 @@ def _happened(soak: Soak) -> dict[str, str]:
         },
         "incidents": f"{len(soak.inspection.seen):,}",
         "incomplete: run killed or disk full": f"{len(soak.inspection.excused):,}",
-        "from a death to the next life: median": f"{statistics.median(waits):.1f} s",
+        "from a death to the next start: median": f"{statistics.median(waits):.1f} s",
         "and 95 %, and the worst": f"{waits[int(len(waits) * 0.95)]:.1f} s, "
         f"{waits[-1]:.1f} s",
     }
@@ -66,8 +66,8 @@ def _moody(soak: Soak) -> str:
 
 
 def publish(text: str) -> None:
-    """Put the tables into README.md."""
-    readme = CHECKOUT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
+    """Put the tables into docs/resilience.md."""
+    file = CHECKOUT / "docs" / "resilience.md"
+    before, _, rest = file.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}{text}\n{END}{after}")
+    file.write_text(f"{before}{BEGIN}{text}\n{END}{after}")

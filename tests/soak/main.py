@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bystanders", type=int, default=2000)
     parser.add_argument("--life", type=float, default=30.0, help="of a daemon, mean")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--publish", action="store_true", help="write README.md, too")
+    parser.add_argument("--publish", action="store_true", help="write docs/ as well")
     return parser.parse_args()
 
 

@@ -24,7 +24,6 @@ SETTINGS = """\
 patience = "0.5s"
 [run]
 boot = "0s"
-packages = "0s"
 """
 
 
