@@ -190,7 +190,7 @@ install_commands() {
 install_share() {
 	rm -rf "$DESTDIR$share"
 	mkdir -p "$DESTDIR$share"
-	for file in *.md docs LICENSE crontab.example systemd \
+	for file in *.md docs LICENSE crontab.example systemd prometheus \
 		start.d stop.d check.d fail.d notice.d; do
 		[ ! -e "$file" ] || cp -R "$file" "$DESTDIR$share/"
 	done

@@ -83,6 +83,11 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
 
         examine(run, verdicts)
     run.note(verdicts)
+    if run.settings.metrics:
+        from viagralib.report.metrics import write
+
+        paused = dict.fromkeys(run.paused(), "paused")
+        faults += write(run, verdicts, paused, faults)
     well = not faults and all(verdict.is_well for verdict in verdicts.values())
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
@@ -97,6 +102,9 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     close(announcer, verdicts)
     Response(announcer).bring_back(verdicts)
     announcer.conclude(verdicts)
+    if run.settings.metrics:
+        standings = {name: one.word for name, one in announcer.standings.items()}
+        write(run, verdicts | announcer.newest, standings, faults)
     announcer.pass_on()
     return exit_code(announcer.codes.values())
 

@@ -11,6 +11,7 @@ from viagralib.evidence.collector import Evidence, unit_file
 from viagralib.processes.matching import cut
 from viagralib.recovery.recovery import Recovery
 from viagralib.state import incidents, supervision
+from viagralib.state.incident_ids import daemon_of
 from viagralib.state.run_context import Run
 
 UNKNOWN = "unknown"
@@ -116,7 +117,7 @@ def _told_before(recovery: Recovery) -> object:
     """Return the pid whose death the daemon's last incident told, if it told one."""
     name, this = recovery.daemon.name, recovery.incident.id
     for incident_id in reversed(recovery.run.state.names("incidents")):
-        if incidents.daemon_of(incident_id) == name and incident_id != this:
+        if daemon_of(incident_id) == name and incident_id != this:
             earlier = incidents.load(recovery.run.state, incident_id)
             return earlier.record.get("killed_pid") if earlier else None
     return None

@@ -40,6 +40,7 @@ class Announcer:
         self.run = run
         self.codes: dict[str, int] = {}
         self.standings: dict[str, Standing] = {}
+        self.newest: dict[str, Verdict] = {}  # at the end of recoveries
         self._options = options
         self._out = out
         self._err = err

@@ -70,6 +70,7 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
 def tell(announcer: Announcer, recovery: Recovery, notice: str) -> None:
     """Say how a recovery ended, and note the exit code that it asks for."""
     name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
+    announcer.newest[name] = recovery.verdict
     announcer.codes[name] = WELL if result in _WELL else NOT_WELL
     if result in (BACK, FAILED, QUIT):
         announcer.notify(name, result, notice, recovery.incident)

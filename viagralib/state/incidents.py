@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterator
 
 from viagralib.base.messages import reason
 from viagralib.processes.linux import Process
+from viagralib.state import incident_ids
 from viagralib.state.directory import (
     Record,
     State,
@@ -160,11 +161,8 @@ def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> N
     names = state.names("incidents")
     for name in names:
         cut_log(f"{state.path}/incidents/{name}/hook.log")
-    newest: dict[str, str] = {}
-    for name in names:
-        newest[daemon_of(name)] = name
     kept = {state.read("open", name).get("incident") for name in state.names("open")}
-    kept |= set(newest.values())
+    kept |= set(incident_ids.newest(names).values())
     sizes = {name: _size(f"{state.path}/incidents/{name}") for name in names}
     number, total = len(names), sum(sizes.values())
     for name in names:
@@ -182,11 +180,6 @@ def _remove_unborn(place: str) -> None:
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
             if entry.name.startswith(".") and age > _LONGEST_BIRTH:
                 shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def daemon_of(incident_id: str) -> str:
-    """Return whose incident it is."""
-    return incident_id.partition("-")[2]
 
 
 def _size(directory: str) -> int:

@@ -10,6 +10,7 @@ from viagralib.base.messages import exit_code, safe
 from viagralib.base.printer import Printer
 from viagralib.report.verdict_lines import document, since, user
 from viagralib.settings.command_line import Options
+from viagralib.state.incident_ids import began_at, newest
 from viagralib.state.run_context import Run
 from viagralib.verbs.check_and_explain import Overview, look
 
@@ -22,7 +23,7 @@ def status(run: Run, options: Options, out: Printer) -> int:
     """Show every daemon: verdict or standing, pids, user, since, restarts, incident."""
     overview = look(run)
     code = exit_code(overview.codes.values())
-    incidents = _newest(run)
+    incidents = newest(run.state.names("incidents"))
     if options.json:
         out.say(json.dumps(_document(run, overview, incidents), indent=1))
         return code
@@ -63,7 +64,7 @@ def _cells(run: Run, overview: Overview, name: str, incident: str) -> tuple[str,
         user(verdict) if verdict else "",
         _moment(began) if began else "",
         str(run.state.recent(name) or ""),
-        _moment(_time_of(incident)) if incident else "",
+        _moment(began_at(incident)) if incident else "",
     )
 
 
@@ -77,21 +78,6 @@ def _state(run: Run, overview: Overview, name: str) -> str:
 
 def _moment(seconds: float) -> str:
     return time.strftime("%b %e %H:%M", time.localtime(seconds))
-
-
-def _newest(run: Run) -> dict[str, str]:
-    """Return each daemon's newest incident: their names begin with the time."""
-    return {name.partition("-")[2]: name for name in run.state.names("incidents")}
-
-
-def _time_of(incident: str) -> float:
-    import calendar
-
-    try:
-        stamp = incident.partition("-")[0]
-        return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
-    except ValueError:
-        return 0.0
 
 
 def _last_run(run: Run) -> str:

@@ -1,0 +1,163 @@
+"""Metrics: one file in the text format of Prometheus, for node_exporter's textfile
+collector, replaced in each run that is about all daemons, the quiet one included."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from viagralib import VERSION
+from viagralib.base.messages import Fault, reason, safe
+from viagralib.base.users import ordinary_users
+from viagralib.processes.verdicts import UP, Verdict
+from viagralib.state import incident_ids
+from viagralib.state.run_context import Run
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_Samples = dict[tuple[str, ...], float]  # by the values of a metric's labels
+# Each metric: its kind, what it says, and its labels.
+_METRICS = {
+    "viagra_build_info": ("gauge", "The version of viagra.py.", ("version",)),
+    "viagra_run_timestamp_seconds": ("gauge", "When the last run began.", ()),
+    "viagra_run_duration_seconds": ("gauge", "How long the last run took.", ()),
+    "viagra_run_interval_seconds": ("gauge", "How often cron should run it.", ()),
+    "viagra_run_faults": ("gauge", "Faults in settings, facts and hooks.", ()),
+    "viagra_daemon_up": (
+        *("gauge", "Whether the daemon was up and well at the end of the last run."),
+        ("daemon",),
+    ),
+    "viagra_daemon_verdict": (
+        *("gauge", "The verdict on the daemon: up, down, sick or unknown."),
+        ("daemon", "verdict"),
+    ),
+    "viagra_daemon_standing": (
+        *("gauge", "Why the daemon is left alone, if it is."),
+        ("daemon", "standing"),
+    ),
+    "viagra_daemon_restarts_total": (
+        *("counter", "How often the daemon was restarted."),
+        ("daemon",),
+    ),
+    "viagra_daemon_incident_timestamp_seconds": (
+        *("gauge", "When the daemon's newest incident began."),
+        ("daemon",),
+    ),
+}
+
+
+def write(
+    run: Run,
+    verdicts: Mapping[str, Verdict],
+    standings: Mapping[str, str],
+    faults: list[Fault],
+) -> list[Fault]:
+    """Replace the file; return why that cannot be, as a fault of the settings."""
+    if run.is_narrowed or run.is_unsafe:
+        return []
+    path = run.settings.metrics
+    try:
+        _replace(run, path, _text(_samples(run, verdicts, standings, faults)))
+    except OSError as error:
+        text = f"[run] metrics: could not write {safe(path)}: {reason(error)}"
+        return [Fault("viagra.toml", text)]
+    return []
+
+
+def _samples(
+    run: Run,
+    verdicts: Mapping[str, Verdict],
+    standings: Mapping[str, str],
+    faults: list[Fault],
+) -> dict[str, _Samples]:
+    names = list(run.settings.daemons)
+    counted = {*run.state.names("counts")} & {*names}
+    incidents = incident_ids.newest(run.state.names("incidents"))
+    found: dict[str, _Samples] = {name: {} for name in _METRICS}
+    found["viagra_build_info"] = {(VERSION,): 1}
+    found["viagra_run_timestamp_seconds"] = {(): round(run.began, 3)}
+    took = round(time.monotonic() - run.first_look, 4)
+    found["viagra_run_duration_seconds"] = {(): took}
+    found["viagra_run_interval_seconds"] = {(): run.settings.every}
+    found["viagra_run_faults"] = {(): len(faults)}
+    for name in names:
+        if verdict := verdicts.get(name):
+            found["viagra_daemon_up"][name,] = verdict.word == UP
+            found["viagra_daemon_verdict"][name, verdict.word] = 1
+        if standing := standings.get(name):
+            found["viagra_daemon_standing"][name, standing] = 1
+        restarts = run.state.count(name) if name in counted else 0
+        found["viagra_daemon_restarts_total"][name,] = restarts
+        if name in incidents:
+            began = incident_ids.began_at(incidents[name])
+            found["viagra_daemon_incident_timestamp_seconds"][name,] = began
+    return found
+
+
+def _text(found: dict[str, _Samples]) -> str:
+    lines = []
+    for metric, (kind, help_text, labels) in _METRICS.items():
+        if not found[metric]:
+            continue
+        lines += [f"# HELP {metric} {help_text}", f"# TYPE {metric} {kind}"]
+        for values, number in found[metric].items():
+            pairs = [f'{k}="{_quoted(v)}"' for k, v in zip(labels, values, strict=True)]
+            braces = f"{{{','.join(pairs)}}}" if pairs else ""
+            lines.append(f"{metric}{braces} {number:.15g}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return safe(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _replace(run: Run, path: str, text: str) -> None:
+    """Replace a file that others may read. Raises OSError.
+
+    In the directory as it was opened: so nobody can lead us elsewhere meanwhile.
+    """
+    directory = _open_directory(run, os.path.dirname(path))
+    name = os.path.basename(path)
+    fresh = f".{name}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(fresh, flags, 0o644, dir_fd=directory)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(descriptor, 0o644)
+                file.write(text)
+            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(fresh, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
+
+
+def _open_directory(run: Run, path: str) -> int:
+    """Return a descriptor of a directory that no ordinary user can swap.
+
+    Debian's belongs to a service's user. That one may do what it likes with its own
+    files, but must not lead us away: so no link is followed there. Raises OSError.
+    """
+    why = run.observer.trust.why_not(path)
+    if not why:
+        return os.open(path, _DIRECTORY)
+    people, _ = ordinary_users()
+    others = stat.S_IWOTH | stat.S_IWGRP
+    directory = os.open("/", _DIRECTORY)
+    parts = [part for part in path.split("/") if part]
+    for number, part in enumerate(parts, 1):
+        above = directory
+        directory = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        os.close(above)
+        found = os.fstat(directory)
+        sticky = found.st_mode & stat.S_ISVTX and number < len(parts)
+        if found.st_uid >= people or (found.st_mode & others and not sticky):
+            os.close(directory)
+            raise OSError(None, why)
+    return directory
