@@ -8,8 +8,6 @@ SYSCONFDIR =
 STATEDIR =
 MANDIR = $(PREFIX)/share/man
 DESTDIR =
-# "cluster": what viagra-lease needs for etcd is fetched as well.
-EXTRAS =
 # How long daemons die in a soak.
 SECONDS = 600
 # What make release is to tag.
@@ -31,7 +29,6 @@ help:
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
-	@echo "                EXTRAS=cluster: with what viagra-lease needs for etcd"
 	@echo "make uninstall  all but settings and state"
 	@echo "make release    VERSION=1.1.0: checks the tree, sets the version, tags"
 	@echo "make clean      what these left in the checkout"
@@ -78,7 +75,7 @@ release: test
 
 install uninstall:
 	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" \
-		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" EXTRAS="$(EXTRAS)" \
+		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" \
 		sh install.sh $@
 
 clean:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # install.sh - what `make install` and `make uninstall` do. The Makefile calls it,
-# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR, DESTDIR and EXTRAS in the environment.
+# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR and DESTDIR in the environment.
 #
 #   PREFIX/lib/viagra      the program, and a Python environment of its own
 #   PREFIX/sbin/viagra.py  the command;  PREFIX/bin/viagra-*  for use inside hooks
@@ -133,28 +133,11 @@ make_environment() {
 		cat "$new/log" >&2
 		fail "could not install psutil, by which viagra.py sees processes on this system"
 	fi
-	if wants_cluster; then
-		echo "install: fetching etcd3gw"
-		if ! fetch "etcd3gw>=2.7" >"$new/log" 2>&1; then
-			cat "$new/log" >&2
-			fail "could not install etcd3gw, by which viagra-lease speaks to etcd"
-		fi
-		rm "$new/log"
-	fi
-}
-
-wants_cluster() {
-	case ${EXTRAS:-} in
-	'') return 1 ;;
-	cluster) ;;
-	*) fail "EXTRAS: there is only cluster, not $EXTRAS" ;;
-	esac
 }
 
 # The environment of an earlier install will do if it has all and this very Python.
 is_reusable() {
 	base='import sys; print(sys.version, sys.base_prefix)'
-	! wants_cluster || "$1/bin/python" -I -c 'import etcd3gw' 2>/dev/null || return 1
 	[ -x "$1/bin/python" ] && "$1/bin/python" -I -c 'import psutil' 2>/dev/null &&
 		[ "$("$1/bin/python" -I -c "$base")" = "$("$PYTHON" -I -c "$base")" ]
 }

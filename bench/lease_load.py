@@ -2,7 +2,7 @@
 
     python3 bench/lease_load.py [--resources N] [--nodes M] [--ttl SECONDS]
 
-As root, with Debian's etcd-server, iproute2, gcc, and etcd3gw. One member of etcd is
+As root, with Debian's etcd-server, iproute2 and gcc. One member of etcd is
 alone on a machine of its own (a network namespace, see tests/lease_cluster.py), so
 that all bytes on its link are the keepers'. N resources with a keeper on one node each
 give what a primary costs; as many standbys on each of the other M - 1 nodes, what a

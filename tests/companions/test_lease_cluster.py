@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
 import time
 from collections import Counter
@@ -50,7 +49,6 @@ def long(*values: object) -> object:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_cluster()
-    pytest.importorskip("etcd3gw") if os.environ.get("CI") != "true" else None
     return compile_command(tmp_path_factory.mktemp("built"))
 
 
@@ -194,18 +192,43 @@ def test_found_running_where_it_must_not_it_is_stopped(
     revoked = time.monotonic()
     revoke_primary(calm, food, leases)
     second = food.primary(other_than=first)
-    assert ended_before(first, second)
-    assert second.began - revoked > 0.25  # its time to hear of it
+    assert ended_before(first, second)  # which the first says: so nobody waits
+    assert second.began - revoked < 2.0
 
 
-def revoke_primary(machines: Cluster, food: Resource, found: str) -> None:
+@pytest.mark.parametrize("kind", ["", long("tail"), long("deaf")])
+def test_an_early_end_of_its_lease_that_it_cannot_hear_of_is_waited_out(
+    broken: Cluster, food: Resource, keep: Keep, kind: str
+) -> None:
+    """The next one has the lease at once, and starts when the first is gone."""
+    ttl = "--ttl=4s"
+    for number in NODES:
+        keep(number, ttl, command=[kind] if kind else [])
+    first = food.primary()
+    standing_by(broken, food, 2)
+    others = [number for number in NODES if number != number_of(first)]
+    leases = broken.etcdctl("get", "", "--prefix", "--write-out=json")
+    broken.network.cut(number_of(first))
+    revoke_primary(broken, food, leases, at=others)
+    assert ended_before(first, food.primary(other_than=first))
+
+
+def revoke_primary(
+    machines: Cluster, food: Resource, found: str, at: Sequence[int] = ()
+) -> None:
     for entry in json.loads(found)["kvs"]:
         if base64.b64decode(entry["key"]).endswith(f"{food.name}/primary".encode()):
-            assert "revoked" in machines.etcdctl(
-                "lease", "revoke", f"{entry['lease']:x}"
-            )
-            return
-    raise AssertionError(f"no primary of {food.name}")
+            lease = f"{entry['lease']:x}"
+            break
+    else:
+        raise AssertionError(f"no primary of {food.name}")
+
+    def is_gone() -> bool:
+        machines.etcdctl("lease", "revoke", lease, at=at)
+        found = machines.etcdctl("lease", "list", at=at)
+        return "found" in found and lease not in found
+
+    until(is_gone)  # the leader may be one that is cut off: until another is elected
 
 
 # Keepers, guardians and commands that die or hang
@@ -347,16 +370,19 @@ def test_a_leader_that_dies_changes_nothing(
 def test_idle_each_keeper_asks_two_questions_in_a_third_of_the_ttl(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
-    """To keep its lease alive, and whether the key is its own; and nothing else."""
+    """To keep its lease alive, and how things are; a primary says so; nothing else."""
     keepers = [keep(number, "--ttl=3s") for number in (1, 2)]
     food.primary()
     standing_by(calm, food, 1)
     began, before = time.monotonic(), requests(calm)
     time.sleep(4)
     asked = requests(calm) - before
-    most = len(keepers) * (time.monotonic() - began + 1)
-    assert 0 < asked.pop("LeaseKeepAlive") <= most
-    assert 0 < asked.pop("Range") <= most
+    most = time.monotonic() - began + 1
+    assert 0 < asked.pop("LeaseKeepAlive") <= len(keepers) * most
+    assert (
+        0 < asked.pop("Range") <= most + 2
+    )  # the standby; it may miss a change's time
+    assert 0 < asked.pop("Txn") <= most
     assert not asked
 
 
@@ -375,7 +401,7 @@ def test_its_memory_is_small(calm: Cluster, food: Resource, keep: Keep) -> None:
     pids = [keeper.pid, *keeper.children()]
     texts = [(proc / str(pid) / "smaps_rollup").read_text() for pid in pids]
     sizes = [int(text.partition("\nPss:")[2].split()[0]) for text in texts]
-    assert sum(sizes) < 50_000, sizes  # kB: guardian and keeper
+    assert sum(sizes) < 40_000, sizes  # kB: guardian and keeper
 
 
 # Switches

@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from companion_programs import (
-    PYTHON,
-    ROOT,
-    Program,
-    children,
-    lives,
-    program,
-    state,
-    until,
-)
+from companion_programs import ROOT, Program, children, lives, program, state, until
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -47,7 +38,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
         with_context = program("viagra-lease", tmp_path / name)
         made.append(with_context)
         keeper = with_context.__enter__()
-        keeper.argv[0] = sys.executable  # which has etcd3gw
         keeper.environment["VIAGRA_STATE"] = str(tmp_path / "state")
         return keeper
 
@@ -157,7 +147,6 @@ TLS = [
 def test_wrong_files_for_tls_start_nothing(
     make: Make, tmp_path: Path, files: str, text: str
 ) -> None:
-    pytest.importorskip("etcd3gw")
     (tmp_path / "junk").write_text("this is no certificate")
     keeper = make("a")
     url = f"etcds://127.0.0.1:1/p{files.format(junk=tmp_path / 'junk')}"
@@ -167,32 +156,13 @@ def test_wrong_files_for_tls_start_nothing(
 
 
 def test_a_password_that_cannot_be_read_starts_nothing(make: Make) -> None:
-    pytest.importorskip("etcd3gw")
     keeper = make("a")
     url = "etcd://user@127.0.0.1:1/p?password=/no/such"
     assert keeper.run("--engine", url, "food", "true") == 78
     assert "could not read the password: No such file" in keeper.lines("stderr")[0]
 
 
-def test_without_the_package_etcd_is_a_setting_that_cannot_work(tmp_path: Path) -> None:
-    """Seen by a Python that has none: a virtual environment without packages."""
-    subprocess.run(
-        [PYTHON, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True
-    )
-    done = subprocess.run(
-        [tmp_path / "venv/bin/python", "-I", COMMAND]
-        + ["--engine", "etcd://127.0.0.1:1/p", "food", "true"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 78
-    assert done.stderr.count("\n") == 1
-    assert "make install EXTRAS=cluster" in done.stderr
-
-
 def test_no_engine_within_the_time_given(make: Make) -> None:
-    pytest.importorskip("etcd3gw")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"etcd://127.0.0.1:{nobody.getsockname()[1]}/p"
@@ -205,20 +175,18 @@ def test_no_engine_within_the_time_given(make: Make) -> None:
     assert keeper.lines() == []
 
 
-def test_what_a_keeper_has_no_use_for_is_not_imported() -> None:
-    """It would be a third of a keeper's start, and of its memory."""
-    pytest.importorskip("etcd3gw")
+def test_a_keeper_on_files_imports_nothing_that_only_etcd_needs() -> None:
+    """It would be a third of its memory."""
     code = f"""import sys; sys.path.insert(0, {str(ROOT)!r})
-from viagralib.companions.lease.etcd_client import Members, parse
-Members(parse("etcd://127.0.0.1/p"), 1).connect()
-print("etcd3gw" in sys.modules, "asyncio" in sys.modules, "futurist" in sys.modules)"""
+import viagralib.companions.lease.keeper, viagralib.companions.lease.file_engine
+print("http.client" in sys.modules, "socket" in sys.modules, "ssl" in sys.modules)"""
     said = subprocess.run(
         [sys.executable, "-I", "-c", code],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    assert said.stdout.split() == ["True", "False", "False"]
+    assert said.stdout.split() == ["False", "False", "False"]
 
 
 # One at a time

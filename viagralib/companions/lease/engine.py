@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LARGEST_CARD = 4096  # characters; ours are some hundred
+LONGEST_TTL = 86400.0  # seconds
 _LARGEST_NUMBER = 2**53  # JSON has larger ones, and infinite ones, but no clock has
 
 
@@ -91,14 +92,16 @@ class View:
     """One look at a resource.
 
     `primary` has the lease, under `token`. `uncertain` is the node that had the
-    command last, where it never said that the command has ended. `asked` is the token
-    of the primary that somebody asked to give up, or 0.
+    command last, where it never said that the command has ended; `mark` is another
+    number after each of its renewals. `asked` is the token of the primary that
+    somebody asked to give up, or 0.
     """
 
     primary: Card | None = None
     token: int = 0
     standbys: tuple[Card, ...] = ()
     uncertain: Card | None = None
+    mark: int = 0
     asked: int = 0
     left: float | None = None  # seconds that the primary's lease lasts, if known
 
@@ -134,12 +137,17 @@ class Engine:
         """
         raise NotImplementedError
 
-    def give_up(self, held: Held, ended: bool) -> None:
+    def give_up(self, held: Held, ended: bool, is_lost: bool = False) -> None:
         """Let others have it; `ended`: the command was started, and is gone.
 
-        Raises UnreachableError.
+        With `is_lost` others may have it already: then only the end is told. Raises
+        UnreachableError.
         """
         raise NotImplementedError
+
+    def may_last(self, other: Card) -> float:
+        """Return for how many seconds its command can run after it has renewed."""
+        return min(other.ttl if other.ttl > 0 else self.ttl, LONGEST_TTL)
 
     def prepare(self) -> None:
         """Open what the guardian is to share, before it splits off. Raises Fault."""
@@ -154,11 +162,15 @@ class Engine:
     def withdraw(self) -> None:
         """Be a standby no longer. Raises UnreachableError."""
 
-    def arm(self) -> None:
-        """Have SIGIO sent at the next change after this. Raises UnreachableError."""
+    def watch(self, as_primary: bool) -> None:
+        """Have SIGIO sent at each change from now on. Raises UnreachableError."""
 
-    def is_stirred(self) -> bool:
-        """Return whether there was a change since `arm`."""
+    def is_watching(self, as_primary: bool) -> bool:
+        """Return whether changes are told as after `watch`, for the same role."""
+        return True
+
+    def has_changed(self) -> bool:
+        """Return whether a change was told since the last call."""
         return False
 
     def note_start(self, held: Held) -> None:

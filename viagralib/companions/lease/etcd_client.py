@@ -1,254 +1,158 @@
-"""Talking to the members of an etcd cluster: addresses, TLS, password, time limits."""
+"""Talking to an etcd cluster: which member is asked, for how long, and as whom."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
+import http.client
 import math
-import ssl
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from viagralib.base.messages import Fault, reason, safe, shown
+from viagralib.base.messages import Fault, reason, safe
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.engine import UnreachableError
+from viagralib.companions.lease.engine_url import Address
+from viagralib.companions.lease.etcd_wire import (
+    ODD,
+    Answer,
+    Member,
+    RefusedError,
+    Request,
+    Stream,
+)
 
 if TYPE_CHECKING:
-    import requests
-    from etcd3gw.client import Etcd3Client
+    import ssl
 
-Answer = Mapping[str, Any]
+T = TypeVar("T")
 
-
-# Since etcd 3.4. An older etcd3gw would call /v3alpha/, which is gone.
-_API = "/v3/"
-_PORT = 2379
-_FILES = ("ca", "cert", "key", "password")
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a cluster is, and what it wants to know of us; files are paths."""
-
-    secure: bool
-    members: tuple[tuple[str, int], ...]
-    prefix: str
-    user: str
-    password: str
-    files: Mapping[str, str]
-
-
-def parse(url: str) -> Address:
-    """Return what an etcd:// or etcds:// URL says. Raises Fault.
-
-    etcds://USER:PASSWORD@HOST:PORT,HOST:PORT/PREFIX?ca=FILE&cert=FILE&key=FILE
-    and password=FILE, so that the password stands in no command line.
-    """
-    parts = urlsplit(url)
-    login, _, places = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    files = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for key in files:
-        if key not in _FILES:
-            raise Fault(
-                "--engine", f"unknown {shown(key)}: known are {', '.join(_FILES)}"
-            )
-    if ("cert" in files) != ("key" in files):
-        raise Fault("--engine", "cert and key go together")
-    secure = parts.scheme == "etcds"
-    if not secure and files.keys() & {"ca", "cert", "key"}:
-        raise Fault("--engine", "ca, cert and key need etcds://")
-    prefix = parts.path.strip("/") or "viagra"
-    members = tuple(_member(place) for place in places.split(","))
-    return Address(
-        secure, members, f"{prefix}/", unquote(user), unquote(password), files
-    )
-
-
-def _member(place: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{place}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.path or port == 0:
-        raise Fault("--engine", f"{shown(place)} is not like HOST:{_PORT}")
-    return host, port or _PORT
-
-
-def _etcd3gw() -> ModuleType:
-    """Import etcd3gw, the dearest of all imports, without what only its watches need.
-
-    That is futurist, which takes asyncio and more with it: a third of a keeper's start.
-    """
-    idle = ModuleType("futurist")
-    idle.__getattr__ = lambda name: object  # type: ignore[method-assign]
-    sys.modules["futurist"] = idle
-    with contextlib.suppress(Exception):
-        importlib.import_module("etcd3gw")
-    del sys.modules["futurist"]
-    return importlib.import_module("etcd3gw")  # what is there, else with all
-
-
-class Stream:
-    """An answer that goes on: of interest is only whether more of it has come."""
-
-    def __init__(self, member: Etcd3Client, answer: requests.Response) -> None:
-        """Wait for the first line. Raises ValueError when there is none."""
-        self.member = member
-        self._answer = answer
-        # Kept: at its end an iterator closes the connection.
-        self._lines = answer.iter_lines(chunk_size=1)
-        if not next(self._lines, None):
-            raise ValueError("no stream of changes")
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor."""
-        number: int = self._answer.raw.fileno()
-        return number
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._answer.close()
+_UNAUTHENTICATED = 16  # gRPC's code: the token has expired
 
 
 class Members:
     """The members of a cluster; the one that answered last is asked first."""
 
     def __init__(self, address: Address, limit: float) -> None:
-        """`limit` is how many seconds each call may take."""
+        """`limit` is how many seconds a member may take for one answer."""
         self._address = address
         self._limit = limit
-        self._clients: list[Etcd3Client] = []
+        self._members: list[Member] = []
         self._login: dict[str, str] | None = None
+        self._token = ""
+        self.asked_at = 0.0  # boot clock: when what was answered last was sent
 
     def connect(self) -> None:
-        """Import what talks to etcd, and read the files. Raises Fault."""
-        if not importlib.util.find_spec("etcd3gw"):
-            text = "etcd needs the Python package etcd3gw, which is not there"
-            raise Fault("", f"{text}: make install EXTRAS=cluster")
-        if self._address.secure:
-            self._check_tls()
-        self._login = self._read_login()
-        etcd3gw = _etcd3gw()
-        files = self._address.files
-        for host, port in self._address.members:
-            client = etcd3gw.client(
-                host=host,
-                port=port,
-                protocol="https" if self._address.secure else "http",
-                ca_cert=files.get("ca"),
-                cert_cert=files.get("cert"),
-                cert_key=files.get("key"),
-                api_path=_API,
-            )
-            # No proxy, no .netrc, no other CA because of a variable or a file.
-            client.session.trust_env = False
-            self._clients.append(client)
+        """Read the files. Raises Fault."""
+        tls = _tls(self._address) if self._address.secure else None
+        self._login = _login(self._address)
+        self._members = [Member(*place, tls) for place in self._address.members]
 
-    def ask(self, path: str, order: Answer, until: float = math.inf) -> Answer:
-        """Return the answer of the first member that has one.
+    def ask(
+        self,
+        path: str,
+        order: Answer,
+        read: Callable[[Answer], T],
+        until: float = math.inf,
+    ) -> T:
+        """Return what `read` makes of the first answer of which it can make something.
 
-        Each has its time, and none is asked after `until` (boot clock). Raises
-        UnreachableError with the last one's reason.
+        None is asked after `until` (boot clock), and each leaves the others their part
+        of the time before it. Raises UnreachableError with the last one's reason.
         """
         why = "no time left"
-        for _ in range(len(self._clients)):
-            limit = min(self._limit, until - boot_clock())
+        for number in range(len(self._members)):
+            began = boot_clock()
+            limit = fair_limit(until - began, len(self._members) - number, self._limit)
             if limit <= 0:
                 break
+            request = Request(path, order, began + limit)
             try:
-                return self._ask_first(path, order, limit)
+                found = self._call(lambda member, now: read(member.post(now)), request)
+                self.asked_at = began
+                return found
             except UnreachableError as error:
                 why = str(error)
-                self._clients.append(self._clients.pop(0))
+                self._members.append(self._members.pop(0))
         raise UnreachableError(why)
 
     def stream(self, path: str, order: Answer) -> Stream:
-        """Return an answer that goes on, after its first line. Raises as `ask`."""
-        client = self._clients[0]
-        with _Failures(client):
-            stream = client.session.post(
-                client.get_url(path), json=order, stream=True, timeout=self._limit
-            )
-            return Stream(client, stream)
+        """Return an answer that goes on, of the member that is asked first.
+
+        Raises UnreachableError.
+        """
+        request = Request(path, order, boot_clock() + self._limit)
+        return self._call(Member.stream, request)
 
     def is_first(self, stream: Stream) -> bool:
         """Return whether the stream is from the member that is asked first now."""
-        return stream.member is self._clients[0]
+        return stream.member is self._members[0]
 
-    def _ask_first(self, path: str, order: Answer, limit: float) -> Answer:
-        client = self._clients[0]
-        client.timeout = limit
-        with _Failures(client):
-            if self._login and "Authorization" not in client.session.headers:
-                url = client.get_url("/auth/authenticate")
-                token = client.post(url, json=self._login)["token"]
-                client.session.headers["Authorization"] = token
-            answer: Answer = client.post(client.get_url(path), json=order)
-            if "error" in answer:
-                raise ValueError(answer["error"])
-            return answer
+    def _call(self, call: Callable[[Member, Request], T], request: Request) -> T:
+        """Call the first member; a token that has expired is renewed, once.
 
-    def _check_tls(self) -> None:
-        files = self._address.files
+        Raises UnreachableError.
+        """
+        member = self._members[0]
         try:
-            context = ssl.create_default_context(cafile=files.get("ca"))
-            if "cert" in files:
-                context.load_cert_chain(files["cert"], files["key"])
-        except ssl.SSLError as error:
-            raise Fault("", f"ca, cert or key: {error.reason or error}") from None
-        except OSError as error:
-            raise Fault(
-                "", f"could not read ca, cert or key: {reason(error)}"
-            ) from None
-
-    def _read_login(self) -> dict[str, str] | None:
-        address = self._address
-        password = address.password
-        if "password" in address.files:
             try:
-                with open(address.files["password"], encoding="utf-8") as file:
-                    password = file.readline().rstrip("\n")
-            except (OSError, ValueError) as error:
-                text = reason(error) if isinstance(error, OSError) else str(error)
-                raise Fault("", f"could not read the password: {text}") from None
-        return {"name": address.user, "password": password} if address.user else None
+                return call(member, self._with_token(member, request))
+            except RefusedError as error:
+                if error.code != _UNAUTHENTICATED or not self._token:
+                    raise
+                self._token = ""
+                return call(member, self._with_token(member, request))
+        except TimeoutError:
+            why = "no answer in time"
+        except OSError as error:
+            why = getattr(error, "verify_message", "") or reason(error)
+        except RefusedError as error:
+            why = str(error)
+        except (http.client.HTTPException, *ODD) as error:
+            why = f"an answer that makes no sense: {error or type(error).__name__}"
+        raise UnreachableError(f"{safe(member.host)}: {safe(why)[:200]}")
+
+    def _with_token(self, member: Member, request: Request) -> Request:
+        if not self._login:
+            return request
+        if not self._token:
+            order = Request("/auth/authenticate", self._login, request.until)
+            token = member.post(order)["token"]
+            if not (token.isascii() and token.isprintable()):
+                raise ValueError("no token")
+            self._token = token
+        return Request(request.path, request.order, request.until, self._token)
 
 
-class _Failures:
-    """Turns whatever goes wrong with one member into UnreachableError."""
+def fair_limit(left: float, members: int, most: float) -> float:
+    """Return how long the next of so many members may take when so much time is left.
 
-    def __init__(self, client: Etcd3Client) -> None:
-        self._client = client
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: object
-    ) -> None:
-        from etcd3gw.exceptions import Etcd3Exception
-        from requests import RequestException
-
-        known = Etcd3Exception, RequestException, OSError, ValueError, LookupError
-        if isinstance(error, known):
-            self._client.session.close()
-            # It may have expired, or be another member's.
-            self._client.session.headers.pop("Authorization", None)
-            raise UnreachableError(f"{self._client.host}: {_why(error)}") from None
+    There is one part more than members: what follows the answer needs time as well.
+    """
+    return min(most, left / (members + 1))
 
 
-def _why(error: BaseException) -> str:
-    """Return the reason that lies deepest, in a few words."""
-    detail = getattr(error, "detail_text", None)  # what the member itself said
-    text = str(detail or error) or type(error).__name__
-    if "timed out" in text.lower():
-        text = "no answer in time"
-    # urllib3 wraps the system's words in those of several objects.
-    return safe(text.rpartition("] ")[2].rstrip("')\n"))[:200]
+def _tls(address: Address) -> ssl.SSLContext:
+    import ssl  # some megabytes, and the system's certificates
+
+    files = address.files
+    try:
+        context = ssl.create_default_context(cafile=files.get("ca"))
+        if "cert" in files:
+            context.load_cert_chain(files["cert"], files["key"])
+    except ssl.SSLError as error:
+        raise Fault("", f"ca, cert or key: {error.reason or error}") from None
+    except OSError as error:
+        raise Fault("", f"could not read ca, cert or key: {reason(error)}") from None
+    return context
+
+
+def _login(address: Address) -> dict[str, str] | None:
+    """Return what a token is asked for with; None where nobody logs in."""
+    password = address.password
+    if "password" in address.files:
+        try:
+            with open(address.files["password"], encoding="utf-8") as file:
+                password = file.readline().rstrip("\n")
+        except (OSError, ValueError) as error:
+            text = reason(error) if isinstance(error, OSError) else str(error)
+            raise Fault("", f"could not read the password: {text}") from None
+    return {"name": address.user, "password": password} if address.user else None

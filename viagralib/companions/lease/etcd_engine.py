@@ -4,24 +4,25 @@ Keys, below the prefix, for a resource NAME:
 
     NAME/primary        the primary's card, on its lease; create_revision is the token
     NAME/standby/ID     a standby's card, on a lease of its own
-    NAME/last           who started the command last; `released`: and saw it end
+    NAME/last           who started the command last, put anew with each renewal;
+                        `released`: and saw it end
     NAME/yield          the token of the primary that is asked to give up
 
-Every read is linearizable: a member that is cut off from the others answers none.
+Every read is linearizable: a member that is cut off from the others answers none. All
+that is read of an answer is checked; where it is not as it should be, the next member
+is asked (`Members.ask`).
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import math
-import select
 from collections.abc import Sequence
-from typing import Any
 
 from viagralib.companions.contract import signals
 from viagralib.companions.contract.guardian import boot_clock
+from viagralib.companions.lease import etcd_messages as messages
 from viagralib.companions.lease.engine import (
     Card,
     Engine,
@@ -29,9 +30,10 @@ from viagralib.companions.lease.engine import (
     LostError,
     UnreachableError,
     View,
-    read_card,
 )
-from viagralib.companions.lease.etcd_client import Address, Answer, Members, Stream
+from viagralib.companions.lease.engine_url import Address
+from viagralib.companions.lease.etcd_client import Members
+from viagralib.companions.lease.etcd_wire import Answer, Stream
 
 _ORDER_LASTS = 60.0  # seconds until an order to yield that nobody heeded is forgotten
 _TERM_CHANGES = 5  # the cluster may change its leader while we renew: then once more
@@ -41,66 +43,77 @@ class EtcdEngine(Engine):
     """One resource on an etcd cluster."""
 
     def __init__(self, address: Address, name: str, ttl: float, card: Card) -> None:
-        super().__init__(name, ttl, card)
+        ttl = math.ceil(ttl)  # etcd knows whole seconds only
+        super().__init__(name, ttl, dataclasses.replace(card, ttl=ttl))
         self._members = Members(address, ttl / 5)
         self._prefix = address.prefix
-        self._base = f"{address.prefix}{name}/"
-        self._lease: int | None = None  # the primary's
-        self._standby: int | None = None  # the standby's
-        self._term: tuple[object, object] | None = None
+        self._keys = messages.Keys(f"{address.prefix}{name}/")
+        self._lease = 0  # the primary's
+        self._standby = 0  # the standby's
+        self._standby_since = -math.inf  # boot clock: when it was last kept alive
+        self._note = ""  # what NAME/last has while our command may run
         self._stream: Stream | None = None
+        self._is_primarys = False  # the stream: as primary we do not watch NAME/last
 
     # The three calls
 
     def take(self) -> Held | None:
         """Grant a lease and put the key on it, if there is no such key."""
-        began = boot_clock()
-        lease, ttl = self._grant(self.ttl)
+        lease = self._grant(self.ttl)
+        began = self._members.asked_at
+        primary = messages.put(self._keys.primary, self.card.now().text(), lease)
         try:
-            primary = _put(f"{self._base}primary", self.card.now().text(), lease)
-            won = self._transact(0, [primary, {"request_range": _below(self._base)}])
+            view = self._transact(self._keys.is_held(0), [primary])
         except UnreachableError:
             self._revoke(lease)  # the order may have arrived all the same
             raise
-        if not won.get("succeeded"):
+        # An order that was sent twice is won by its first arrival.
+        if view.lease != lease:
             self._revoke(lease)
             return None
         self._lease = lease
-        view = self._view(won["responses"][1]["response_range"])
-        return Held(int(won["header"]["revision"]), began + ttl, view)
+        return Held(view.token, began + self.ttl, view)
 
     def renew(self, held: Held, until: float) -> Held:
         """Keep the lease alive, then see that the key is still ours.
 
         A leader that has been replaced and does not know it yet may answer the first
         question, while its successor counts from its own election. So the answer
-        counts only if the member that we asked was in the same raft term before it
-        and at the read after it, for which a majority has to confirm the leader.
+        counts only if one member gave both answers, in one raft term; for the second
+        a majority has to confirm the leader. The second tells all others, by NAME/last
+        put anew, that the command may run for one more ttl.
         """
         for _ in range(_TERM_CHANGES):
-            before = self._term
-            began = boot_clock()
-            ttl = self._keep_alive(self._lease, until)
-            if ttl is None:
+            ttl, term = self._members.ask(
+                "/lease/keepalive", {"ID": self._lease}, messages.kept, until
+            )
+            if not ttl:
                 raise LostError("its time was over")
-            view = self._look(until)
+            began = self._members.asked_at
+            last = [messages.put(self._keys.last, self._note)] if self._note else []
+            view = self._transact(self._keys.is_held(held.token), last, until)
             if view.token != held.token:
                 raise LostError("its key was removed")
-            if before == self._term:
-                return Held(held.token, began + ttl, view)
+            if view.term == term:
+                return Held(held.token, began + min(ttl, self.ttl), view)
         raise UnreachableError("the cluster changes its leader again and again")
 
-    def give_up(self, held: Held, ended: bool) -> None:
+    def give_up(self, held: Held, ended: bool, is_lost: bool = False) -> None:
         """Remove the key, with a note that the command has ended; then the lease."""
-        lease, self._lease = self._lease, None
+        lease, self._lease = self._lease, 0
+        note, self._note = self._note, ""
         try:
-            if ended:
-                remove = {
-                    "request_delete_range": {"key": _coded(f"{self._base}primary")}
-                }
-                self._transact(held.token, [remove, self._last(held, released=True)])
+            if ended and note:
+                # Lost: only if nobody else has started the command meanwhile.
+                told = messages.put(self._keys.last, self._last(held, released=True))
+                if is_lost:
+                    self._transact(self._keys.is_noted(note), [told])
+                else:
+                    key = {"key": messages.coded(self._keys.primary)}
+                    remove = {"request_delete_range": key}
+                    self._transact(self._keys.is_held(held.token), [remove, told])
         finally:
-            if lease is not None:
+            if lease and not is_lost:
                 self._revoke(lease)
 
     # Standing by
@@ -111,135 +124,117 @@ class EtcdEngine(Engine):
 
     def stand_by(self) -> View:
         """Have a card on a lease of its own, and look."""
-        if self._standby is None or self._keep_alive(self._standby) is None:
-            self._standby, _ = self._grant(self.ttl)
-            key = f"{self._base}standby/{self.card.node}.{self.card.pid}"
-            card = _put(key, self.card.now().text(), self._standby)
-            self._members.ask("/kv/put", card["request_put"])
+        now = boot_clock()
+        if now - self._standby_since >= self.ttl / 6:
+            order = {"ID": self._standby}
+            ask = self._members.ask
+            if (
+                not self._standby
+                or not ask("/lease/keepalive", order, messages.kept)[0]
+            ):
+                self._standby = self._grant(self.ttl)
+                key = f"{self._keys.base}standby/{self.card.node}.{self.card.pid}"
+                card = messages.put(key, self.card.now().text(), self._standby)
+                ask("/kv/put", card["request_put"], messages.nothing)
+            self._standby_since = now
         return self._look()
 
     def withdraw(self) -> None:
         """Revoke the standby's lease, and its card with it."""
-        lease, self._standby = self._standby, None
-        if lease is not None:
+        lease, self._standby = self._standby, 0
+        self._standby_since = -math.inf
+        if lease:
             self._revoke(lease)
 
-    def arm(self) -> None:
-        """Ask for a stream of changes, of which nothing is read but that it stirs."""
+    def watch(self, as_primary: bool) -> None:
+        """Ask for a stream of changes, of which nothing is read but that some came."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        stream = self._members.stream("/watch", {"create_request": _below(self._base)})
+        below = messages.below(self._keys.base)
+        if as_primary:  # from NAME/primary on: not NAME/last, which it puts itself
+            below["key"] = messages.coded(self._keys.primary)
+        stream = self._members.stream("/watch", {"create_request": below})
         signals.watch(stream.fileno())
-        self._stream = stream
+        self._stream, self._is_primarys = stream, as_primary
 
-    def is_stirred(self) -> bool:
-        """Return whether anything came, the stream's end included.
+    def is_watching(self, as_primary: bool) -> bool:
+        """Return whether changes are told.
 
         A member that did not answer may be cut off: nothing would come from it.
         """
-        if self._stream is None or not self._members.is_first(self._stream):
-            return True
-        return bool(select.select([self._stream.fileno()], [], [], 0)[0])
+        stream = self._stream
+        return (
+            stream is not None
+            and stream.is_open
+            and as_primary is self._is_primarys
+            and self._members.is_first(stream)
+        )
+
+    def has_changed(self) -> bool:
+        """Return whether anything came, the stream's end included."""
+        stream = self._stream
+        return stream is not None and stream.is_open and stream.has_more()
 
     def note_start(self, held: Held) -> None:
         """Note, if the key is ours, that we are the last to have started it."""
-        last = self._last(held, released=False)
-        if not self._transact(held.token, [last]).get("succeeded"):
+        note = self._last(held, released=False)
+        view = self._transact(
+            self._keys.is_held(held.token), [messages.put(self._keys.last, note)]
+        )
+        if view.token != held.token:
             raise LostError("its key was removed")
+        self._note = note
 
     # For people
 
     def look(self) -> View:
         """Return what there is to see, with the time that is left to the primary."""
-        answer = self._members.ask("/kv/range", _below(self._base))
-        view = self._view(answer)
-        for entry in answer.get("kvs", []):
-            if _text(entry["key"]) == f"{self._base}primary" and "lease" in entry:
-                time = self._members.ask("/lease/timetolive", {"ID": entry["lease"]})
-                return dataclasses.replace(view, left=float(time.get("TTL", 0)))
-        return view
+        view = self._look()
+        if not view.lease:
+            return view
+        order = {"ID": view.lease}
+        left = self._members.ask("/lease/timetolive", order, messages.time_to_live)
+        return dataclasses.replace(view, left=left)
 
     def ask_to_yield(self, token: int) -> None:
         """Put the order, which is forgotten after a while."""
-        lease, _ = self._grant(_ORDER_LASTS)
-        order = _put(f"{self._base}yield", str(token), lease)
-        self._members.ask("/kv/put", order["request_put"])
+        order = messages.put(
+            f"{self._keys.base}yield", str(token), self._grant(_ORDER_LASTS)
+        )
+        self._members.ask("/kv/put", order["request_put"], messages.nothing)
 
     def names(self) -> list[str]:
         """Return the resources below the prefix."""
-        answer = self._members.ask(
-            "/kv/range", {**_below(self._prefix), "keys_only": True}
-        )
-        keys = [_text(entry["key"]) for entry in answer.get("kvs", [])]
-        return sorted({key[len(self._prefix) :].partition("/")[0] for key in keys})
+
+        def read(answer: Answer) -> set[str]:
+            keys = [messages.decoded(entry["key"]) for entry in answer.get("kvs", [])]
+            return {key[len(self._prefix) :].partition("/")[0] for key in keys}
+
+        order = {**messages.below(self._prefix), "keys_only": True}
+        return sorted(self._members.ask("/kv/range", order, read))
 
     # Requests
 
-    def _grant(self, seconds: float) -> tuple[int, float]:
-        """Return a new lease and its time; etcd knows whole seconds only."""
-        answer = self._members.ask("/lease/grant", {"TTL": math.ceil(seconds), "ID": 0})
-        return int(answer["ID"]), float(answer["TTL"])
-
-    def _keep_alive(self, lease: int | None, until: float = math.inf) -> float | None:
-        """Return the seconds that the lease lasts from now on; None: it is gone."""
-        answer = self._members.ask("/lease/keepalive", {"ID": lease}, until)["result"]
-        ttl = float(answer.get("TTL", 0))
-        return ttl if ttl > 0 else None
+    def _grant(self, seconds: float) -> int:
+        """Return a new lease."""
+        order = {"TTL": math.ceil(seconds), "ID": 0}
+        return self._members.ask("/lease/grant", order, messages.granted)
 
     def _revoke(self, lease: int) -> None:
         """Revoke a lease and all keys on it; if that fails, time does it."""
         with contextlib.suppress(UnreachableError):
-            self._members.ask("/lease/revoke", {"ID": lease})
+            self._members.ask("/lease/revoke", {"ID": lease}, messages.nothing)
 
-    def _transact(self, token: int, orders: Sequence[Answer]) -> Answer:
-        """Do all `orders` if the key was created with `token` (0: is not there)."""
-        key = _coded(f"{self._base}primary")
-        condition = {"key": key, "target": "CREATE", "create_revision": token}
-        return self._members.ask("/kv/txn", {"compare": [condition], "success": orders})
+    def _transact(
+        self, condition: Answer, orders: Sequence[Answer], until: float = math.inf
+    ) -> messages.EtcdView:
+        """Do `orders` if `condition` holds; return what there is then."""
+        order = self._keys.transact(condition, orders)
+        return self._members.ask("/kv/txn", order, self._keys.transacted, until)
 
-    def _last(self, held: Held, released: bool) -> Answer:
-        card = self.card.now(held.token)
-        return _put(f"{self._base}last", card.text(released=released))
+    def _last(self, held: Held, released: bool) -> str:
+        return self.card.now(held.token).text(released=released)
 
-    def _look(self, until: float = math.inf) -> View:
-        answer = self._members.ask("/kv/range", _below(self._base), until)
-        header = answer["header"]
-        self._term = (header["member_id"], header["raft_term"])
-        return self._view(answer)
-
-    def _view(self, answer: Answer) -> View:
-        """Return what the answer to a range request shows of the resource."""
-        view = View()
-        for entry in answer.get("kvs", []):
-            key = _text(entry["key"])[len(self._base) :]
-            text = _text(entry.get("value", ""))
-            card, more = read_card(text)
-            if key == "primary":
-                token = int(entry["create_revision"])
-                view = dataclasses.replace(view, primary=card or Card("?"), token=token)
-            elif key == "last" and card and not more.get("released"):
-                view = dataclasses.replace(view, uncertain=card)
-            elif key == "yield" and text.isdecimal():
-                view = dataclasses.replace(view, asked=int(text))
-            elif key.startswith("standby/") and card:
-                view = dataclasses.replace(view, standbys=(*view.standbys, card))
-        return view
-
-
-def _put(key: str, value: str, lease: int | None = None) -> dict[str, dict[str, Any]]:
-    order: dict[str, Any] = {"key": _coded(key), "value": _coded(value)}
-    return {"request_put": order if lease is None else {**order, "lease": lease}}
-
-
-def _below(prefix: str) -> dict[str, str]:
-    """Return what asks for all keys below a prefix that ends in a slash."""
-    return {"key": _coded(prefix), "range_end": _coded(f"{prefix[:-1]}0")}  # "/" + 1
-
-
-def _coded(text: str) -> str:
-    return base64.b64encode(text.encode(errors="surrogateescape")).decode()
-
-
-def _text(coded: str) -> str:
-    return base64.b64decode(coded).decode(errors="backslashreplace")
+    def _look(self) -> messages.EtcdView:
+        return self._members.ask("/kv/range", self._keys.look(), self._keys.view)

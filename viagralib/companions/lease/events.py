@@ -24,6 +24,10 @@ class Ear:
         self.child = 0  # the pid of the program that is waited for
         self.death: Death | None = None  # its end
 
+    def extend(self, deadline: float) -> None:
+        """Have the guardian end all at this time (boot clock), and not before."""
+        self._link.extend(deadline)
+
     def listen(self, until: float) -> None:
         """Wait for one signal, no longer than `until` (boot clock).
 

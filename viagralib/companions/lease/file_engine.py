@@ -18,7 +18,7 @@ import contextlib
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from viagralib.base.messages import Fault, reason
 from viagralib.companions.contract.guardian import boot_clock
@@ -47,6 +47,11 @@ class FileEngine(Engine):
         self._directory = f"{directory}/{name}"
         self._locks: list[LockFile] = []
         self._standby: LockFile | None = None
+        self._is_noted = False  # that our command may run
+
+    def may_last(self, other: Card) -> float:
+        """Return as others do; but on one host the lock is free only after it."""
+        return 0.0 if other.node == self.card.node else super().may_last(other)
 
     def prepare(self) -> None:
         """Open the locks, which the guardian is to share. Raises Fault."""
@@ -79,36 +84,37 @@ class FileEngine(Engine):
         if not all(lock.is_in_place() for lock in self._locks):
             raise Fault("", "the lock was removed or replaced: start anew")
         try:
-            before, _ = self._read("lease")
+            before, _ = read_card(self._text("lease"))
             token = max(before.token + 1 if before else 0, int(time.time()))
             self._write("lease", self.card.now(token).text())
             self._forget("yield")
         except OSError as error:
             self._unlock()
             raise UnreachableError(reason(error)) from None
-        view = View(self.card, token, uncertain=self._uncertain())
-        return Held(token, began + self.ttl, view)
+        return Held(token, began + self.ttl, self._view(is_primary=True))
 
     def renew(self, held: Held, until: float) -> Held:
         """See that the lock's files are those that we hold."""
         began = boot_clock()
-        try:
+        with _failures():
             if not all(lock.is_in_place() for lock in self._locks):
                 raise LostError("its lock was replaced")
-            os.utime(self._path("lease"))
-        except FileNotFoundError:
-            raise LostError("its file was removed") from None
-        except OSError as error:
-            raise UnreachableError(reason(error)) from None
+            for kind in ("lease", "last")[: 1 + self._is_noted]:
+                try:
+                    os.utime(self._path(kind))
+                except FileNotFoundError:
+                    raise LostError("its file was removed") from None
         return Held(held.token, began + self.ttl, self._view(is_primary=True))
 
-    def give_up(self, held: Held, ended: bool) -> None:
+    def give_up(self, held: Held, ended: bool, is_lost: bool = False) -> None:
         """Note that the command has ended, and unlock."""
+        self._is_noted = False
+        if is_lost:
+            return  # the lock that we have is not the one that others see
         try:
             if ended:
-                self._write("last", self.card.now(held.token).text(released=True))
-        except OSError as error:
-            raise UnreachableError(reason(error)) from None
+                with _failures():
+                    self._write("last", self.card.now(held.token).text(released=True))
         finally:
             self._unlock()
 
@@ -116,15 +122,13 @@ class FileEngine(Engine):
 
     def stand_by(self) -> View:
         """Have a card in a locked file of our own, and look."""
-        try:
+        with _failures():
             if self._standby and not self._standby.is_in_place():
                 self.withdraw()  # another took it for a dead one's
             if self._standby is None:
                 self._standby = LockFile(self._path(self._own_card()))
                 self._standby.take()
                 self._standby.write(self.card.now().text())
-        except OSError as error:
-            raise UnreachableError(reason(error)) from None
         return self.look()
 
     def withdraw(self) -> None:
@@ -137,10 +141,9 @@ class FileEngine(Engine):
 
     def note_start(self, held: Held) -> None:
         """Note that we are the last to have started the command."""
-        try:
+        with _failures():
             self._write("last", self.card.now(held.token).text(released=False))
-        except OSError as error:
-            raise UnreachableError(reason(error)) from None
+            self._is_noted = True
 
     # For people
 
@@ -150,17 +153,13 @@ class FileEngine(Engine):
 
     def ask_to_yield(self, token: int) -> None:
         """Write the order."""
-        try:
+        with _failures():
             self._write("yield", str(token))
-        except OSError as error:
-            raise UnreachableError(reason(error)) from None
 
     def names(self) -> list[str]:
         """Return the resources that have a lock's file here."""
-        names = _files(self._above)
-        return [name for name in names if os.path.isfile(f"{self._above}/{name}/lock")]
-
-    # Files
+        above = self._above
+        return [n for n in _files(above) if os.path.isfile(f"{above}/{n}/lock")]
 
     def _path(self, kind: str) -> str:
         return f"{self._directory}/{kind}"
@@ -169,7 +168,8 @@ class FileEngine(Engine):
         return f"standby.{self.card.node}.{self.card.pid}"
 
     def _view(self, is_primary: bool) -> View:
-        card, _ = self._read("lease")
+        card, _ = read_card(self._text("lease"))
+        last, more = read_card(self._text("last"))
         if not is_primary and not self._is_locked("lock"):
             card = None
         asked = self._text("yield")
@@ -177,21 +177,22 @@ class FileEngine(Engine):
             card,
             card.token if card else 0,
             tuple(self._standbys()),
-            self._uncertain(),
+            None if more.get("released", True) else last,
+            self._touched("last"),
             asked=int(asked) if asked.isdecimal() else 0,
             left=self._left(card.ttl) if card else None,
         )
 
-    def _uncertain(self) -> Card | None:
-        last, more = self._read("last")
-        return None if more.get("released", True) else last
+    def _touched(self, kind: str) -> int:
+        """Return when a file was last written or renewed (ns since 1970), or 0."""
+        try:
+            return os.stat(self._path(kind)).st_mtime_ns
+        except OSError:
+            return 0
 
     def _left(self, ttl: float) -> float | None:
-        try:
-            renewed = os.stat(self._path("lease")).st_mtime
-        except OSError:
-            return None
-        return max(0.0, renewed + ttl - time.time())
+        renewed = self._touched("lease") / 1e9
+        return max(0.0, renewed + ttl - time.time()) if renewed else None
 
     def _standbys(self) -> Iterator[Card]:
         """Yield the cards whose owners live; what others left is removed."""
@@ -199,7 +200,7 @@ class FileEngine(Engine):
             if not kind.startswith("standby."):
                 continue
             lives = self._standby if kind == self._own_card() else self._is_locked(kind)
-            card, _ = self._read(kind)
+            card, _ = read_card(self._text(kind))
             if not lives:
                 self._forget(kind)
             elif card:
@@ -215,21 +216,14 @@ class FileEngine(Engine):
         lock.close()
         return not free
 
-    def _read(self, kind: str) -> tuple[Card | None, Mapping[str, object]]:
-        return read_card(self._text(kind))
-
     def _text(self, kind: str) -> str:
         """Return what a file says; "" when it is not there or no file of ours."""
         try:
             descriptor = os.open(self._path(kind), READ)
+            with open(descriptor, "rb", buffering=0) as file:
+                return (file.read(LARGEST_CARD) or b"").decode(errors="replace").strip()
         except OSError:
             return ""
-        try:
-            return os.read(descriptor, LARGEST_CARD).decode(errors="replace").strip()
-        except OSError:
-            return ""
-        finally:
-            os.close(descriptor)
 
     def _write(self, kind: str, text: str) -> None:
         """Replace a file whole, by rename. Raises OSError."""
@@ -249,6 +243,14 @@ class FileEngine(Engine):
     def _unlock(self) -> None:
         for lock in self._locks:
             lock.release()
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreachableError(reason(error)) from None
 
 
 def _files(directory: str) -> list[str]:

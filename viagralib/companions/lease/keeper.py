@@ -8,7 +8,8 @@ from viagralib.companions.contract import process_contract
 from viagralib.companions.contract.companion import say
 from viagralib.companions.contract.guardian import Link, boot_clock
 from viagralib.companions.contract.spawn import NotStarted
-from viagralib.companions.lease.engine import Engine, Held, UnreachableError, View
+from viagralib.companions.lease.decisions import LastSign, is_our_turn
+from viagralib.companions.lease.engine import Engine, Held, UnreachableError
 from viagralib.companions.lease.events import Ear
 from viagralib.companions.lease.node_records import Marks
 from viagralib.companions.lease.options import Plan
@@ -22,8 +23,7 @@ ELSEWHERE = 75  # EX_TEMPFAIL
 INIT, SECONDARY, PRIMARY = "init", "secondary", "primary"  # hastmon's words
 
 _ASK_AGAIN = 1.0  # seconds, at most, when no member has answered
-_STEP = 0.25  # seconds by which each lower priority number goes before
-_MOST_STEPS = 4
+_TURN = 0.25  # seconds between two looks at a lease that is free, and others' first
 
 
 class _DoneError(Exception):
@@ -48,13 +48,13 @@ class Keeper:
         self._plan = plan
         self._engine = engine
         self._marks = marks
-        self._link = link
         self._herald = Herald(PROGRAM, plan.on_role, engine.name)
         self._ear = Ear(wanted, link, self._herald)
         self._role = INIT
         self._told = ""
         self._away_until = 0.0  # boot clock: others shall have their turn
         self._free_since: float | None = None
+        self._last_sign = LastSign()
 
     def run(self) -> int:
         """Return the exit code. Raises NotStarted, GuardianGoneError."""
@@ -71,7 +71,9 @@ class Keeper:
 
     def _serve(self, held: Held) -> int | None:
         """Be primary; return the exit code, or None to stand by again."""
-        tenure = Tenure(self._plan, self._engine, self._ear, self._link, self._marks)
+        tenure = Tenure(
+            self._plan, self._engine, self._ear, self._marks, self._last_sign
+        )
         try:
             ending = tenure.serve(held, lambda: self._become(PRIMARY))
         except NotStarted:
@@ -94,14 +96,15 @@ class Keeper:
         silent_since = boot_clock()
         self._free_since = None
         while not self._ear.to_end:
-            wait = self._engine.look_every or self._plan.ttl / 3
+            # A primary's renewals wake us more often than this.
+            wait = self._engine.look_every or 0.4 * self._engine.ttl
             try:
                 if self._is_away():
                     self._engine.withdraw()
                 elif held := self._try():
                     return held
                 elif self._free_since is not None:
-                    wait = min(wait, _STEP)
+                    wait = min(wait, _TURN)
                 silent_since = boot_clock()
             except UnreachableError as error:
                 self._tell_once(f"no engine answers: {error}")
@@ -131,30 +134,25 @@ class Keeper:
 
     def _try(self) -> Held | None:
         """Be known as a standby, and take the lease if it is free and our turn."""
+        self._engine.has_changed()  # before the look, so that nothing is missed
         view = self._engine.stand_by()
-        if self._engine.is_stirred():
-            self._engine.arm()
+        if not self._engine.is_watching(as_primary=False):
+            self._engine.watch(as_primary=False)
             view = self._engine.stand_by()
+        now = boot_clock()
+        self._last_sign.see(view, now)
         if view.primary:
             self._free_since = None
             self._refuse(f"{safe(view.primary.host)} is primary")
             return None
-        if not self._is_our_turn(view):
+        self._free_since = now if self._free_since is None else self._free_since
+        priority = self._engine.card.priority
+        if not is_our_turn(priority, view.standbys, now - self._free_since):
             return None
         held = self._engine.take()
         if held:
             self._engine.withdraw()
         return held
-
-    def _is_our_turn(self, view: View) -> bool:
-        """Return whether those that go before have had time to take it."""
-        if self._free_since is None:
-            self._free_since = boot_clock()
-        priority = self._engine.card.priority
-        before = {card.priority for card in view.standbys if card.priority < priority}
-        # At a start nobody may be known yet: those of number 0 do not wait for others.
-        steps = min(len(before) + (priority > 0), _MOST_STEPS)
-        return boot_clock() - self._free_since >= steps * _STEP
 
     def _refuse(self, why: str) -> None:
         """Say why we wait; with --no-wait, do not."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract.companion import duration
+from viagralib.companions.lease.engine import LONGEST_TTL
 
 _SEE = "see viagra-lease --help"
 USAGE = (
@@ -27,7 +28,6 @@ _KEEP = [
 ]
 _TTL, _RETRY_AFTER = 15.0, 60.0
 SHORTEST_TTL = 2.0  # seconds; etcd's own limit with its default settings
-_LONGEST_TTL = 86400.0
 _HIGHEST = 1000  # priority
 
 
@@ -148,8 +148,8 @@ def _priority(text: str) -> int:
 def _check_times(plan: Plan) -> None:
     if plan.ttl < SHORTEST_TTL:
         raise Fault("--ttl", f"at least {SHORTEST_TTL:g}s")
-    if plan.ttl > _LONGEST_TTL:
-        raise Fault("--ttl", f"at most {_LONGEST_TTL:g}s")
+    if plan.ttl > LONGEST_TTL:
+        raise Fault("--ttl", f"at most {LONGEST_TTL:g}s")
     if plan.ttl < 3 * plan.stop:
         text = f"{plan.ttl:g}s is not three times --stop {plan.stop:g}s"
         raise Fault("--ttl", f"{text}: no time would be left to renew it")

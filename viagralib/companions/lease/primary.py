@@ -1,10 +1,6 @@
 """One time as primary: from a lease that was taken to a command that has ended.
 
-The deadline is the earliest moment at which another node could have the lease. A
-tenth of the time before it is left as a margin, on either side of the guardian's:
-
-    renewed ... | TERM | --stop | KILL, by the keeper | KILL, by the guardian | deadline
-                                |<------ margin ----->|<------ margin ------->|
+When what has to end, `decisions.Limits` says.
 """
 
 from __future__ import annotations
@@ -19,7 +15,8 @@ from viagralib.base import durations
 from viagralib.base.messages import safe
 from viagralib.companions.contract import process_contract, spawn
 from viagralib.companions.contract.companion import say
-from viagralib.companions.contract.guardian import Link, boot_clock
+from viagralib.companions.contract.guardian import boot_clock
+from viagralib.companions.lease.decisions import LastSign, Limits
 from viagralib.companions.lease.engine import (
     Card,
     Engine,
@@ -34,7 +31,6 @@ from viagralib.companions.lease.options import Plan
 ABNORMAL = 123  # killed by a signal, as viagra-run has it
 FENCE_LIMIT = 60.0  # seconds that fencing may take
 _ASK_AGAIN = 0.2  # seconds, when no member has answered
-_HEARS = 0.25  # seconds in which a primary hears that its lease is gone, and ends all
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,19 @@ class Tenure:
     """The keeper as primary. Whatever happens, the command does not outlive it."""
 
     def __init__(
-        self, plan: Plan, engine: Engine, ear: Ear, link: Link, marks: Marks
+        self,
+        plan: Plan,
+        engine: Engine,
+        ear: Ear,
+        marks: Marks,
+        last_sign: LastSign,
     ) -> None:
         self._plan = plan
         self._engine = engine
         self._ear = ear
-        self._link = link
         self._marks = marks
+        self._last_sign = last_sign
+        self._limits = Limits(engine.ttl, plan.stop)
         self._held: Held
         self._renew_at = 0.0
         self._why = ""  # why the command is to be stopped
@@ -76,6 +78,7 @@ class Tenure:
         `started` is called once it does. Returns with the contract empty and the lease
         given up. Raises NotStarted, GuardianGoneError.
         """
+        self._ear.follow(0)  # nothing yet: what ended before was another time's
         self._keep(held)
         try:
             ending = self._serve(started)
@@ -91,7 +94,7 @@ class Tenure:
 
     def _serve(self, started: Callable[[], None]) -> Ending:
         """Go through the steps; raises LostError, UnreachableError, NotStarted."""
-        if refused := self._make_sure(self._held.view.uncertain):
+        if refused := self._make_sure():
             return Ending(refused, away=True)
         self._renew()
         if self._is_to_stop():
@@ -101,25 +104,31 @@ class Tenure:
         environment = {**os.environ, "VIAGRA_TOKEN": str(self._held.token)}
         self._ear.follow(spawn.start(self._plan.command, environment))
         started()
-        self._hold(math.inf)
+        self._hold(lambda: math.inf)
         if not self._ear.death:
             return self._stop()
         if self._ear.to_end:  # a terminal asks all of us at once
             return Ending("asked to end", asked=self._code())
         return Ending(f"the command ended: {self._ear.death}", code=self._code())
 
-    def _make_sure(self, other: Card | None) -> str:
+    def _make_sure(self) -> str:
         """See that no other node runs the command; return why that cannot be said.
 
         The lease of one that is cut off or dead was over only after its command. But a
         lease may also be revoked, by hand or by mistake, from one that still runs it.
         """
-        if not other or other.node == self._engine.card.node:
-            return ""
-        if self._plan.fence:
+        other = self._held.view.uncertain
+        if other and self._plan.fence and other.node != self._engine.card.node:
             return self._fence(self._plan.fence, other)
-        self._hold(boot_clock() + _HEARS)
+        left = self._clear_at() - boot_clock()
+        if other and left > 0:
+            time = durations.spell(left)
+            self._tell(f"{safe(other.host)} may still run the command: waiting {time}")
+            self._hold(self._clear_at)
         return ""
+
+    def _clear_at(self) -> float:
+        return self._last_sign.clear_at(self._held.view, self._engine.may_last)
 
     def _fence(self, program: str, other: Card) -> str:
         """Fence the node that may still run the command; return why it failed."""
@@ -127,7 +136,8 @@ class Tenure:
         environment = {**os.environ, "VIAGRA_FENCE_HOST": safe(other.host)}
         self._tell(f"fencing {safe(other.host)} ({safe(other.node)})")
         self._ear.follow(spawn.start(words, environment))
-        self._hold(boot_clock() + FENCE_LIMIT)
+        limit = boot_clock() + FENCE_LIMIT
+        self._hold(lambda: limit)
         death = self._ear.death
         if death and death.code == 0:
             return ""
@@ -136,16 +146,16 @@ class Tenure:
 
     # Holding on
 
-    def _hold(self, limit: float) -> None:
+    def _hold(self, until: Callable[[], float]) -> None:
         """Renew until the child ends, something says stop, or the time is over."""
-        while not self._ear.death and boot_clock() < limit:
+        while not self._ear.death and boot_clock() < until():
             if self._is_to_stop():
                 return
-            if boot_clock() >= self._renew_at or self._engine.is_stirred():
+            if boot_clock() >= self._renew_at or self._engine.has_changed():
                 self._renew()
                 if self._is_to_stop():  # what it has just seen may ask for that
                     return
-            self._ear.listen(min(self._renew_at, self._soft(), limit))
+            self._ear.listen(min(self._renew_at, self._soft(), until()))
 
     def _is_to_stop(self) -> bool:
         """Return whether the command must not run on, and note why."""
@@ -168,8 +178,8 @@ class Tenure:
         """Renew the lease if an engine answers. Raises LostError."""
         try:
             self._keep(self._engine.renew(self._held, self._soft()))
-            if self._engine.is_stirred() and boot_clock() < self._renew_at:
-                self._engine.arm()
+            if not self._engine.is_watching(self._is_noted):
+                self._engine.watch(self._is_noted)
                 self._keep(self._engine.renew(self._held, self._soft()))
         except UnreachableError as error:
             self._renew_at = boot_clock() + _ASK_AGAIN
@@ -181,22 +191,19 @@ class Tenure:
 
     def _keep(self, held: Held) -> None:
         """Take note of the lease's new deadline."""
+        now = boot_clock()
         self._held = held
-        self._renew_at = boot_clock() + (self._engine.look_every or self._plan.ttl / 3)
+        self._last_sign.see(held.view, now)
+        every = self._engine.look_every
+        self._renew_at = now + every if every else self._limits.renew_at(now)
         self._trouble = ""
-        self._link.extend(held.deadline - self._margin)
-
-    # The three times before the deadline, in boot clock seconds
-
-    @property
-    def _margin(self) -> float:
-        return self._plan.ttl / 10
+        self._ear.extend(self._limits.guardian_at(held.deadline))
 
     def _hard(self) -> float:
-        return self._held.deadline - 2 * self._margin
+        return self._limits.kill_at(self._held.deadline)
 
     def _soft(self) -> float:
-        return self._hard() - self._plan.stop
+        return self._limits.term_at(self._held.deadline)
 
     # Letting go
 
@@ -221,13 +228,14 @@ class Tenure:
         self._ear.note(process_contract.end())
         while not self._is_lost and (left := process_contract.survivors()):
             self._wait_for(", ".join(str(member.pid) for member in left))
-        self._link.extend(math.inf)
-        if not self._is_lost:
-            try:
-                ended = self._is_noted and not process_contract.survivors()
-                self._engine.give_up(self._held, ended)
-            except UnreachableError as error:
-                self._tell(f"could not give the lease up, it ends by itself: {error}")
+        self._ear.extend(math.inf)
+        ended = self._is_noted and not process_contract.survivors()
+        if ended:
+            self._last_sign.ended = self._held.token
+        try:
+            self._engine.give_up(self._held, ended, self._is_lost)
+        except UnreachableError as error:
+            self._tell(f"could not give the lease up, it ends by itself: {error}")
 
     def _wait_for(self, pids: str) -> None:
         """Keep the lease, as long as it can be, while processes do not die of KILL."""

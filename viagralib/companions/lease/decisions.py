@@ -1,0 +1,84 @@
+"""What keeper and guardian decide: functions of what they know, and of the time.
+
+All times are in seconds of one machine's boot clock. docs/lease.md has the argument
+that these lead to one command at a time; tests/helpers/lease_explorer.py searches what
+they lead to for a counter-example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from viagralib.companions.lease.engine import Card, View
+
+_STEP = 0.25  # seconds by which each lower priority number goes before
+_MOST_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When what has to end, for a lease of `ttl` seconds that is ours until a deadline.
+
+    A tenth of the time is left as a margin, on either side of the guardian's:
+
+        renewed ... | TERM | stop | KILL, by keeper | KILL, by guardian | deadline
+                                  |<--- margin ---->|<---- margin ----->|
+    """
+
+    ttl: float
+    stop: float  # between TERM and KILL
+
+    @property
+    def margin(self) -> float:
+        """Return for how long a machine may be late, or clocks may differ."""
+        return self.ttl / 10
+
+    def term_at(self, deadline: float) -> float:
+        """Return when the command has to be asked to end."""
+        return self.kill_at(deadline) - self.stop
+
+    def kill_at(self, deadline: float) -> float:
+        """Return when the keeper has to kill it."""
+        return deadline - 2 * self.margin
+
+    def guardian_at(self, deadline: float) -> float:
+        """Return when the guardian has to kill keeper and command."""
+        return deadline - self.margin
+
+    def renew_at(self, renewed: float) -> float:
+        """Return when to renew what was renewed last at `renewed`."""
+        return renewed + self.ttl / 3
+
+
+class LastSign:
+    """When another's command last gave a sign that it may run on (`View.mark`)."""
+
+    def __init__(self) -> None:
+        self._mark = 0
+        self._seen = 0.0
+        self.ended = 0  # the token of our own last command, of which nothing is left
+
+    def see(self, view: View, now: float) -> None:
+        """Take note of a look that was over at `now`."""
+        if view.mark != self._mark:
+            self._mark, self._seen = view.mark, now
+
+    def clear_at(self, view: View, may_last: Callable[[Card], float]) -> float:
+        """Return when no command but ours can run, for who has the lease.
+
+        `may_last` is for how long the other's can run after its last renewal, whatever
+        became of its lease; that was before we saw the sign of it.
+        """
+        other = view.uncertain
+        if other is None or other.token == self.ended:
+            return self._seen
+        return self._seen + may_last(other)
+
+
+def is_our_turn(priority: int, standbys: Sequence[Card], free_for: float) -> bool:
+    """Return whether those that go before have had time to take a free lease."""
+    before = {card.priority for card in standbys if card.priority < priority}
+    # At a start nobody may be known yet: those of number 0 do not wait for others.
+    steps = min(len(before) + (priority > 0), _MOST_STEPS)
+    return free_for >= steps * _STEP
