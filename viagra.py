@@ -64,8 +64,9 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     if options.help or options.version:
         out.say(HELP.rstrip() if options.help else f"viagra.py {VERSION}")
         return WELL
-    settings = load(find_home(options.home))
-    run = Run(settings, State(find_state(options.state)), options.names)
+    state = State(find_state(options.state))
+    state.recall_answers()
+    run = Run(load(find_home(options.home)), state, options.names)
     if options.verb == "run":
         return watch(run, options, out, err)
     from viagralib.verbs.dispatch import obey

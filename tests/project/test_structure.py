@@ -130,7 +130,21 @@ def test_a_quiet_run_loads_nothing_that_it_does_not_need(world: World) -> None:
     # What it loads beyond Python itself: its own parts and a few of Python's.
     more = quiet - loaded("-c", "pass")
     more = {name for name in more if not name.startswith("viagralib")}
-    assert more <= {"__future__", "errno", "fcntl", "select"}, more
+    assert more <= {"__future__", "errno", "fcntl", "select", "zlib"}, more
+
+
+def test_facts_that_did_not_change_are_neither_parsed_nor_matched_again(
+    world: World,
+) -> None:
+    names = [fresh() for _ in range(2)]
+    for name in names:
+        world.watch(name, 'command = "100[0]$"\n')
+        world.up(name)
+    assert world.run().code == 0
+    before = (world.state / "answers").stat()
+    quiet = loaded(*world.command()[2:]) - loaded("-c", "pass")
+    assert not quiet & {"re", "tomllib", "json", "collections", "viagralib.verbs.run"}
+    assert (world.state / "answers").stat().st_ino == before.st_ino
 
 
 def test_psutil_is_loaded_on_no_linux(world: World) -> None:

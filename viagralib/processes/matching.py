@@ -6,6 +6,7 @@ import os
 import stat
 import time
 
+from viagralib.base import answers
 from viagralib.base.messages import safe
 from viagralib.base.users import user_id, user_name
 from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
@@ -194,13 +195,19 @@ def _fits(pattern: str, process: Process, is_strange: bool) -> bool:
 
     Raises Unreadable when that takes too long to tell.
     """
+    text = " ".join(process.arguments())
+    if is_strange:  # and of no use to be kept: strangers could fill the disk with it
+        return _is_in(pattern, text[:_STRANGE_LENGTH], in_doubt=True)
+    return bool(answers.ask(("fits", pattern, text), lambda: _is_in(pattern, text)))
+
+
+def _is_in(pattern: str, text: str, in_doubt: bool = False) -> bool:
     from viagralib.base.bounded_regex import TooLong, search
 
-    text = " ".join(process.arguments())[: _STRANGE_LENGTH if is_strange else None]
     try:
         return search(pattern, [text], _LONGEST_SEARCH) is not None
     except TooLong:
-        if is_strange:
-            return True  # in doubt, it is in doubt
+        if in_doubt:
+            return True
         why = "its command line in time: simplify the fact command"
         raise Unreadable(why) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from viagralib.base import files
+from viagralib.base import answers, files
 from viagralib.base.messages import Fault, reason, safe
 
 LARGEST = 1_000_000  # bytes: facts are a page, not a book
@@ -19,7 +19,8 @@ def read(path: str, subject: str) -> dict[str, object]:
         text = _text(path)
         if text is None:
             return {}
-        return _parse(text)
+        table = answers.ask(("toml", text), lambda: _parse(text))
+        return table if isinstance(table, dict) else {}
     except OSError as error:
         raise Fault(subject, f"could not read {file}: {reason(error)}") from None
     except UnicodeDecodeError as error:

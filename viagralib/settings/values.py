@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from viagralib.base import durations
+from viagralib.base import answers, durations
 from viagralib.base.messages import shown
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
@@ -31,10 +31,15 @@ def path(value: object) -> str:
 
 def pattern(value: object) -> str:
     """Return a regular expression; ValueError says why not."""
+    expression = text(value)
+    answers.ask(("pattern", expression), lambda: _compiles(expression))
+    return expression
+
+
+def _compiles(expression: str) -> bool:
     import re
     import warnings
 
-    expression = text(value)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # else a warning in each run's mail
@@ -42,7 +47,7 @@ def pattern(value: object) -> str:
     except (re.error, RecursionError, OverflowError, Warning) as error:
         complaint = f"{shown(expression)} is no regular expression: {error}"
         raise ValueError(complaint) from None
-    return expression
+    return True
 
 
 def truth(value: object) -> bool:
@@ -101,16 +106,19 @@ def texts(value: object) -> tuple[str, ...]:
 
 def commands(value: object) -> tuple[str, ...]:
     """Return a TOML list of commands; ValueError says why not."""
-    import shlex
-
     for command in texts(value):
-        try:
-            words = shlex.split(command)
-        except ValueError as error:
-            raise ValueError(f"{shown(command)}: {error}") from None
-        if not words:
+        if not answers.ask(("words", command), lambda: _has_words(command)):  # noqa: B023
             raise ValueError("must be a list of commands, none of them empty")
     return texts(value)
+
+
+def _has_words(command: str) -> bool:
+    import shlex
+
+    try:
+        return bool(shlex.split(command))
+    except ValueError as error:
+        raise ValueError(f"{shown(command)}: {error}") from None
 
 
 def paths(value: object) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ import fcntl
 import os
 import time
 
-from viagralib.base import files
+from viagralib.base import answers, files
 from viagralib.processes import table
+from viagralib.trust.owners import Trust
 
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
 HOOK_LOG_CAP = 1_000_000  # bytes kept of a hook's output: half its start, half its end
@@ -53,6 +54,15 @@ class State:
         except OSError:
             return []
         return sorted(name for name in names if not name.startswith("."))
+
+    def recall_answers(self) -> None:
+        """Let what was found before be known, unless others could have written it."""
+        if not Trust(os.geteuid()).why_not(f"{self.path}/answers"):
+            answers.load(f"{self.path}/answers")
+
+    def keep_answers(self) -> None:
+        """Keep what this run has found for the next ones. Raises OSError."""
+        answers.save(f"{self.path}/answers")
 
     def last_run(self) -> float:
         """Return when the last run was, in seconds since 1970; 0.0: not known."""

@@ -99,6 +99,7 @@ class Run:
             self.state.note_run()
             if not self.is_narrowed:
                 known_pids.note(self.state, self._known_pids, verdicts.values())
+                self.state.keep_answers()
         except OSError:
             pass
         if self.began // _HOUR != self.previous // _HOUR:
