@@ -14,6 +14,8 @@ import pytest
 from other_users import ORDINARY, give, public_world, run_as, users_python
 from world import SLEEP, World, absent, alive, need, need_root, unique, until
 
+from viagralib.processes.service_units import service_in
+
 GENERAL = '[defaults]\npatience = "0.1s"\nstart_timeout = "10s"\n[evidence]\n'
 
 
@@ -236,6 +238,22 @@ def test_death_of_another_name_is_not_the_cause(world: World) -> None:
     world.watch(name)
     crash(world, other)
     assert cause(world.run().out) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("0::/system.slice/nginx.service\n", "nginx.service"),
+        ("0::/web.slice/web-shop.slice/nginx.service\n", "nginx.service"),
+        ("0::/system.slice/a.service/payload/b.service\n", "a.service"),
+        ("1:name=systemd:/system.slice/nginx.service\n0::/\n", "nginx.service"),
+        ("0::/user.slice/user-4.slice/user@4.service/app.slice/x.service\n", ""),
+        ("0::/init.scope\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_unit_of_a_process_is_known_in_whatever_slice(text: str, unit: str) -> None:
+    assert service_in(text) == unit
 
 
 def test_out_of_memory_is_the_cause(world: World) -> None:

@@ -170,7 +170,7 @@ def test_command_tells_the_daemon_from_its_kin(
 SYSTEMD = "mkdir -p /run/systemd/system"
 OPENRC = "mkdir -p /run/openrc"
 KNOWN, NOT_KNOWN = "echo LoadState=loaded", "echo LoadState=not-found"
-STATE = "-p ActiveState -p MainPID"
+STATE = "-p ActiveState -p SubState -p MainPID"
 INACTIVE = "echo ActiveState=inactive; echo MainPID=0"
 
 
@@ -252,6 +252,10 @@ def test_systemd_forgives_and_starts_the_first_name_it_knows(
         ("echo ActiveState=active; echo MainPID=120", "start"),
         ("echo ActiveState=active; echo MainPID=0", "restart"),
         ("echo MainPID=0; echo ActiveState=active", "restart"),
+        (
+            "echo ActiveState=activating; echo SubState=auto-restart; echo MainPID=0",
+            "restart",
+        ),
     ],
 )
 def test_systemd_restarts_only_what_is_active_without_a_process(

@@ -74,7 +74,7 @@ class Evidence:
         for unit in units if os.path.isdir(_SYSTEMD) else ():
             name = shlex.quote(unit)
             self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
-            journal = f"journalctl --no-pager -n {JOURNAL_LINES} -u {name}"
+            journal = f"journalctl -q --no-pager -n {JOURNAL_LINES} -u {name}"
             self._start(journal_file(unit), (journal,))
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)

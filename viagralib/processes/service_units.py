@@ -24,16 +24,23 @@ def unit_of(processes: Iterable[Process]) -> str:
 
 
 def _service(pid: int) -> str:
-    """Return the unit by which systemd.slice(5) has named a cgroup of the process."""
     try:
-        lines = os.fsdecode(files.read(f"/proc/{pid}/cgroup")).split("\n")
+        return service_in(os.fsdecode(files.read(f"/proc/{pid}/cgroup")))
     except OSError:
         return ""
-    for line in lines:
-        # "0::/system.slice/nginx.service"; below user.slice are the users' own units.
+
+
+def service_in(text: str) -> str:
+    """Return the unit that systemd has named one of these cgroups by; "": none.
+
+    `text` is of /proc/PID/cgroup: cgroups(7). "0::/system.slice/nginx.service", or in
+    the slice that Slice= names: systemd.slice(5).
+    """
+    for line in text.split("\n"):
         path = line.partition(":")[2].partition(":")[2]
-        if path.startswith("/system.slice/"):
-            for part in path.split("/"):
-                if part.endswith(".service"):
-                    return part
+        if path.startswith("/user.slice/"):
+            continue  # the users' own units are their own managers' business
+        for part in path.split("/"):
+            if part.endswith(".service"):
+                return part
     return ""
