@@ -15,7 +15,11 @@ VERBS = (
     "history",
     "test",
 )
-_FLAGS = ("--json", "--verbose", "--version", "--help")
+# Options without a value, and the verbs that know them.
+_FLAGS = {
+    **dict.fromkeys(("--json", "--verbose", "--version", "--help"), VERBS),
+    "--html": ("status",),
+}
 # Options with a value: the attribute that takes it, and the verbs that know it.
 _VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
     "--dir": ("home", VERBS),
@@ -39,7 +43,7 @@ usage: viagra.py [run] [NAME ...]    bring back what is down; silent when all is
 options:
   --dir DIR      the home, with start.d in it    --json     one JSON document
   --state DIR    the state directory             --verbose  say what is left alone
-  --version, --help
+  --html         status as one HTML page         --version, --help
 exit: 0 well, 1 a daemon is down, sick or unknown, 2 a fault to mend, 75 try later
 """
 
@@ -58,6 +62,7 @@ class Options:
         self.since: str | None = None
         self.show: str | None = None  # the incident that `history show` is to show
         self.json = False
+        self.html = False
         self.verbose = False
         self.version = False
         self.help = False
@@ -80,7 +85,8 @@ def parse(arguments: list[str]) -> Options:
             given.append(name)
             setattr(options, _VALUES[name][0], value)
         elif argument in _FLAGS:
-            setattr(options, argument[2:], True)
+            given.append(argument)
+            setattr(options, argument[2:].replace("-", "_"), True)
         elif argument == "-h":
             options.help = True
         elif argument.startswith("-"):
@@ -107,7 +113,8 @@ def _check(options: Options, given: list[str]) -> None:
     """Raise Fault when verb, names and options do not go together."""
     verb = options.verb
     for name in given:
-        if verb not in _VALUES[name][1]:
+        known = _FLAGS[name] if name in _FLAGS else _VALUES[name][1]
+        if verb not in known:
             raise Fault("", f"{name} makes no sense with {verb}")
     if verb == "explain" and len(options.names) != 1:
         raise Fault("", "explain needs one NAME: viagra.py explain NAME")
@@ -117,3 +124,5 @@ def _check(options: Options, given: list[str]) -> None:
         raise Fault("", "test takes no NAME: it looks at all of them")
     if options.duration and options.until:
         raise Fault("", "--for and --until say the same: give one of them")
+    if options.json and options.html:
+        raise Fault("", "--json and --html are two documents: ask for one of them")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from viagralib.base.durations import spell
 from viagralib.base.messages import exit_code, safe
 from viagralib.base.printer import Printer
+from viagralib.report import last_run
 from viagralib.report.verdict_lines import document, since, user
 from viagralib.settings.command_line import Options
 from viagralib.state.incident_ids import began_at, newest
@@ -16,7 +16,6 @@ from viagralib.verbs.check_and_explain import Overview, look
 
 _HEADER = ("DAEMON", "STATE", "PIDS", "USER", "SINCE", "24H", "LAST INCIDENT")
 _WIDTHS = (16, 9, 12, 9, 12, 3, 13)  # with one blank between: 80 columns
-_SLACK = 60.0  # seconds that cron and a run may take
 
 
 def status(run: Run, options: Options, out: Printer) -> int:
@@ -26,6 +25,12 @@ def status(run: Run, options: Options, out: Printer) -> int:
     incidents = newest(run.state.names("incidents"))
     if options.json:
         out.say(json.dumps(_document(run, overview, incidents), indent=1))
+        return code
+    if options.html:
+        from viagralib.report.status_page import Page
+
+        found = (overview.verdicts, overview.standings, overview.faults)
+        out.say(Page(run, *found).text())
         return code
     out.say(_row(_HEADER))
     for name in run.names:
@@ -41,7 +46,7 @@ def status(run: Run, options: Options, out: Printer) -> int:
     for name, why in overview.standings.items():
         if name not in overview.verdicts:
             out.say(f"{safe(name)}: {safe(why)}")
-    out.say(_last_run(run))
+    out.say(last_run.tell(run))
     return code
 
 
@@ -80,30 +85,13 @@ def _moment(seconds: float) -> str:
     return time.strftime("%b %e %H:%M", time.localtime(seconds))
 
 
-def _last_run(run: Run) -> str:
-    if not run.previous:
-        return "no run yet: put viagra.py into a crontab (see crontab.example)"
-    age = time.time() - run.previous
-    if age < 0:
-        return "last run in the future: the clock was set back"
-    text = f"last run {spell(age)} ago"
-    if _is_overdue(run):
-        every = spell(run.settings.every)
-        text += f": OVERDUE, cron should run it every {every} ([run] every)"
-    return text
-
-
-def _is_overdue(run: Run) -> bool:
-    return time.time() - run.previous > run.settings.every + _SLACK
-
-
 def _document(
     run: Run, overview: Overview, incidents: dict[str, str]
 ) -> dict[str, object]:
     told = document(run, overview.verdicts, overview.standings, overview.codes)
     told["faults"] = [str(fault) for fault in overview.faults]
     told["last_run"] = run.previous or None
-    told["overdue"] = _is_overdue(run)
+    told["overdue"] = last_run.is_overdue(run)
     told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}
     told["last_incident"] = {name: incidents.get(name) for name in run.names}
     told["restarts"] = {name: run.state.count(name) for name in run.names}
