@@ -68,6 +68,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     state.recall_answers()
     run = Run(load(find_home(options.home)), state, options.names)
     if options.verb == "run":
+        options.verbose = options.verbose or run.is_by_hand()
         return watch(run, options, out, err)
     from viagralib.verbs.dispatch import obey
 

@@ -134,7 +134,7 @@ def test_a_pause_ends_by_itself(world: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--for", "0s"], "is past"),
+        (["--for", "0s"], "is over at once"),
         (["--until", "2001-01-01"], "is past"),
         (["--until", "soon"], "is no time"),
         (["--for", "2"], "needs a unit"),

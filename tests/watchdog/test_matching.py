@@ -401,7 +401,7 @@ def test_a_name_with_a_newline_set_by_a_fact(world: World) -> None:
     until(lambda: world.pids(process))
     assert_up(look(world, name), child.pid)
     world.kill(child.pid)
-    seen = world.run("check", name)
+    seen = world.run("check")
     assert seen.out.count("\n") == 1 and "\\x0a" in seen.out, seen
 
 

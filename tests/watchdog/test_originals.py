@@ -173,7 +173,7 @@ def test_ten_beats_then_silence(world: World) -> None:
 def pids_of(world: World, name: str) -> list[int]:
     """Return the processes that the watchdog counts."""
     words = world.run("status", name).out.splitlines()[1].split()
-    return [int(pid) for pid in words[2].split(",")]
+    return [int(pid) for pid in words[3].split(",")]
 
 
 def test_paused_silence_is_no_failure_and_resumed_it_is_again(world: World) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 
-from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason, safe
+from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason
 from viagralib.base.printer import Printer
-from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict
+from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict, judge
 from viagralib.recovery.standing import HELD, NOT_NOW, PAUSED, Standing
-from viagralib.report.verdict_lines import document, lines
+from viagralib.report.verdict_lines import document, lines, nothing_watched, told
 from viagralib.settings.command_line import Options
 from viagralib.state import announced
 from viagralib.state.directory import Lock
@@ -45,6 +45,8 @@ class Announcer:
         self._out = out
         self._err = err
         self._said: list[str] = []
+        self._faults: list[str] = []
+        self._told: set[str] = set()  # of whom something was said
         self._notices: list[Notice] = []  # for notice.d, at the end
 
     def say(self, text: str) -> None:
@@ -59,6 +61,7 @@ class Announcer:
     ) -> None:
         """Say what became of a daemon, here and to the programs of notice.d."""
         self.say(text)
+        self._told.add(name)
         self._notices.append(Notice(name, result, text, incident))
 
     def pass_on(self) -> None:
@@ -79,16 +82,19 @@ class Announcer:
         for name, texts in by_name.items():
             self.codes[name] = FAULTY
             key = name or announced.GENERAL
+            self._faults += texts
             lines = [f"viagra.py: {text}" for text in texts]
             if news := self._is_news(key, FAULT, "\n".join(texts)):
                 self._notices.append(Notice(name, FAULT, "\n".join(lines), None))
-            for line in lines if news or self._options.verbose else ():
-                self._err.say(line)
+            if (news or self._options.verbose) and not self._options.json:
+                self._err.say("\n".join(lines))
 
     def announce(self, name: str, word: str, text: str, code: int = NOT_WELL) -> None:
         """Say what a daemon is if that is new, has changed, or is a day old."""
         self.codes[name] = code
-        self._say_if_new(name, word, text)
+        if not self._say_if_new(name, word, text) and self._options.verbose:
+            self.say(told(name, word, text))
+            self._told.add(name)
 
     def leave_alone(self, name: str, why: Standing) -> None:
         """Note that a daemon is left alone; say why, if that is alarming and new."""
@@ -114,26 +120,34 @@ class Announcer:
         return lock
 
     def conclude(self, verdicts: dict[str, Verdict]) -> None:
-        """Say what is asked for with --verbose or --json."""
-        for name, why in self.run.paused().items():
+        """Say what is asked for with --verbose or --json, the paused included."""
+        if not self._options.json | self._options.verbose:
+            return
+        paused = self.run.paused()
+        known = [self.run.settings.daemons.get(name) for name in paused]
+        verdicts |= judge([one for one in known if one], self.run.observer)
+        for name, why in paused.items():
             self.standings.setdefault(name, Standing(PAUSED, why))
         standings = {name: str(one) for name, one in self.standings.items()}
         if self._options.json:
-            told = document(self.run, verdicts, standings, self.codes)
-            self._out.say(json.dumps({**told, "said": self._said}, indent=1))
-        elif self._options.verbose:
-            for line in lines(self.run, verdicts, standings, everything=True):
-                self._out.say(line)
+            whole = document(self.run, verdicts, standings, self.codes)
+            whole |= {"faults": self._faults, "said": self._said}
+            self._out.say(json.dumps(whole, indent=1))
+            return
+        names = [name for name in self.run.names if name not in self._told]
+        for line in lines(self.run, names, verdicts, standings, everything=True):
+            self._out.say(line)
+        if not self.run.settings.daemons:
+            self._out.say(nothing_watched(self.run))
 
     def _say_if_new(
         self, name: str, word: str, why: str, *, daily: bool = True
-    ) -> None:
-        """Say what a daemon is, and why, if that is new; with --verbose, always."""
-        text = f"{safe(name)} is {word}: {safe(why)}"
-        if self._is_news(name, word, why, daily=daily):
-            self.notify(name, word, text)
-        elif self._options.verbose:
-            self.say(text)
+    ) -> bool:
+        """Say what a daemon is, and why, if that is new; return whether it is."""
+        news = self._is_news(name, word, why, daily=daily)
+        if news:
+            self.notify(name, word, told(name, word, why))
+        return news
 
     def _is_news(self, name: str, word: str, text: str, *, daily: bool = True) -> bool:
         """Return whether this is new, as far as anything can be known to be old."""

@@ -13,37 +13,54 @@ from viagralib.state.run_context import Run
 FORMAT = 1  # of the JSON documents: grows when a key changes its meaning or goes
 
 
+def told(name: str, word: str, why: str, standing: str = "") -> str:
+    """Return what a daemon is, why, and its standing, if it has one, in one line."""
+    standing = f" ({safe(standing)})" if standing else ""
+    return f"{safe(name)} is {word}: {safe(why)}{standing}"
+
+
 def line(name: str, verdict: Verdict, standing: str = "") -> str:
     """Return one daemon's verdict with its reason, and its standing, if it has one."""
     reason = verdict.reason
     if verdict.word == UP:
         pids = ", ".join(str(one.pid) for one in verdict.processes()[:3])
         reason = f"pid {pids}{'; ' + reason if reason else ''}"
-    standing = f" ({safe(standing)})" if standing else ""
-    return f"{safe(name)} is {verdict.word}: {safe(reason)}{standing}"
+    return told(name, verdict.word, reason, standing)
 
 
 def lines(
     run: Run,
+    names: list[str],
     verdicts: dict[str, Verdict],
     standings: dict[str, str],
     everything: bool,
 ) -> list[str]:
     """Return a line for each daemon that is not up and well, or for `everything`.
 
-    One that is off or paused has no verdict; it is told of when it was asked for.
+    One that is off has no verdict; it is told of when it was asked for.
     """
-    told = []
-    for name in run.names:
-        standing = standings.get(name, "")
+    texts = []
+    for name in names:
         if name in verdicts:
             if everything or not verdicts[name].is_well:
-                told.append(line(name, verdicts[name], standing))
+                texts.append(line(name, verdicts[name], standings.get(name, "")))
         elif name in run.settings.set_aside:
-            told.append(f"{safe(name)} is {safe(run.settings.set_aside[name])}")
-        elif standing and (everything or run.is_narrowed):
-            told.append(f"{safe(name)} is {standing}")
-    return told
+            texts.append(f"{safe(name)} is {why_not_watched(run, name)}")
+    return texts
+
+
+def why_not_watched(run: Run, name: str) -> str:
+    """Return why a file of start.d is not watched, with what switches it on."""
+    why = run.settings.set_aside[name]
+    if not why.startswith("off: not executable"):
+        return safe(why)
+    return f"{safe(why)}: chmod +x {safe(f'{run.settings.home}/start.d/{name}')}"
+
+
+def nothing_watched(run: Run) -> str:
+    """Return what to do where no hook is on."""
+    place = safe(f"{run.settings.home}/start.d")
+    return f"nothing is watched: chmod +x a hook in {place}, or put one in"
 
 
 def document(

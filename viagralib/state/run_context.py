@@ -6,8 +6,8 @@ import os
 import time
 
 from viagralib.base.messages import Fault, safe
+from viagralib.processes import table
 from viagralib.processes.observer import Observer
-from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import Verdict
 from viagralib.settings.configuration import Daemon, Settings
 from viagralib.settings.homes import PROGRAM
@@ -15,6 +15,7 @@ from viagralib.state import known_pids
 from viagralib.state.directory import HOOK_LOG_CAP, State
 
 _HOUR = 3600.0  # seconds
+_CRONS = ("cron", "crond", "CROND", "fcron", "bcron-exec", "busybox")
 
 
 class Run:
@@ -25,7 +26,7 @@ class Run:
         self.settings = settings
         self.state = state
         daemons = settings.daemons.values()
-        self.observer = Observer(daemons, os.geteuid(), own_pid())
+        self.observer = Observer(daemons, os.geteuid(), table.own_pid())
         self.names = names or list(settings.daemons)
         self.is_narrowed = bool(names)
         self.began = time.time()  # seconds since 1970
@@ -63,9 +64,17 @@ class Run:
                     found += self.observer.trust.faults(self.settings.daemons[name])
         return found
 
-    def sound(self, faults: list[Fault]) -> list[Daemon]:
+    def is_by_hand(self) -> bool:
+        """Return whether a person waits for an answer: on a terminal, or with names.
+
+        Names in a crontab make no person of cron.
+        """
+        return os.isatty(1) or (self.is_narrowed and not _is_of_cron())
+
+    def sound(self, faults: list[Fault], and_paused: bool = False) -> list[Daemon]:
         """Return the daemons that it is about, without the faulty and the paused."""
-        left_out = {fault.subject for fault in faults} | set(self.paused())
+        left_out = {fault.subject for fault in faults}
+        left_out |= set() if and_paused else set(self.paused())
         daemons = self.settings.daemons
         return [daemons[n] for n in self.names if n in daemons and n not in left_out]
 
@@ -140,3 +149,11 @@ class Run:
                         folders.append(entry.path)
         home = self.settings.home
         return parts + [f"{home}/start.d", f"{home}/viagra.toml"]
+
+
+def _is_of_cron() -> bool:
+    """Return whether a cron is among the processes that we come from."""
+    process = table.find(os.getppid())
+    while process is not None and process.name not in _CRONS:
+        process = table.find(process.parent) if process.parent else None
+    return process is not None

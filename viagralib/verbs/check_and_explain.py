@@ -38,7 +38,7 @@ def look(run: Run) -> Overview:
     run.only_looks = True
     overview.faults = run.find_faults()
     overview.codes = {fault.subject: FAULTY for fault in overview.faults}
-    overview.verdicts = judge(run.sound(overview.faults), run.observer)
+    overview.verdicts = judge(run.sound(overview.faults, True), run.observer)
     examine(run, overview.verdicts)
     for name, why in run.paused().items():
         overview.standings[name] = f"{standing.PAUSED}: {why}"
@@ -53,7 +53,10 @@ def look(run: Run) -> Overview:
         if verdict.word != UNKNOWN:
             found = standing.find(run, daemon, verdict.word, last)
         overview.codes[name] = found.code if found else NOT_WELL
-        if found:
+        if found and found.word == UNKNOWN:
+            unknown = Verdict(UNKNOWN, found.reason, verdict.candidates)
+            overview.verdicts[name] = unknown
+        elif found:
             overview.standings[name] = str(found)
     return overview
 
@@ -64,14 +67,26 @@ def check(run: Run, options: Options, out: Printer) -> int:
     faults = [str(fault) for fault in overview.faults]
     code = exit_code(overview.codes.values())
     if options.json:
-        told = document(run, overview.verdicts, overview.standings, overview.codes)
-        out.say(json.dumps({**told, "faults": faults}, indent=1))
+        whole = document(run, overview.verdicts, overview.standings, overview.codes)
+        out.say(json.dumps({**whole, "faults": faults}, indent=1))
         return code
     for fault in faults:
         out.say(f"viagra.py: {fault}")
-    for text in lines(run, overview.verdicts, overview.standings, options.verbose):
+    told = lines(run, run.names, overview.verdicts, overview.standings, options.verbose)
+    for text in told:
         out.say(text)
+    if run.settings.daemons and (options.verbose or run.is_by_hand()):
+        out.say(_summary(run, overview))
     return code
+
+
+def _summary(run: Run, overview: Overview) -> str:
+    """Return how many of the daemons are up, as a sentence."""
+    number = sum(name in run.settings.daemons for name in run.names)
+    up = sum(verdict.word == UP for verdict in overview.verdicts.values())
+    if up != number:
+        return f"up: {up} of {number}"
+    return "1 daemon is up" if up == 1 else f"{up} daemons are up"
 
 
 def explain(run: Run, options: Options, out: Printer) -> int:
@@ -89,7 +104,7 @@ def explain(run: Run, options: Options, out: Printer) -> int:
         return code
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    for text in lines(run, verdicts, overview.standings, everything=True):
+    for text in lines(run, run.names, verdicts, overview.standings, everything=True):
         out.say(text)
     for one in candidates:
         out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")

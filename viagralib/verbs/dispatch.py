@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from viagralib.base.printer import Printer
+from viagralib.report.verdict_lines import nothing_watched
 from viagralib.settings.command_line import Options
 from viagralib.state.run_context import Run
 
@@ -27,4 +28,7 @@ def obey(run: Run, options: Options, out: Printer) -> int:
     Its module alone is imported: who only looks loads nothing that starts daemons.
     """
     module = import_module(f"viagralib.verbs.{_MODULES[options.verb]}")
-    return int(getattr(module, options.verb)(run, options, out))
+    code = int(getattr(module, options.verb)(run, options, out))
+    if not run.settings.daemons and not options.json and not options.show:
+        out.say(nothing_watched(run))
+    return code

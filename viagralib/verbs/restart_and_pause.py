@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from viagralib.base import durations
@@ -9,10 +10,12 @@ from viagralib.base.messages import WELL, Fault, exit_code, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.base.resource_limits import widen
 from viagralib.report.announcer import Announcer
+from viagralib.report.verdict_lines import FORMAT, lines, why_not_watched
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
 from viagralib.state.announced import date
 from viagralib.state.run_context import Run
+from viagralib.verbs.check_and_explain import look
 from viagralib.verbs.run import Response
 
 _CLOCKS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
@@ -29,7 +32,7 @@ def restart(run: Run, options: Options, out: Printer) -> int:
     names = [] if run.is_unsafe else [n for n in run.names if n not in faulty]
     for name in names:
         if run.daemon(name) is None:
-            raise Fault(safe(name), f"is {safe(run.settings.set_aside[name])}")
+            raise Fault(safe(name), f"is {why_not_watched(run, name)}")
     verdicts = Response(announcer).restart(names)
     if options.json:
         announcer.conclude(verdicts)
@@ -47,18 +50,34 @@ def pause(run: Run, options: Options, out: Printer) -> int:
         except OSError as error:
             text = f"could not pause it: {reason(error)}"
             raise Fault(safe(name), text) from None
-        ends = f"until {date(until)}" if until else "until viagra.py resume"
-        out.say(f"{safe(name)} is paused {ends}")
-    return WELL
+    ends = f"until {date(until)}" if until else "until viagra.py resume"
+    said = [f"{safe(name)} is paused {ends}" for name in run.names]
+    return _answer(run, options, out, said)
 
 
 def resume(run: Run, options: Options, out: Printer) -> int:
-    """Watch daemons again."""
+    """Watch daemons again, and say how they are."""
     _check_state(run)
+    was = {name: pauses.why_paused(run.state, name) for name in run.names}
     for name in run.names:
-        was = pauses.why_paused(run.state, name)
         pauses.resume(run.state, name)
-        out.say(f"{safe(name)} is {'watched again' if was else 'not paused'}")
+    seen = look(run)
+    said = []
+    for name in run.names:
+        text = f"{safe(name)} is {'watched again' if was[name] else 'not paused'}"
+        how = lines(run, [name], seen.verdicts, seen.standings, everything=False)
+        said.append("; ".join([text, *how]))
+    return _answer(run, options, out, said)
+
+
+def _answer(run: Run, options: Options, out: Printer, said: list[str]) -> int:
+    """Say what was done, or print it as a document: the pauses that there are now."""
+    if options.json:
+        records = {name: run.state.read("paused", name) or None for name in run.names}
+        whole = {"version": FORMAT, "exit": WELL, "home": run.settings.home}
+        said = [json.dumps({**whole, "paused": records, "said": said}, indent=1)]
+    for text in said:
+        out.say(text)
     return WELL
 
 
@@ -85,15 +104,17 @@ def _until(options: Options) -> float | None:
     else:
         return None
     if until <= time.time():
-        text = f"{safe(options.until or options.duration or '')} is past"
-        raise Fault("--for" if options.duration else "--until", text)
+        if options.duration:
+            raise Fault("--for", "is over at once: write how long, such as 2h")
+        raise Fault("--until", f"{safe(options.until or '')} is past")
     return until
 
 
 def _moment(text: str) -> float:
     """Return the moment that is meant by "18:00" (today), or a date with a time."""
     today = time.strftime("%Y-%m-%d")
-    for attempt in (text, f"{today} {text}"):
+    spaced = text[:10] + text[10:].replace("T", " ", 1)  # as ISO 8601 has it
+    for attempt in (spaced, f"{today} {text}"):
         for form in _CLOCKS:
             try:
                 return time.mktime(time.strptime(attempt, form))

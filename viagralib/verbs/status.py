@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 from viagralib.base.messages import exit_code, safe
 from viagralib.base.printer import Printer
+from viagralib.processes.verdicts import UNKNOWN
 from viagralib.report import last_run
-from viagralib.report.verdict_lines import document, since, user
+from viagralib.report.verdict_lines import document, lines, since, user
 from viagralib.settings.command_line import Options
 from viagralib.state.incident_ids import began_at, newest
 from viagralib.state.run_context import Run
 from viagralib.verbs.check_and_explain import Overview, look
 
-_HEADER = ("DAEMON", "STATE", "PIDS", "USER", "SINCE", "24H", "LAST INCIDENT")
-_WIDTHS = (16, 9, 12, 9, 12, 3, 13)  # with one blank between: 80 columns
+_HEADER = (
+    *("DAEMON", "VERDICT", "STANDING", "PIDS", "USER", "SINCE", "24H"),
+    "LAST INCIDENT",
+)
+_NEEDED = 3  # columns that the narrowest terminal shows
+_SHORTEST_NAME = 8  # characters of it there
+_PIDS = 3  # shown of a daemon's processes
 
 
 def status(run: Run, options: Options, out: Printer) -> int:
-    """Show every daemon: verdict or standing, pids, user, since, restarts, incident."""
+    """Show every daemon: verdict, standing, pids, user, since, restarts, incident."""
     overview = look(run)
     code = exit_code(overview.codes.values())
     incidents = newest(run.state.names("incidents"))
@@ -32,53 +39,72 @@ def status(run: Run, options: Options, out: Printer) -> int:
         found = (overview.verdicts, overview.standings, overview.faults)
         out.say(Page(run, *found).text())
         return code
-    out.say(_row(_HEADER))
-    for name in run.names:
-        out.say(_row(_cells(run, overview, name, incidents.get(name, ""))))
+    rows = [_cells(run, overview, name, incidents.get(name, "")) for name in run.names]
+    for text in _table([_HEADER, *rows], _terminal_width()) if rows else []:
+        out.say(text)
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    for name, verdict in overview.verdicts.items():
-        why = overview.standings.get(name) or (
-            "" if verdict.is_well else verdict.reason
-        )
-        if why:
-            out.say(f"{safe(name)}: {safe(why)}")
-    for name, why in overview.standings.items():
-        if name not in overview.verdicts:
-            out.say(f"{safe(name)}: {safe(why)}")
+    verdicts, standings = overview.verdicts, overview.standings
+    unwell = [n for n in run.names if n in standings or not _is_well(overview, n)]
+    for text in lines(run, unwell, verdicts, standings, everything=True):
+        out.say(text)
     out.say(last_run.tell(run))
     return code
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def _is_well(overview: Overview, name: str) -> bool:
+    return name in overview.verdicts and overview.verdicts[name].is_well
+
+
+def _terminal_width() -> int | None:
+    """Return the columns of our terminal; None where we write to none."""
+    try:
+        return os.get_terminal_size(1).columns or None
+    except OSError:
+        return None
+
+
+def _table(rows: list[tuple[str, ...]], width: int | None) -> list[str]:
+    """Return rows as lines whose columns are as wide as what is in them.
+
+    On a terminal of `width` columns the last ones go that have no room, and then the
+    ends of the names. Elsewhere all is shown: whoever reads it needs it whole.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if width is not None:
+        while len(widths) > _NEEDED and sum(widths) + len(widths) - 1 > width:
+            widths.pop()
+        others = sum(widths[1:]) + len(widths) - 1
+        widths[0] = min(widths[0], max(width - others, _SHORTEST_NAME))
+    return [_line(row[: len(widths)], widths) for row in rows]
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
     fitted = [
         cell if len(cell) <= width else cell[: width - 1] + "+"
-        for cell, width in zip(cells, _WIDTHS, strict=True)
+        for cell, width in zip(cells, widths, strict=True)
     ]
-    padded = [f"{cell:<{width}}" for cell, width in zip(fitted, _WIDTHS, strict=True)]
+    padded = [f"{cell:<{width}}" for cell, width in zip(fitted, widths, strict=True)]
     return " ".join(padded).rstrip()
 
 
 def _cells(run: Run, overview: Overview, name: str, incident: str) -> tuple[str, ...]:
     verdict = overview.verdicts.get(name)
     began = since(verdict) if verdict else None
+    pids = [str(one.pid) for one in verdict.processes()] if verdict else []
+    more = [f"+{len(pids) - _PIDS}"] if pids[_PIDS:] else []
+    standing = overview.standings.get(name, "").partition(":")[0]
+    is_off = name in run.settings.set_aside
     return (
         safe(name),
-        _state(run, overview, name),
-        ",".join(str(one.pid) for one in verdict.processes()) if verdict else "",
+        "-" if is_off else verdict.word if verdict else UNKNOWN,
+        "off" if is_off else standing or "-",
+        ",".join([*pids[:_PIDS], *more]),
         user(verdict) if verdict else "",
         _moment(began) if began else "",
         str(run.state.recent(name) or ""),
         _moment(began_at(incident)) if incident else "",
     )
-
-
-def _state(run: Run, overview: Overview, name: str) -> str:
-    if name in overview.standings:
-        return overview.standings[name].partition(":")[0]
-    if name in overview.verdicts:
-        return overview.verdicts[name].word
-    return "off" if name in run.settings.set_aside else "faulty"
 
 
 def _moment(seconds: float) -> str:

@@ -48,8 +48,6 @@ def test(run: Run, options: Options, out: Printer) -> int:
         out.say(f"  {safe(name)}: watched")
     for name, why in run.settings.set_aside.items():
         out.say(f"  {safe(name)}: {why}")
-    if not run.settings.daemons:
-        out.say("  nothing is watched: chmod +x a hook in start.d, or put one in")
     for program in programs:
         out.say(f"  {program.name}: run for every notice")
     for note in notes:

@@ -1,0 +1,142 @@
+"""By hand is not cron: what a person is told on a terminal, or of a name."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import shutil
+import struct
+import subprocess
+import termios
+
+import pytest
+from world import World, environment, unique
+
+COLUMNS = 40
+
+
+def on_terminal(command: list[str], columns: int = 200) -> tuple[int, str]:
+    """Run a command on a terminal of its own; return its exit code and what it says."""
+    terminal, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("4H", 25, columns, 0, 0))
+    with subprocess.Popen(
+        command, stdin=other, stdout=other, stderr=other, env=environment()
+    ) as process:
+        os.close(other)
+        said = b""
+        try:
+            while part := os.read(terminal, 4096):
+                said += part
+        except OSError:  # what a terminal says when nobody has its other end any more
+            pass
+    os.close(terminal)
+    return process.returncode, said.decode().replace("\r\n", "\n")
+
+
+def test_a_person_is_told_why_nothing_is_done_and_cron_is_not(world: World) -> None:
+    up, paused, off = unique("up"), unique("paused"), unique("off")
+    world.watch(up)
+    world.watch(paused)
+    world.hook(off, "true", mode=0o644)
+    pid = world.up(up).pid
+    world.run("pause", paused, "--reason", "new disk")
+    down = f'{paused} is down: no process named "{paused}" (paused: until resumed: new '
+    quiet = world.run()
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+    code, said = on_terminal(world.command())
+    assert code == 0 and down in said and f"{up} is up: pid {pid}\n" in said
+    for _ in range(2):  # by name, each time
+        told = world.run(up, paused, off)
+        assert told.code == 0 and down in told.out, told
+        assert f"{up} is up: pid {pid}\n" in told.out
+        path = world.home / "start.d" / off
+        assert f"{off} is off: not executable: chmod +x {path}\n" in told.out
+    assert world.starts(paused) == 0
+    # The same words in a crontab.
+    cron = shutil.copy(shutil.which("sh") or "/bin/sh", world.bin / "bcron-exec")
+    script = '"$@"; exit $?'
+    done = subprocess.run(
+        [cron, "-c", script, "cron", *world.command(up, paused, off)],
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_what_was_brought_back_is_not_told_as_down(world: World) -> None:
+    name = unique("back")
+    world.watch(name)
+    told = world.run(name)
+    assert told.code == 0 and told.out.startswith(f"Restarting {name}\n")
+    assert f"{name} is " not in told.out
+
+
+def test_check_ends_with_one_line(world: World) -> None:
+    first, second = unique("first"), unique("second")
+    for name in (first, second):
+        world.watch(name)
+        world.up(name)
+    assert world.run("check").out == ""
+    assert on_terminal(world.command("check")) == (0, "2 daemons are up\n")
+    assert world.run("check", first).out == "1 daemon is up\n"
+    for pid in world.pids(second):
+        world.kill(pid)
+    world.run("pause", second)
+    # Whatever its standing, what is not up is named.
+    code, said = on_terminal(world.command("check"))
+    assert (code, said.splitlines()[-1]) == (0, "up: 1 of 2")
+    assert said.startswith(f"{second} is down: ") and "(paused: " in said
+    assert world.run("check").out == said.partition("up: 1")[0]
+
+
+@pytest.mark.parametrize("verb", ["check", "status", "history", "test", "run"])
+def test_a_watch_over_nothing_says_so(world: World, verb: str) -> None:
+    world.hook("off", "true", mode=0o644)
+    told = on_terminal(world.command(verb))
+    place = world.home / "start.d"
+    assert told[0] == 0
+    assert f"nothing is watched: chmod +x a hook in {place}, or" in told[1]
+    assert world.run().out == ""  # cron's mail would come each time
+
+
+def test_a_pause_is_judged_and_recalled(world: World) -> None:
+    up, down = unique("up"), unique("down")
+    for name in (up, down):
+        world.watch(name)
+    world.up(up)
+    said = json.loads(world.run("pause", up, down, "--json").out)
+    assert said["version"] == 1 and set(said["paused"]) == {up, down}
+    assert said["paused"][up]["until"] is None
+    told = json.loads(world.run("--json").out)
+    assert {n: d["verdict"] for n, d in told["daemons"].items()} == {
+        up: "up",
+        down: "down",
+    }
+    rows = {line.split()[0]: line.split() for line in status(world)[1:3]}
+    assert rows[up][1:3] == ["up", "paused"] and rows[down][1:3] == ["down", "paused"]
+    assert rows[up][3] == str(world.pids(up)[0])
+    resumed = world.run("resume", up, down).out.splitlines()
+    assert resumed[0] == f"{up} is watched again"
+    assert resumed[1].startswith(f"{down} is watched again; {down} is down: no ")
+    assert json.loads(world.run("resume", up, "--json").out)["paused"] == {up: None}
+
+
+def status(world: World) -> list[str]:
+    return world.run("status").out.splitlines()
+
+
+def test_names_are_whole_in_a_pipe_and_all_fits_a_narrow_terminal(world: World) -> None:
+    names = [f"my-company-web-frontend-worker-{number}" for number in (1, 2)]
+    for name in names:
+        world.hook(name, "true")
+        world.facts(name, f'process = "{unique("none")}"\nrecovery = "report"\n')
+    rows = status(world)[:3]
+    assert [row.split()[0] for row in rows[1:]] == names
+    assert {row.split()[1] for row in rows[1:]} == {"down"}
+    _, said = on_terminal(world.command("status"), COLUMNS)
+    assert [len(row) <= COLUMNS for row in said.splitlines()[:3]] == [True] * 3
+    assert said.splitlines()[0].split() == ["DAEMON", "VERDICT", "STANDING"]
+    assert said.splitlines()[1].split()[1:] == ["down", "-"]
