@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import compileall
 import contextlib
-import os
-import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from checkout import CHECKOUT
-from world import World, comm, of, until
+from checkout import copy_program
+from leftovers import Leftovers
+from world import World, until
 
 # What nohup(1), or a shell's "&", has us ignore, all that we execute would ignore as
 # well, and some tests send just that. Caught, it is still without effect here.
@@ -21,27 +19,34 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: None)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """What all tests need, and did not get, ends the run: one error, not hundreds."""
+    try:
+        return (yield)
+    except Exception as error:
+        if fixturedef.scope == "session":
+            why = f"no fixture {fixturedef.argname}: {type(error).__name__}: {error}"
+            request.session.shouldfail = why
+        raise
+
+
 @pytest.fixture(scope="session", autouse=True)
-def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests end all that they start, whatever came of it."""
-    yield
-    mark = os.fsencode(tmp_path_factory.getbasetemp()) + b"/"
+def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leftovers]:
+    """Tests end all that they start, and leave nothing outside their directories."""
+    left = Leftovers(tmp_path_factory.getbasetemp())
+    yield left
     with contextlib.suppress(AssertionError):
-        until(lambda: not of(mark), 5)  # some may just be ending
-    assert not [(pid, comm(pid)) for pid in of(mark)]
+        until(lambda: not left.processes(), 5)  # some may just be ending
+    assert (left.processes(), left.files()) == ([], [])
 
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of viagra.py that root trusts, whoever owns the checkout."""
-    place = tmp_path_factory.mktemp("program")
-    # Compiled once, for all workers and all copies of it.
-    compileall.compile_dir(CHECKOUT / "viagralib", quiet=2)
-    shutil.copy(CHECKOUT / "viagra.py", place)
-    shutil.copytree(CHECKOUT / "viagralib", place / "viagralib")
-    for path in [place, *place.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-    return place / "viagra.py"
+    return copy_program(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import CHECKOUT
+from checkout import CHECKOUT, copy_library
 from companion_programs import (
     LONG,
     PYTHON,
@@ -352,14 +352,14 @@ def test_process(wait: Program) -> None:
 def test_process_by_the_facts_of_a_hook_that_is_on(wait: Program) -> None:
     # Beside the program is the first place where a home is looked for.
     home = wait.directory / "home"
-    shutil.copytree(ROOT / "viagralib", home / "viagralib")
+    library = copy_library(home)
     hook, facts = home / "start.d" / "food", home / "start.d" / "food.toml"
     hook.parent.mkdir()
     hook.write_text("#!/bin/sh\n")
     hook.chmod(0o700)
     seconds = str(10**9 + os.getpid())
     facts.write_text(f'process = "sleep"\ncommand = "^sleep {seconds}$"\n')
-    wait.argv[-1] = str(home / "viagralib" / "companions" / "viagra-wait")
+    wait.argv[-1] = str(library / "companions" / "viagra-wait")
     assert wait.run(*SHORT, "process:food") == 1
     daemon = subprocess.Popen(["sleep", seconds])
     try:

@@ -1,8 +1,36 @@
-"""Where things lie in the checkout that the tests belong to."""
+"""Where things lie in the checkout that the tests belong to, and copies of it."""
 
+import compileall
+import os
+import shutil
 from pathlib import Path
 
 HELPERS = Path(__file__).resolve().parent
 CHECKOUT = HELPERS.parent.parent
 LIBRARY = CHECKOUT / "viagralib"
 COMPANIONS = LIBRARY / "companions"
+# Others may be writing bytecode into the checkout while it is copied.
+NO_BYTECODE = shutil.ignore_patterns("__pycache__")
+
+
+def copy_library(place: Path, source: Path = LIBRARY) -> Path:
+    """Copy viagralib to a directory, compiled there; return where it is.
+
+    Root trusts it, whoever owns the checkout, and whatever the umask is.
+    """
+    library = place / "viagralib"
+    shutil.copytree(source, library, ignore=NO_BYTECODE)
+    compileall.compile_dir(library, quiet=2)
+    for path in [library, *library.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    return library
+
+
+def copy_program(place: Path) -> Path:
+    """Copy viagra.py to a directory, with its library; return where it is."""
+    script = place / "viagra.py"
+    shutil.copy(CHECKOUT / "viagra.py", script)
+    for path in (place, script):
+        path.chmod(0o755)
+    copy_library(place)
+    return script

@@ -17,6 +17,7 @@ patience = "0.5s"
 [run]
 every = "1m"
 boot = "0s"
+packages = "0s"
 """
 # Cron waits for the full minute. Its clock alone is set forward so far that this is
 # soon enough to wait for, and late enough to kill the daemon before it.

@@ -92,7 +92,7 @@ def users_python() -> str:
 @contextmanager
 def public_world(program: Path) -> Iterator[World]:
     """Give a world that other users may look into, too: pytest's own they may not."""
-    place = Path(tempfile.mkdtemp(prefix="viagra-test."))
+    place = Path(tempfile.mkdtemp(prefix=f"viagra-test.{os.getpid()}."))
     place.chmod(0o755)
     shutil.copytree(program.parent, place / "program")
     world = World(place, place / "program" / program.name)

@@ -10,10 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from viagralib.state.directory import RUN_LOCKS
 
 SLEEP = "1000"  # seconds that a test's daemon would live if nobody ended it
 # Quick, and enough for most tests; one of patience, evidence or limits sets its own.
@@ -25,7 +28,8 @@ start_timeout = "60s"
 [evidence]
 commands = []
 """
-
+# In the table [run].
+STEADY = ('boot = "0s"\n', 'packages = "0s"\n')
 
 # One process table serves all the tests that run side by side.
 _NUMBERS = itertools.count()
@@ -67,8 +71,15 @@ class World:
     # What is in the home
 
     def settings(self, text: str) -> None:
-        """Write viagra.toml."""
-        self.write(self.home / "viagra.toml", text)
+        """Write viagra.toml, and that the machine's boot and packages change nothing.
+
+        Where these are the subject, `text` says so: all others also hold on a machine
+        that has just booted, or that installs packages.
+        """
+        own = [line for line in STEADY if line.split()[0] not in text.split()]
+        before, table, after = text.partition("[run]\n")
+        lines = [before, table or "\n[run]\n", *own, after]
+        self.write(self.home / "viagra.toml", "".join(lines))
 
     def hook(
         self, name: str, text: str, kind: str = "start.d", mode: int = 0o755
@@ -203,6 +214,10 @@ class World:
             if child.poll() is None:
                 child.kill()
             child.wait()
+        # Its runs' second locks: they bear the state's checksum, see State.lock().
+        suffix = f"{zlib.crc32(os.fsencode(self.state)):08x}"
+        for lock in Path(RUN_LOCKS).glob(f"*.{suffix}"):
+            lock.unlink()
 
 
 def environment() -> dict[str, str]:
@@ -248,6 +263,11 @@ def executable(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except OSError:
         return ""
+
+
+def arguments(pid: int) -> list[str]:
+    """Return the words of a process's command line; none when it is gone."""
+    return os.fsdecode(_read(pid, "cmdline")).split("\0")[:-1]
 
 
 def alive(pid: int) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import CHECKOUT
+from checkout import CHECKOUT, NO_BYTECODE
 from world import until
 
 ROOT = CHECKOUT
@@ -33,9 +33,8 @@ class Demo:
 
     def __init__(self, place: Path) -> None:
         self.checkout = place / "a checkout"  # with a blank in its name
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "viagralib", self.checkout / "viagralib", ignore=ignored)
-        shutil.copytree(ROOT / "tests", self.checkout / "tests", ignore=ignored)
+        for part in ("viagralib", "tests"):
+            shutil.copytree(ROOT / part, self.checkout / part, ignore=NO_BYTECODE)
         for file in ("viagra.py", "Makefile", "install.sh"):
             shutil.copy(ROOT / file, self.checkout)
         self.user = os.geteuid()

@@ -403,6 +403,7 @@ patience = "0.3s"
 commands = ["ps auxww"]
 [run]
 boot = "0s"
+packages = "0s"
 """
 
 
@@ -499,6 +500,27 @@ def test_killed_daemon_is_brought_back_once(
         machine.run("setsid", str(hook), check=False)
         assert machine.shell(ready.main).strip() == new
         assert len(watched.counted(ready)) == ready.processes
+
+
+@pytest.mark.parametrize(
+    "ready",
+    [one for one in DAEMONS if one.name in {"cron", "sshd"}],
+    ids=lambda ready: ready.name,
+)
+def test_sessions_and_jobs_live_on_when_it_is_restarted_by_hand(
+    machine: Machine, watched: Watched, ready: Ready
+) -> None:
+    start(machine, ready)
+    watched.switch_on(ready)
+    old = machine.shell(ready.main).strip()
+    before = machine.shell("pgrep -fx 'sleep 1000'")
+    code, output = watched.viagra("restart", ready.name)
+    assert code == 0, output
+    assert f"  stopped   {ready.service.replace('ssh', 'sshd')} (pid {old})\n" in output
+    machine.await_that(ready.works)
+    assert machine.shell(ready.main).strip() != old
+    assert machine.holds(ready.afterwards)
+    assert before and machine.shell("pgrep -fx 'sleep 1000'") == before
 
 
 def test_what_its_own_guard_brings_back_is_not_started_twice(

@@ -24,6 +24,7 @@ SETTINGS = """\
 patience = "0.5s"
 [run]
 boot = "0s"
+packages = "0s"
 """
 
 

@@ -69,8 +69,8 @@ BAD_FACTS = [
     ('user = "nobody-of-that-name"', "this machine has no user 'nobody-of-that-name'"),
     ('pidfile = "run/x.pid"', "pidfile: 'run/x.pid' must be an absolute path"),
     ('containers = "yes"', "containers: must be true or false"),
-    ('leftovers = "kill"', "leftovers: must be one of leave, stop"),
-    ("leftovers = []", "leftovers: must be one of leave, stop"),
+    ('leftovers = "kill"', "leftovers: must be one of leave, leave-all, stop"),
+    ("leftovers = []", "leftovers: must be one of leave, leave-all, stop"),
     ("count = 1", "count: must be [lowest, highest]"),
     ("count = [0, 1]", "count: must be a whole number of at least 1"),
     ("count = [3, 2]", "count: the lowest (3) is above the highest (2)"),
@@ -136,6 +136,7 @@ BAD_SETTINGS = [
     ('[run]\neevry = "1m"', "[run]: unknown key 'eevry' (is 'every' meant?)"),
     ('[run]\nevery = "0s"', "[run]: every: must be longer than nothing"),
     ("[run]\nboot = 2", "[run]: boot: must be a duration in quotes"),
+    ("[run]\npackages = 0", "[run]: packages: must be a duration in quotes"),
     ('[evidence]\nkeep_bytes = "5 MB"', "[evidence]: keep_bytes: must be a size"),
     (
         f'[evidence]\nkeep_bytes = "{"9" * 5000}B"',
@@ -163,7 +164,7 @@ BAD_SETTINGS = [
 def test_bad_settings_are_told_and_the_daemons_served(
     world: World, text: str, wanted: str
 ) -> None:
-    world.settings(text)
+    world.write(world.home / "viagra.toml", text)
     assert_told(world, [f"viagra.toml: {wanted}"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -100,6 +101,50 @@ def test_nothing_is_started_while_an_old_process_lives(world: World) -> None:
     assert f"{name} is sick, not started\n" in result.out, result
     assert f"since these still live: {name} (pid {child.pid})" in result.out
     assert child.poll() is None and told(world, name) == []
+
+
+LISTENER = """
+cd {bin}; for who in user sleep; do
+    case $who in user) what=./{name} ;; *) what=/bin/sh ;; esac
+    setsid $what -c 'setsid sleep 1000 & echo $$ $! >{place}/$0; wait' $who &
+done
+wait
+"""
+
+
+@pytest.mark.parametrize(
+    ("leftovers", "command"),
+    [("leave", " listener$"), ("leave-all", " listener$"), ("leave-all", "")]
+    + [("stop", " listener$")],
+)
+def test_what_is_not_the_daemon_is_left_alone_when_it_is_stopped(
+    world: World, leftovers: str, command: str
+) -> None:
+    """Its session has its name, another child has not; both have a child."""
+    name = unique("sessd")
+    shutil.copy("/bin/sh", world.bin / name)
+    text = LISTENER.format(name=name, bin=world.bin, place=world.place)
+    world.write(world.bin / "listener", text)
+    started = f"{world.bin / name} {world.bin}/listener"
+    world.hook(name, f"{started} listener >/dev/null 2>&1 &")
+    world.facts(
+        name,
+        f'command = "{command}"\nleftovers = "{leftovers}"\n'.replace(
+            'command = ""', ""
+        ),
+    )
+    listener = world.spawn(["/bin/sh", "-c", f"exec {started} listener"])
+    files = [world.place / who for who in ("user", "sleep")]
+    until(lambda: all(file.exists() and file.read_text() for file in files))
+    session, other = ([int(pid) for pid in file.read_text().split()] for file in files)
+    result = world.run("restart", name)
+    assert result.code == 0, result
+    assert listener.wait(10) == -signal.SIGTERM
+    assert [alive(pid) for pid in session] == [leftovers != "stop"] * 2, result
+    assert [alive(pid) for pid in other] == [leftovers == "leave-all"] * 2, result
+    [line] = [one for one in result.out.split("\n") if one.startswith("  stopped ")]
+    for pid in (listener.pid, *session, *other):
+        assert (f"(pid {pid})" in line) == (pid == listener.pid or not alive(pid)), line
 
 
 # What is needed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
@@ -14,7 +13,7 @@ from viagralib.base.messages import reason, safe
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
-from viagralib.processes.tree import AFTER_KILL, ProcessTree, send
+from viagralib.processes.tree import end
 from viagralib.processes.verdicts import DOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident
@@ -180,39 +179,23 @@ def end_children(
     """
     rest: list[Process] = []
     for child in ended:
-        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, AFTER_KILL)):
-            living = yield from _end(child.tree, number, patience, spares_daemon)
-            if living is None:
-                return None
+        living = yield from end(
+            child.tree,
+            "TERM",
+            GRACE,
+            lambda verdict: not spares_daemon or verdict.word == DOWN,
+        )
+        if living is None:
+            return None
         child.poll()
-        rest += living or []
+        rest += living
     return rest
 
 
-def _end(
-    tree: ProcessTree, number: int, patience: float, spares_daemon: bool
-) -> Task[list[Process] | None]:
-    """Signal a tree of processes and wait; return what lives, None when spared."""
-    living = tree.living()
-    if not living:
-        return []
-    verdict = yield  # a look that is newer than who is to be ended
-    if spares_daemon and verdict.word != DOWN:
-        return None
-    for process in living:
-        send(process, number)
-    deadline = time.monotonic() + patience
-    while (living := tree.living()) and time.monotonic() < deadline:
-        verdict = yield
-        if spares_daemon and verdict.word != DOWN:
-            return None
-    return living
-
-
-def names_of(processes: list[Process], lead: str) -> str:
-    """Return `lead` and the processes for people; "" when there are none."""
-    names = [f"{safe(one.name)} (pid {one.pid})" for one in processes[:5]]
-    more = f" and {len(processes) - 5} more" if len(processes) > 5 else ""
+def names_of(processes: list[Process], lead: str, most: int = 5) -> str:
+    """Return `lead` and `most` processes for people; "" when there are none."""
+    names = [f"{safe(one.name)} (pid {one.pid})" for one in processes[:most]]
+    more = f" and {len(processes) - most} more" if len(processes) > most else ""
     return f"{lead}: {', '.join(names)}{more}" if names else ""
 
 

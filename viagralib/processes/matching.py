@@ -38,6 +38,8 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
     """
     if why := _why_never(daemon, process, observer):
         return OTHER, why
+    if process.identity in observer.left:
+        return LEFTOVER, "left alone when the daemon was stopped"
     doubt = _why_doubtful(daemon, process, observer)
     is_other = not _executes(daemon.facts.executable, process)
     if is_other and (doubt or process.runs_set_user_id()):

@@ -28,6 +28,8 @@ class Observer:
         self.trust = Trust(user)
         # Found by whoever looks only once, at all daemons; None: to be looked for.
         self.hooks_at_work: list[Process] | None = None
+        # Whom this run left alone when it stopped their daemon.
+        self.left: set[tuple[int, float]] = set()
         self._own_script = file_identity(sys.argv[0])
         self._hook_files: dict[tuple[int, int], str] | None = None
         self._interpreters: set[tuple[int, int] | None] = set()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Container, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
+from typing import TypeVar
 
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
@@ -14,6 +16,7 @@ AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state
 # A full look may be dear: no more than one part in ten of the time goes into it.
 _SHARE = 10
 _Table = dict[int, Process]  # by pid
+_Look = TypeVar("_Look")  # what whoever drives a generator sends it
 
 
 class _Snapshots:
@@ -43,20 +46,39 @@ class ProcessTree:
 
     A member stays one when its parent ends, if it was seen before that. What forks
     twice and leaves its session, as daemons do, is not: so `mark`, a variable of the
-    roots' environment, tells what came of them since.
+    roots' environment, tells what came of them since. `spared` are pids that are no
+    members, whoever their parents are; without `with_kin` there are no other members.
     """
 
     def __init__(
-        self, roots: Iterable[Process], spared: Container[int] = (), mark: str = ""
+        self,
+        roots: Iterable[Process],
+        spared: Container[int] = (),
+        mark: str = "",
+        with_kin: bool = True,
     ) -> None:
         self._members = {one.identity: one for one in roots}
+        self.ever = {**self._members}  # all that were members at some look
         self._mark = mark
         self._oldest = min((start for _, start in self._members), default=0.0)
         self._unmarked: set[tuple[int, float]] = set()
         self._sessions = {pid for pid, _ in self._members}
-        self._spared = spared  # pids that are no members, whoever their parents are
+        self._spared = spared
+        self._with_kin = with_kin
+        self._left: ProcessTree | None = None
         # Where its members were looked for last. What is older does not have them yet.
         self._seen = _SNAPSHOTS.newest
+        self._has_looked = False
+
+    def leave(self, processes: Iterable[Process]) -> None:
+        """Count these, and all that descends from them, out of the tree."""
+        if self._left is None:
+            self._left = ProcessTree((), spared={pid for pid, _ in self._members})
+        for one in processes:
+            self._left._members[one.identity] = one
+            self._left._sessions.add(one.pid)
+        if self._has_looked:
+            self._find_members(self._seen)
 
     def watch(self) -> None:
         """Look for new members, if it is time for another full look."""
@@ -64,23 +86,34 @@ class ProcessTree:
         if there is not self._seen:
             self._find_members(there)
 
+    def members(self) -> list[Process]:
+        """Return the members of the newest look for them."""
+        return list(self._members.values())
+
     def living(self) -> list[Process]:
         """Look at the whole table; return the members that live."""
         return self._find_members(_SNAPSHOTS.fresh())
 
     def _find_members(self, there: _Table) -> list[Process]:
-        self._seen = there
+        self._seen, self._has_looked = there, True
+        left = self._left._find_members(there) if self._left else []
+        out = {one.pid for one in left}
+        candidates = [
+            one
+            for one in there.values()
+            if one.pid not in self._spared and one.pid not in out
+        ]
         members = {
             one.identity: one
-            for one in there.values()
-            if one.pid not in self._spared
-            and (one.identity in self._members or self._is_marked(one))
+            for one in candidates
+            if one.identity in self._members or self._is_marked(one)
         }
-        while kin := [
-            one for one in there.values() if self._is_kin(one, members, there)
-        ]:
+        while kin := [one for one in candidates if self._is_kin(one, members, there)]:
             members.update({one.identity: one for one in kin})
         self._members = members
+        self.ever.update(members)
+        for one in left:
+            self.ever.pop(one.identity, None)
         self._sessions |= {pid for pid, _ in members}
         return list(members.values())
 
@@ -90,7 +123,7 @@ class ProcessTree:
         members: dict[tuple[int, float], Process],
         there: _Table,
     ) -> bool:
-        if one.identity in members or one.pid in self._spared:
+        if one.identity in members or not self._with_kin:
             return False
         parent, leader = there.get(one.parent), there.get(one.session)
         if parent is not None and parent.identity in members:
@@ -114,30 +147,50 @@ class ProcessTree:
         return False
 
 
-def end(
-    tree: ProcessTree, warned: Iterable[Process], warning: str, patience: float
-) -> Generator[None, object, list[Process]]:
-    """End a tree: `warning` to `warned`, `patience` seconds, then KILL to all.
+def always(_: object) -> bool:
+    """Return that what is asked for may be done, whatever a look says."""
+    return True
 
-    Yields while it waits; returns what lives even so. Raises PermissionError when
-    we may not.
+
+def end(
+    tree: ProcessTree,
+    warning: str,
+    patience: float,
+    may: Callable[[_Look], bool] = always,
+    warned: Iterable[Process] | None = None,
+) -> Generator[None, _Look, list[Process] | None]:
+    """End a tree: `warning` to `warned` (all), `patience` seconds, then KILL to all.
+
+    Yields while it waits; returns what lives even so, of which we may not end some. As
+    soon as `may` says no to a look that it is sent, it returns None.
     """
-    if warning != "KILL":
-        for process in warned:
-            send(process, signal.Signals[f"SIG{warning}"])
-        yield from until_gone(tree, patience)
-    for process in tree.living():
-        send(process, signal.SIGKILL)
-    return (yield from until_gone(tree, AFTER_KILL))
+    rest: list[Process] | None = tree.living()
+    for number in dict.fromkeys((warning, "KILL")):
+        if not rest:
+            break
+        if not may((yield)):  # a look that is newer than who is sent a signal
+            return None
+        is_warning = number != "KILL"
+        some = warned if is_warning and warned is not None else tree.members()
+        for process in some:
+            with contextlib.suppress(PermissionError):
+                send(process, signal.Signals[f"SIG{number}"])
+        seconds = patience if is_warning else AFTER_KILL
+        rest = yield from until_gone(tree, seconds, may)
+    return rest
 
 
 def until_gone(
-    tree: ProcessTree, seconds: float
-) -> Generator[None, object, list[Process]]:
-    """Wait up to `seconds` for a tree to be gone; return what still lives."""
+    tree: ProcessTree, seconds: float, may: Callable[[_Look], bool] = always
+) -> Generator[None, _Look, list[Process] | None]:
+    """Wait up to `seconds` for a tree to be gone; return what still lives.
+
+    None as soon as `may` says no to a look that it is sent.
+    """
     deadline = time.monotonic() + seconds
     while (rest := tree.living()) and time.monotonic() < deadline:
-        yield
+        if not may((yield)):
+            return None
     return rest
 
 

@@ -23,15 +23,15 @@ _PACKAGE_LOCKS = (
 # Files that are there while a package manager works, or was killed at it.
 _PACKAGE_MARKS = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
-LONGEST_TRANSACTION = 3600.0  # seconds; what works for longer waits for somebody
 
 
-def why_not_now(boot: float, search_path: str) -> str:
+def why_not_now(boot: float, packages: float, search_path: str) -> str:
     """Return why nothing should be started on this machine now, or "".
 
-    `boot` is for how many seconds after its boot a machine is left to itself.
+    `boot` is for how many seconds after its boot a machine is left to itself, and
+    `packages` for how many a package transaction may hold things back.
     """
-    return _booting(boot) or _shutting_down(search_path) or _installing()
+    return _booting(boot) or _shutting_down(search_path) or _installing(packages)
 
 
 def _booting(boot: float) -> str:
@@ -75,17 +75,22 @@ def _ask(command: str, search_path: str) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
-def _installing() -> str:
-    """Return that a package transaction is under way, and by whom, or ""."""
+def _installing(longest: float) -> str:
+    """Return that a package transaction is under way, and by whom, or "".
+
+    One that is `longest` seconds old, or older, waits for somebody, and does not count.
+    """
+    if not longest:
+        return ""
     for process in [*_lock_holders(), *_of_root(_PACKAGE_TOOLS, not_on="linux")]:
-        if process.age() < LONGEST_TRANSACTION:
+        if process.age() < longest:
             return f"packages are being installed (pid {process.pid}, {process.name})"
     for mark in _PACKAGE_MARKS:
         try:
             age = time.time() - os.stat(mark).st_mtime
         except OSError:
             continue
-        if 0 <= age < LONGEST_TRANSACTION:
+        if 0 <= age < longest:
             return f"packages are being installed ({mark} is there)"
     return ""
 

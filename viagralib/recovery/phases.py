@@ -17,11 +17,8 @@ from viagralib.hooks.execution import (
     perform,
     watch_log,
 )
-from viagralib.processes.linux import Process
-from viagralib.processes.matching import LEFTOVER
-from viagralib.processes.tree import ProcessTree, until_gone
-from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict
-from viagralib.recovery import stopping
+from viagralib.processes.tree import always
+from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP
 from viagralib.recovery.dependencies import wait_for_needed
 from viagralib.recovery.recovery import (
     BACK,
@@ -34,7 +31,7 @@ from viagralib.recovery.recovery import (
     Recovery,
 )
 from viagralib.recovery.standing import hook_at_work
-from viagralib.state import supervision
+from viagralib.recovery.stopping import run_all, stop
 from viagralib.state.restart_limit import note_try
 
 # Seconds that a daemon must have been up in one and the same process to be back: its
@@ -54,7 +51,7 @@ def steps(
     calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
     if not calm and not recovery.alarmed:  # once for what is open
         recovery.alarmed = True
-        yield from _run_all(recovery, "fail.d", recovery.daemon.facts.start_timeout)
+        yield from run_all(recovery, "fail.d", recovery.daemon.facts.start_timeout)
 
 
 def _bring_back(
@@ -110,45 +107,13 @@ def _look(recovery: Recovery, checked: bool) -> Task[None]:
 
 def _is_cleared(recovery: Recovery) -> Task[bool]:
     """End what must not be there at the start; return whether it may be started."""
-    matched = recovery.verdict.processes()
-    leftovers = recovery.verdict.processes(LEFTOVER)
-    stopped = matched + (leftovers if recovery.daemon.facts.leftovers == "stop" else [])
-    if stopped:
-        rest = yield from _stop(recovery, matched, stopped)
-        recovery.stopped = names_of(stopped, "").removeprefix(": ")
-        if rest:
-            recovery.end(FAILED, names_of(rest, "not started, since these still live"))
-            return False
+    if rest := (yield from stop(recovery)):
+        recovery.end(FAILED, names_of(rest, "not started, since these still live"))
+        return False
     if recovery.why == SICK and recovery.daemon.facts.recovery == "quit":
         recovery.end(QUIT, "recovery = quit")
         return False
     return True
-
-
-def _stop(
-    recovery: Recovery, matched: list[Process], stopped: list[Process]
-) -> Task[list[Process]]:
-    """Stop processes by stop.d, else by signals; return those that still live."""
-    facts = recovery.daemon.facts
-    # viagra-run would start anew what dies of a signal: it must end its command itself.
-    runner = supervision.runner(recovery.run.state, recovery.daemon.name)
-    roots = [runner, *stopped] if runner else stopped
-    spared = stopping.ourselves(recovery.run.observer.pid, roots)
-    tree = ProcessTree(roots, spared)
-    if matched and recovery.daemon.programs("stop.d"):
-        yield from _run_all(recovery, "stop.d", facts.stop_timeout)
-        return (yield from until_gone(tree, facts.stop_timeout))
-    warned = [runner] if runner else stopped
-    return (yield from stopping.by_signals(tree, warned, facts))
-
-
-def _run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
-    """Run every program of the hook of `kind`, however each of them ends."""
-    execution = recovery.execution(kind, seconds)
-    for program in recovery.daemon.programs(kind):
-        outcome = yield from perform(execution, program, _always)
-        if outcome is not None:
-            recovery.outcomes.append(outcome)
 
 
 def _start(recovery: Recovery) -> Task[None]:
@@ -181,7 +146,7 @@ def _run_programs(
 ) -> Task[hook_call.Outcome | None]:
     """Run the programs in order; return the one that failed and ended it."""
     for program in recovery.daemon.programs():
-        may_begin = _always if execution.children else recovery.is_still_down
+        may_begin = always if execution.children else recovery.is_still_down
         if not execution.children and not recovery.is_wanted:
             with contextlib.suppress(OSError):
                 note_try(recovery.run.state, recovery.daemon)
@@ -249,7 +214,3 @@ def _give_up(recovery: Recovery, execution: Execution) -> Task[None]:
     if recovery.verdict.word == UNKNOWN:
         text += f"; {recovery.verdict.reason}"
     recovery.end(FAILED, text)
-
-
-def _always(_: Verdict) -> bool:
-    return True

@@ -76,7 +76,10 @@ def _by_machine(run: Run) -> Standing | None:
     """The machine has other things to do; asked once in a run."""
     if run.why_not_now is None:
         path = run.observer.trust.search_path()
-        run.why_not_now = inhibitions.why_not_now(run.settings.boot, path)
+        settings = run.settings
+        run.why_not_now = inhibitions.why_not_now(
+            settings.boot, settings.packages, path
+        )
     return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
 
 

@@ -1,36 +1,84 @@
-"""Stopping a daemon by signals: whom to warn, whom to spare."""
+"""Stopping a daemon: by its stop hook or by signals, whom to warn, whom to spare."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
+from viagralib.hooks.execution import Task, names_of, perform
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.tree import ProcessTree, end
-from viagralib.settings.facts import Facts
+from viagralib.processes.matching import LEFTOVER
+from viagralib.processes.tree import ProcessTree, always, end, until_gone
+from viagralib.processes.verdicts import Verdict
+from viagralib.recovery.recovery import Recovery
+from viagralib.state import supervision
+
+_NAMED = 20  # processes that a notice names; the incident's record has them all
 
 
-def by_signals(
-    tree: ProcessTree, stopped: list[Process], facts: Facts
-) -> Generator[None, object, list[Process]]:
-    """Warn the topmost, wait, kill the rest of the tree; return what still lives."""
-    try:
-        return (
-            yield from end(
-                tree, topmost(stopped), facts.warn_signal, facts.stop_timeout
-            )
-        )
-    except PermissionError:
-        return tree.living()
+def stop(recovery: Recovery) -> Task[list[Process]]:
+    """Stop what must not be there at the start; return those that still live.
+
+    All that descends from the daemon is stopped with it, but for what the fact
+    `leftovers` leaves alone.
+    """
+    facts, verdict = recovery.daemon.facts, recovery.verdict
+    matched = verdict.processes()
+    leftovers = verdict.processes(LEFTOVER) if facts.leftovers == "stop" else []
+    if not matched and not leftovers:
+        return []
+    # viagra-run would start anew what dies of a signal: it must end its command itself.
+    runner = supervision.runner(recovery.run.state, recovery.daemon.name)
+    roots = [*([runner] if runner else []), *matched, *leftovers]
+    warned = [runner] if runner else _topmost(roots)
+    spared = _ourselves(recovery.run.observer.pid, roots)
+    is_alone = facts.leftovers == "leave-all" and not runner
+    tree = ProcessTree(warned if is_alone else roots, spared, with_kin=not is_alone)
+    if is_alone:
+        left = {one.identity for one in roots} - {one.identity for one in warned}
+        recovery.run.observer.left |= left
+    rest = yield from _end(recovery, tree, warned)
+    ended = [one for one in tree.ever.values() if one.pid not in spared]
+    recovery.stopped = names_of(ended, "", _NAMED).removeprefix(": ")
+    recovery.incident.update(stopped=[[one.pid, one.name] for one in ended])
+    return rest
 
 
-def topmost(processes: list[Process]) -> list[Process]:
+def _end(
+    recovery: Recovery, tree: ProcessTree, warned: list[Process]
+) -> Task[list[Process]]:
+    """End a tree by stop.d, else by signals; return those that still live."""
+    facts = recovery.daemon.facts
+
+    def leave_leftovers(verdict: Verdict) -> bool:
+        if facts.leftovers != "stop":
+            tree.leave(verdict.processes(LEFTOVER))
+        return True
+
+    leave_leftovers(recovery.verdict)
+    if recovery.verdict.processes() and recovery.daemon.programs("stop.d"):
+        yield from run_all(recovery, "stop.d", facts.stop_timeout)
+        rest = yield from until_gone(tree, facts.stop_timeout, leave_leftovers)
+    else:
+        warning, patience = facts.warn_signal, facts.stop_timeout
+        rest = yield from end(tree, warning, patience, leave_leftovers, warned)
+    return rest or []
+
+
+def run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
+    """Run every program of the hook of `kind`, however each of them ends."""
+    execution = recovery.execution(kind, seconds)
+    for program in recovery.daemon.programs(kind):
+        outcome = yield from perform(execution, program, always)
+        if outcome is not None:
+            recovery.outcomes.append(outcome)
+
+
+def _topmost(processes: list[Process]) -> list[Process]:
     """Return those whose parent is none of them."""
     pids = {one.pid for one in processes}
     return [one for one in processes if one.parent not in pids]
 
 
-def ourselves(own_pid: int, ended: list[Process]) -> set[int]:
+def _ourselves(own_pid: int, ended: list[Process]) -> set[int]:
     """Return the pids of this run and of what it descends from, but for `ended`.
 
     Under cron, the daemon cron is an ancestor of ours: it may have to be ended, but

@@ -79,7 +79,7 @@ class Program:
             if late or os.fstat(output).st_size > _LARGEST_OUTPUT:
                 self.is_spent = True
                 why = f"still at work after {spell(child.seconds())}"
-                for _ in tree.end(child.tree, child.tree.living(), "TERM", GRACE):
+                for _ in tree.end(child.tree, "TERM", GRACE):
                     time.sleep(TICK)
                 child.poll()
                 return (

@@ -81,6 +81,7 @@ class Settings:
         self.keep_bytes = 500_000_000
         self.every = 600.0  # seconds
         self.boot = 120.0  # seconds
+        self.packages = 3600.0  # seconds
         self.metrics = ""  # a path; "": none are written
         self.notice_timeout = 20.0  # seconds, for each program of notice.d
 
@@ -240,6 +241,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
     "run": {
         "every": ("every", values.some_time),
         "boot": ("boot", values.duration),
+        "packages": ("packages", values.duration),
         "metrics": ("metrics", values.path),
         "notice_timeout": ("notice_timeout", values.some_time),
     },

@@ -159,7 +159,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "user": _users,
     "pidfile": values.path,
     "containers": values.truth,
-    "leftovers": values.choice("leave", "stop"),
+    "leftovers": values.choice("leave", "leave-all", "stop"),
     "count": _count,
     "patience": values.duration,
     "listens": _listens,
