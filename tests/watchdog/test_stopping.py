@@ -228,6 +228,35 @@ mount --bind {tools} /usr/local/sbin
 """
 
 
+def test_why_a_unit_could_not_be_started_is_told_before_fail_d(world: World) -> None:
+    """The journal of before the start knows nothing of it: systemctl says see there."""
+    need_root()
+    name, tools = unique("food"), world.place / "tools"
+    tools.mkdir()
+    world.write(tools / "systemctl", "#!/bin/sh\necho running\n", 0o755)
+    world.write(
+        tools / "journalctl",
+        "#!/bin/sh\ncase $* in *--since=@*) echo unknown directive ;;\n"
+        "*) echo was up ;;\nesac\n",
+        0o755,
+    )
+    world.watch(name, 'unit = "food.service"\n')
+    world.hook(name, "exit 1")
+    seen = world.place / "seen"
+    world.hook(name, f"cat $VIAGRA_INCIDENT/journal-*-start.txt >{seen}", kind="fail.d")
+    done = subprocess.run(
+        [*with_mounts(SYSTEMD.format(tools=tools, pid=0, cgroup="")), *world.command()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done
+    told = "  journal food.service, of this start:\n    unknown directive\n"
+    assert f"{told}  journal food.service:\n    was up\n" in done.stdout, done
+    assert seen.read_text() == "unknown directive\n"
+
+
 @pytest.mark.parametrize("told_by", ["fact", "cgroup"])
 def test_the_unit_tells_the_cause_and_its_journal(world: World, told_by: str) -> None:
     """Its unit is named by the fact, or by the cgroup of what lives on of it.

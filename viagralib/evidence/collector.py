@@ -24,7 +24,7 @@ LARGEST = 4_000_000  # bytes of each capture; ps on a huge machine stays below i
 DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
 SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
 KERNEL_LOG_LINES = 200
-JOURNAL_LINES = 100
+_JOURNAL = "journalctl -q --no-pager -n 100"
 UNIT_ENDED = "-p Result -p ExecMainCode -p ExecMainStatus"
 _SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3)
 
@@ -74,14 +74,19 @@ class Evidence:
         for unit in units if os.path.isdir(_SYSTEMD) else ():
             name = shlex.quote(unit)
             self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
-            journal = f"journalctl -q --no-pager -n {JOURNAL_LINES} -u {name}"
-            self._start(journal_file(unit), (journal,))
+            self._start(journal_file(unit), (f"{_JOURNAL} -u {name}",))
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)
         if sys.platform.startswith("linux"):
             self._keep_kernel_log()
         else:
             self._start("kernel.txt", ("dmesg",))
+
+    def begin_after_start(self, unit: str, since: float) -> None:
+        """Start to capture a unit's journal since a start, in seconds since 1970."""
+        if os.path.isdir(_SYSTEMD):
+            command = f"{_JOURNAL} -u {shlex.quote(unit)} --since=@{int(since)}"
+            self._start(journal_file(unit, after_start=True), (command,))
 
     def poll(self) -> bool:
         """Return whether all of it is taken, or out of time."""
@@ -183,9 +188,9 @@ def unit_file(unit: str) -> str:
     return f"unit-{os.path.basename(unit)}.txt"
 
 
-def journal_file(unit: str) -> str:
-    """Return the capture with the end of a unit's journal."""
-    return f"journal-{os.path.basename(unit)}.txt"
+def journal_file(unit: str, after_start: bool = False) -> str:
+    """Return the capture with the end of a unit's journal, of before or after."""
+    return f"journal-{os.path.basename(unit)}{'-start' if after_start else ''}.txt"
 
 
 def _file_name(stem: str, taken: Container[str]) -> str:

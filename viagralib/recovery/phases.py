@@ -47,7 +47,10 @@ def steps(
     if recovery.result:  # left alone: fail.d is all that it gets
         recovery.verdict = yield
     else:
+        began = time.time()
         yield from _bring_back(recovery, others, evidence)
+        if recovery.result == FAILED and recovery.outcomes and recovery.unit:
+            yield from _capture_journal(recovery, evidence, began)
     calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
     if not calm and not recovery.alarmed:  # once for what is open
         recovery.alarmed = True
@@ -139,6 +142,16 @@ def _start(recovery: Recovery) -> Task[None]:
         recovery.end(FAILED, "")
     else:
         yield from _give_up(recovery, execution)
+
+
+def _capture_journal(
+    recovery: Recovery, evidence: Evidence, since: float
+) -> Task[None]:
+    """Capture why the service manager could not start it, before anybody is told."""
+    evidence.begin_after_start(recovery.unit, since)
+    while not evidence.poll():
+        recovery.verdict = yield
+    evidence.share(recovery.incident.directory)
 
 
 def _run_programs(

@@ -86,6 +86,8 @@ def _logs(recovery: Recovery, evidence: Evidence) -> dict[str, list[str]]:
     """Return the ends of the daemon's logs, its unit's journal included."""
     logs = {f"log {safe(path)}": tail for path, tail in recovery.logs.items()}
     if unit := recovery.unit:
+        text = evidence.text(journal_file(unit, after_start=True)).rstrip("\n")
+        logs[f"journal {safe(unit)}, of this start"] = text.split("\n")
         text = evidence.text(journal_file(unit)).rstrip("\n")
         logs[f"journal {safe(unit)}"] = text.split("\n")
     return logs
