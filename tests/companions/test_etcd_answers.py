@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from viagralib.companions.lease.engine import Card, UnreachableError, View
+from viagralib.companions.lease.engine import Entry, Snapshot, UnreachableError
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.etcd_client import fair_limit
 from viagralib.companions.lease.etcd_engine import EtcdEngine
@@ -138,14 +138,14 @@ def engine(*members: Member, login: str = "", ttl: float = TTL) -> EtcdEngine:
 
 
 def connected(url: str, ttl: float = TTL) -> EtcdEngine:
-    made = open_engine(url, "food", ttl, Card("here"))
+    made = open_engine(url, "food", ttl, Entry("here"))
     assert isinstance(made, EtcdEngine)
     made.connect()
     return made
 
 
-def node(view: View) -> str:
-    return view.primary.node if view.primary else ""
+def node(snapshot: Snapshot) -> str:
+    return snapshot.primary.node if snapshot.primary else ""
 
 
 def kvs(**changed: object) -> bytes:
@@ -239,8 +239,8 @@ def test_an_odd_answer_takes_no_lease(member: Make, path: bytes, odd: object) ->
 def test_poisoned_values_are_no_orders(member: Make) -> None:
     deep = entry("primary", "[" * 100_000)
     values = [entry("yield", "9" * 5000), entry("last", '{"node": 1}'), deep]
-    view = engine(member(says(text_of({"header": HEADER, "kvs": values}))))._look()
-    assert (view.asked, view.uncertain, node(view)) == (0, None, "?")
+    snapshot = engine(member(says(text_of({"header": HEADER, "kvs": values}))))._look()
+    assert (snapshot.asked, snapshot.uncertain, node(snapshot)) == (0, None, "?")
 
 
 def test_a_redirect_is_not_followed_with_the_password(member: Make) -> None:

@@ -14,9 +14,9 @@ from fuzzing import AMOUNTS, json_values, numbers, records, tried
 from hypothesis import strategies as st
 
 from viagralib.companions.lease import verbs
-from viagralib.companions.lease.engine import Card, read_card
+from viagralib.companions.lease.engine import Entry, read_entry
 from viagralib.companions.lease.file_engine import FileEngine
-from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import Plan
 from viagralib.state.directory import this_boot
 from viagralib.state.lock_file import LockFile
@@ -24,7 +24,7 @@ from viagralib.state.lock_file import LockFile
 NAME = "food"
 KEYS = ("node", "host", "pid", "since", "priority", "ttl", "token", "released")
 values = st.dictionaries(st.sampled_from(KEYS), numbers | json_values, max_size=6)
-cards = values.map(
+entries = values.map(
     lambda more: json.dumps({"node": "n", "host": "h", **more}).encode()
 ) | records(*KEYS)
 rests = (numbers | json_values).map(
@@ -38,17 +38,17 @@ def no_number(text: str) -> None:
 
 @AMOUNTS
 def test_any_card_is_read_or_none(amount: int) -> None:
-    @tried(amount, text=cards)
+    @tried(amount, text=entries)
     def holds(text: bytes) -> None:
-        card, more = read_card(text.decode(errors="replace"))
-        assert (card is None and more == {}) or isinstance(card, Card)
+        entry, more = read_entry(text.decode(errors="replace"))
+        assert (entry is None and more == {}) or isinstance(entry, Entry)
 
 
 @pytest.mark.parametrize("number", ["1e300", "-1e300", "Infinity", "NaN", "9" * 400])
 @pytest.mark.parametrize("key", ["since", "ttl", "token", "priority", "pid"])
 def test_a_number_beyond_all_clocks_is_none(key: str, number: str) -> None:
-    card, _ = read_card(f'{{"node": "n", "host": "h", "{key}": {number}}}')
-    assert card == Card("n", "h")
+    entry, _ = read_entry(f'{{"node": "n", "host": "h", "{key}": {number}}}')
+    assert entry == Entry("n", "h")
 
 
 @AMOUNTS
@@ -68,9 +68,9 @@ def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
 
     @tried(
         amount // 2,
-        lease=cards,
-        last=cards,
-        standby=cards,
+        lease=entries,
+        last=entries,
+        standby=entries,
         order=numbers.map(str) | st.sampled_from(["٣", "²", "9" * 4096]),
         rest=rests,
         keeper=records("pid", "role", "start", "since"),
@@ -92,7 +92,7 @@ def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
         text = told(as_json=False)
         assert all(char == "\n" or char.isprintable() for char in text), repr(text)
         json.loads(told(as_json=True), parse_constant=no_number)
-        assert Marks(str(state), NAME).rest_left() >= 0
+        assert NodeRecords(str(state), NAME).rest_left() >= 0
 
     for lock in locks:
         lock.close()
@@ -102,20 +102,20 @@ def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
 def test_a_lease_is_taken_whatever_the_last_one_left(
     tmp_path: Path, amount: int
 ) -> None:
-    engine = FileEngine(str(tmp_path), NAME, 15.0, Card("node", "host", os.getpid()))
+    engine = FileEngine(str(tmp_path), NAME, 15.0, Entry("node", "host", os.getpid()))
     engine.prepare()
 
-    @tried(amount // 2, lease=cards, last=cards)
+    @tried(amount // 2, lease=entries, last=entries)
     def holds(lease: bytes, last: bytes) -> None:
         for kind, text in (("lease", lease), ("last", last)):
             (tmp_path / NAME / kind).write_bytes(text)
-        before, _ = read_card(lease.decode(errors="replace"))
+        before, _ = read_entry(lease.decode(errors="replace"))
         began = int(time.time())
-        held = engine.take()
-        assert held is not None and held.token >= began
-        assert before is None or held.token > before.token
-        engine.note_start(held)
-        renewed = engine.renew(held, 0.0)
-        assert renewed.view.primary is not None
-        assert renewed.view.primary.token == held.token
-        engine.give_up(held, ended=True)
+        lease = engine.take()
+        assert lease is not None and lease.token >= began
+        assert before is None or lease.token > before.token
+        engine.note_start(lease)
+        renewed = engine.renew(lease, 0.0)
+        assert renewed.snapshot.primary is not None
+        assert renewed.snapshot.primary.token == lease.token
+        engine.give_up(lease, ended=True)

@@ -9,7 +9,7 @@ from fuzzing import AMOUNTS, texts, tried
 from hypothesis import strategies as st
 
 from viagralib.base.messages import Fault
-from viagralib.companions.lease.engine import Card
+from viagralib.companions.lease.engine import Entry
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.options import parse as parse_lease
 from viagralib.companions.run.options import parse as parse_run
@@ -79,7 +79,7 @@ def test_any_url_is_an_engine_or_a_fault(amount: int) -> None:
     @tried(amount, url=urls)
     def holds(url: str) -> None:
         try:
-            engine = open_engine(url, "food", 15.0, Card("node"))
+            engine = open_engine(url, "food", 15.0, Entry("node"))
             assert engine.name == "food"
         except Fault as fault:
             assert str(fault).isprintable()

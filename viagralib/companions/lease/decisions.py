@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from viagralib.companions.lease.engine import Card, View
+from viagralib.companions.lease.engine import Entry, Snapshot
 
 _STEP = 0.25  # seconds by which each lower priority number goes before
 _MOST_STEPS = 4
@@ -52,33 +52,33 @@ class Limits:
 
 
 class LastSign:
-    """When another's command last gave a sign that it may run on (`View.mark`)."""
+    """When another's command last gave a sign that it may run on (`Snapshot.mark`)."""
 
     def __init__(self) -> None:
         self._mark = 0
         self._seen = 0.0
         self.ended = 0  # the token of our own last command, of which nothing is left
 
-    def see(self, view: View, now: float) -> None:
+    def see(self, snapshot: Snapshot, now: float) -> None:
         """Take note of a look that was over at `now`."""
-        if view.mark != self._mark:
-            self._mark, self._seen = view.mark, now
+        if snapshot.mark != self._mark:
+            self._mark, self._seen = snapshot.mark, now
 
-    def clear_at(self, view: View, may_last: Callable[[Card], float]) -> float:
+    def clear_at(self, snapshot: Snapshot, may_last: Callable[[Entry], float]) -> float:
         """Return when no command but ours can run, for who has the lease.
 
         `may_last` is for how long the other's can run after its last renewal, whatever
         became of its lease; that was before we saw the sign of it.
         """
-        other = view.uncertain
+        other = snapshot.uncertain
         if other is None or other.token == self.ended:
             return self._seen
         return self._seen + may_last(other)
 
 
-def is_our_turn(priority: int, standbys: Sequence[Card], free_for: float) -> bool:
+def is_our_turn(priority: int, standbys: Sequence[Entry], free_for: float) -> bool:
     """Return whether those that go before have had time to take a free lease."""
-    before = {card.priority for card in standbys if card.priority < priority}
+    before = {entry.priority for entry in standbys if entry.priority < priority}
     # At a start nobody may be known yet: those of number 0 do not wait for others.
     steps = min(len(before) + (priority > 0), _MOST_STEPS)
     return free_for >= steps * _STEP

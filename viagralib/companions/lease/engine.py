@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-LARGEST_CARD = 4096  # characters; ours are some hundred
+LARGEST_ENTRY = 4096  # characters; ours are some hundred
 LONGEST_TTL = 86400.0  # seconds
 _LARGEST_NUMBER = 2**53  # JSON has larger ones, and infinite ones, but no clock has
 
@@ -28,7 +28,7 @@ class LostError(Exception):
 
 
 @dataclass(frozen=True)
-class Card:
+class Entry:
     """What a keeper tells of itself; others wrote it: print it with care.
 
     `since` is when it took its role, in seconds since 1970, `ttl` in seconds; the
@@ -43,7 +43,7 @@ class Card:
     ttl: float = 0.0
     token: int = 0
 
-    def now(self, token: int = 0) -> Card:
+    def now(self, token: int = 0) -> Entry:
         """Return it for a role that is taken now."""
         return dataclasses.replace(self, since=time.time(), token=token)
 
@@ -52,21 +52,21 @@ class Card:
         return json.dumps({**dataclasses.asdict(self), **more})
 
 
-def read_card(text: str) -> tuple[Card | None, Mapping[str, object]]:
-    """Return a card and all that was written with it; None if it is none."""
+def read_entry(text: str) -> tuple[Entry | None, Mapping[str, object]]:
+    """Return an entry and all that was written with it; None if it is none."""
     try:
-        found = json.loads(text) if len(text) <= LARGEST_CARD else None
+        found = json.loads(text) if len(text) <= LARGEST_ENTRY else None
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("node"), str):
         return None, {}
     values = {
         each.name: found[each.name]
-        for each in dataclasses.fields(Card)
+        for each in dataclasses.fields(Entry)
         if type(found.get(each.name)).__name__ in _FITTING[each.name]
         and _is_sound(found[each.name])
     }
-    return Card(**values), found
+    return Entry(**values), found
 
 
 def _is_sound(value: object) -> bool:
@@ -88,7 +88,7 @@ _FITTING = {
 
 
 @dataclass(frozen=True)
-class View:
+class Snapshot:
     """One look at a resource.
 
     `primary` has the lease, under `token`. `uncertain` is the node that had the
@@ -97,22 +97,22 @@ class View:
     somebody asked to give up, or 0.
     """
 
-    primary: Card | None = None
+    primary: Entry | None = None
     token: int = 0
-    standbys: tuple[Card, ...] = ()
-    uncertain: Card | None = None
+    standbys: tuple[Entry, ...] = ()
+    uncertain: Entry | None = None
     mark: int = 0
     asked: int = 0
     left: float | None = None  # seconds that the primary's lease lasts, if known
 
 
 @dataclass(frozen=True)
-class Held:
+class Lease:
     """A lease that is ours until `deadline`; `token` grows with each change."""
 
     token: int
     deadline: float
-    view: View = field(default_factory=View)
+    snapshot: Snapshot = field(default_factory=Snapshot)
 
 
 class Engine:
@@ -121,23 +121,23 @@ class Engine:
     # How often a keeper has to look by itself, in seconds; None: `arm` tells.
     look_every: float | None = None
 
-    def __init__(self, name: str, ttl: float, card: Card) -> None:
+    def __init__(self, name: str, ttl: float, entry: Entry) -> None:
         self.name = name
         self.ttl = ttl
-        self.card = card
+        self.entry = entry
 
-    def take(self) -> Held | None:
+    def take(self) -> Lease | None:
         """Take the lease; None when another has it. Raises UnreachableError."""
         raise NotImplementedError
 
-    def renew(self, held: Held, until: float) -> Held:
+    def renew(self, lease: Lease, until: float) -> Lease:
         """Return the lease with its new deadline; asks no longer than `until`.
 
         Raises LostError, and UnreachableError.
         """
         raise NotImplementedError
 
-    def give_up(self, held: Held, ended: bool, is_lost: bool = False) -> None:
+    def give_up(self, lease: Lease, ended: bool, is_lost: bool = False) -> None:
         """Let others have it; `ended`: the command was started, and is gone.
 
         With `is_lost` others may have it already: then only the end is told. Raises
@@ -145,7 +145,7 @@ class Engine:
         """
         raise NotImplementedError
 
-    def may_last(self, other: Card) -> float:
+    def may_last(self, other: Entry) -> float:
         """Return for how many seconds its command can run after it has renewed."""
         return min(other.ttl if other.ttl > 0 else self.ttl, LONGEST_TTL)
 
@@ -155,9 +155,9 @@ class Engine:
     def connect(self) -> None:
         """Get ready, in the holder alone: the guardian stays small. Raises Fault."""
 
-    def stand_by(self) -> View:
+    def stand_by(self) -> Snapshot:
         """Be known as a standby, and look. Raises UnreachableError."""
-        return View()
+        return Snapshot()
 
     def withdraw(self) -> None:
         """Be a standby no longer. Raises UnreachableError."""
@@ -173,15 +173,15 @@ class Engine:
         """Return whether a change was told since the last call."""
         return False
 
-    def note_start(self, held: Held) -> None:
+    def note_start(self, lease: Lease) -> None:
         """Note that the command starts here, under this lease, which may be lost.
 
         Raises UnreachableError, LostError.
         """
 
-    def look(self) -> View:
+    def look(self) -> Snapshot:
         """Return what there is to see, for people. Raises UnreachableError."""
-        return View()
+        return Snapshot()
 
     def ask_to_yield(self, token: int) -> None:
         """Ask the primary with this token to give up. Raises UnreachableError."""

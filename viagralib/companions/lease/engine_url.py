@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from viagralib.base.messages import Fault, shown
-from viagralib.companions.lease.engine import Card, Engine
+from viagralib.companions.lease.engine import Engine, Entry
 
 _PORT = 2379
 _FILES = ("ca", "cert", "key", "password")
@@ -25,7 +25,7 @@ class Address:
     files: Mapping[str, str]
 
 
-def open_engine(url: str, name: str, ttl: float, card: Card) -> Engine:
+def open_engine(url: str, name: str, ttl: float, entry: Entry) -> Engine:
     """Return the engine for a resource, not connected yet. Raises Fault."""
     try:
         parts = urlsplit(url)
@@ -36,11 +36,11 @@ def open_engine(url: str, name: str, ttl: float, card: Card) -> Engine:
             raise Fault("--engine", f"{shown(url)} is not like file:///directory")
         from viagralib.companions.lease.file_engine import FileEngine
 
-        return FileEngine(unquote(parts.path), name, ttl, card)
+        return FileEngine(unquote(parts.path), name, ttl, entry)
     if parts.scheme in ("etcd", "etcds"):
         from viagralib.companions.lease.etcd_engine import EtcdEngine
 
-        return EtcdEngine(etcd_address(url), name, ttl, card)
+        return EtcdEngine(etcd_address(url), name, ttl, entry)
     raise Fault("--engine", f"{shown(url)} begins with none of file, etcd, etcds")
 
 

@@ -2,8 +2,8 @@
 
 Keys, below the prefix, for a resource NAME:
 
-    NAME/primary        the primary's card, on its lease; create_revision is the token
-    NAME/standby/ID     a standby's card, on a lease of its own
+    NAME/primary        the primary's entry, on its lease; create_revision is the token
+    NAME/standby/ID     a standby's entry, on a lease of its own
     NAME/last           who started the command last, put anew with each renewal;
                         `released`: and saw it end
     NAME/yield          the token of the primary that is asked to give up
@@ -24,12 +24,12 @@ from viagralib.companions.contract import signals
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease import etcd_messages as messages
 from viagralib.companions.lease.engine import (
-    Card,
     Engine,
-    Held,
+    Entry,
+    Lease,
     LostError,
+    Snapshot,
     UnreachableError,
-    View,
 )
 from viagralib.companions.lease.engine_url import Address
 from viagralib.companions.lease.etcd_client import Members
@@ -42,13 +42,13 @@ _TERM_CHANGES = 5  # the cluster may change its leader while we renew: then once
 class EtcdEngine(Engine):
     """One resource on an etcd cluster."""
 
-    def __init__(self, address: Address, name: str, ttl: float, card: Card) -> None:
+    def __init__(self, address: Address, name: str, ttl: float, entry: Entry) -> None:
         ttl = math.ceil(ttl)  # etcd knows whole seconds only
-        super().__init__(name, ttl, dataclasses.replace(card, ttl=ttl))
+        super().__init__(name, ttl, dataclasses.replace(entry, ttl=ttl))
         self._members = Members(address, ttl / 5)
         self._prefix = address.prefix
         self._keys = messages.Keys(f"{address.prefix}{name}/")
-        self._lease = 0  # the primary's
+        self._lease_id = 0  # the primary's
         self._standby = 0  # the standby's
         self._standby_since = -math.inf  # boot clock: when it was last kept alive
         self._note = ""  # what NAME/last has while our command may run
@@ -57,24 +57,24 @@ class EtcdEngine(Engine):
 
     # The three calls
 
-    def take(self) -> Held | None:
+    def take(self) -> Lease | None:
         """Grant a lease and put the key on it, if there is no such key."""
-        lease = self._grant(self.ttl)
+        lease_id = self._grant(self.ttl)
         began = self._members.asked_at
-        primary = messages.put(self._keys.primary, self.card.now().text(), lease)
+        primary = messages.put(self._keys.primary, self.entry.now().text(), lease_id)
         try:
-            view = self._transact(self._keys.is_held(0), [primary])
+            snapshot = self._transact(self._keys.is_held(0), [primary])
         except UnreachableError:
-            self._revoke(lease)  # the order may have arrived all the same
+            self._revoke(lease_id)  # the order may have arrived all the same
             raise
         # An order that was sent twice is won by its first arrival.
-        if view.lease != lease:
-            self._revoke(lease)
+        if snapshot.lease_id != lease_id:
+            self._revoke(lease_id)
             return None
-        self._lease = lease
-        return Held(view.token, began + self.ttl, view)
+        self._lease_id = lease_id
+        return Lease(snapshot.token, began + self.ttl, snapshot)
 
-    def renew(self, held: Held, until: float) -> Held:
+    def renew(self, lease: Lease, until: float) -> Lease:
         """Keep the lease alive, then see that the key is still ours.
 
         A leader that has been replaced and does not know it yet may answer the first
@@ -85,36 +85,36 @@ class EtcdEngine(Engine):
         """
         for _ in range(_TERM_CHANGES):
             ttl, term = self._members.ask(
-                "/lease/keepalive", {"ID": self._lease}, messages.kept, until
+                "/lease/keepalive", {"ID": self._lease_id}, messages.kept, until
             )
             if not ttl:
                 raise LostError("its time was over")
             began = self._members.asked_at
             last = [messages.put(self._keys.last, self._note)] if self._note else []
-            view = self._transact(self._keys.is_held(held.token), last, until)
-            if view.token != held.token:
+            snapshot = self._transact(self._keys.is_held(lease.token), last, until)
+            if snapshot.token != lease.token:
                 raise LostError("its key was removed")
-            if view.term == term:
-                return Held(held.token, began + min(ttl, self.ttl), view)
+            if snapshot.term == term:
+                return Lease(lease.token, began + min(ttl, self.ttl), snapshot)
         raise UnreachableError("the cluster changes its leader again and again")
 
-    def give_up(self, held: Held, ended: bool, is_lost: bool = False) -> None:
+    def give_up(self, lease: Lease, ended: bool, is_lost: bool = False) -> None:
         """Remove the key, with a note that the command has ended; then the lease."""
-        lease, self._lease = self._lease, 0
+        lease_id, self._lease_id = self._lease_id, 0
         note, self._note = self._note, ""
         try:
             if ended and note:
                 # Lost: only if nobody else has started the command meanwhile.
-                told = messages.put(self._keys.last, self._last(held, released=True))
+                told = messages.put(self._keys.last, self._last(lease, released=True))
                 if is_lost:
                     self._transact(self._keys.is_noted(note), [told])
                 else:
                     key = {"key": messages.coded(self._keys.primary)}
                     remove = {"request_delete_range": key}
-                    self._transact(self._keys.is_held(held.token), [remove, told])
+                    self._transact(self._keys.is_held(lease.token), [remove, told])
         finally:
-            if lease and not is_lost:
-                self._revoke(lease)
+            if lease_id and not is_lost:
+                self._revoke(lease_id)
 
     # Standing by
 
@@ -122,8 +122,8 @@ class EtcdEngine(Engine):
         """Get ready, in the holder alone: the guardian stays small."""
         self._members.connect()
 
-    def stand_by(self) -> View:
-        """Have a card on a lease of its own, and look."""
+    def stand_by(self) -> Snapshot:
+        """Have an entry on a lease of its own, and look."""
         now = boot_clock()
         if now - self._standby_since >= self.ttl / 6:
             order = {"ID": self._standby}
@@ -133,18 +133,18 @@ class EtcdEngine(Engine):
                 or not ask("/lease/keepalive", order, messages.kept)[0]
             ):
                 self._standby = self._grant(self.ttl)
-                key = f"{self._keys.base}standby/{self.card.node}.{self.card.pid}"
-                card = messages.put(key, self.card.now().text(), self._standby)
-                ask("/kv/put", card["request_put"], messages.nothing)
+                key = f"{self._keys.base}standby/{self.entry.node}.{self.entry.pid}"
+                entry = messages.put(key, self.entry.now().text(), self._standby)
+                ask("/kv/put", entry["request_put"], messages.nothing)
             self._standby_since = now
         return self._look()
 
     def withdraw(self) -> None:
-        """Revoke the standby's lease, and its card with it."""
-        lease, self._standby = self._standby, 0
+        """Revoke the standby's lease, and its entry with it."""
+        lease_id, self._standby = self._standby, 0
         self._standby_since = -math.inf
-        if lease:
-            self._revoke(lease)
+        if lease_id:
+            self._revoke(lease_id)
 
     def watch(self, as_primary: bool) -> None:
         """Ask for a stream of changes, of which nothing is read but that some came."""
@@ -176,26 +176,26 @@ class EtcdEngine(Engine):
         stream = self._stream
         return stream is not None and stream.is_open and stream.has_more()
 
-    def note_start(self, held: Held) -> None:
+    def note_start(self, lease: Lease) -> None:
         """Note, if the key is ours, that we are the last to have started it."""
-        note = self._last(held, released=False)
-        view = self._transact(
-            self._keys.is_held(held.token), [messages.put(self._keys.last, note)]
+        note = self._last(lease, released=False)
+        snapshot = self._transact(
+            self._keys.is_held(lease.token), [messages.put(self._keys.last, note)]
         )
-        if view.token != held.token:
+        if snapshot.token != lease.token:
             raise LostError("its key was removed")
         self._note = note
 
     # For people
 
-    def look(self) -> View:
+    def look(self) -> Snapshot:
         """Return what there is to see, with the time that is left to the primary."""
-        view = self._look()
-        if not view.lease:
-            return view
-        order = {"ID": view.lease}
+        snapshot = self._look()
+        if not snapshot.lease_id:
+            return snapshot
+        order = {"ID": snapshot.lease_id}
         left = self._members.ask("/lease/timetolive", order, messages.time_to_live)
-        return dataclasses.replace(view, left=left)
+        return dataclasses.replace(snapshot, left=left)
 
     def ask_to_yield(self, token: int) -> None:
         """Put the order, which is forgotten after a while."""
@@ -208,7 +208,7 @@ class EtcdEngine(Engine):
         """Return the resources below the prefix."""
 
         def read(answer: Answer) -> set[str]:
-            keys = [messages.decoded(entry["key"]) for entry in answer.get("kvs", [])]
+            keys = [messages.decoded(pair["key"]) for pair in answer.get("kvs", [])]
             return {key[len(self._prefix) :].partition("/")[0] for key in keys}
 
         order = {**messages.below(self._prefix), "keys_only": True}
@@ -221,20 +221,20 @@ class EtcdEngine(Engine):
         order = {"TTL": math.ceil(seconds), "ID": 0}
         return self._members.ask("/lease/grant", order, messages.granted)
 
-    def _revoke(self, lease: int) -> None:
+    def _revoke(self, lease_id: int) -> None:
         """Revoke a lease and all keys on it; if that fails, time does it."""
         with contextlib.suppress(UnreachableError):
-            self._members.ask("/lease/revoke", {"ID": lease}, messages.nothing)
+            self._members.ask("/lease/revoke", {"ID": lease_id}, messages.nothing)
 
     def _transact(
         self, condition: Answer, orders: Sequence[Answer], until: float = math.inf
-    ) -> messages.EtcdView:
+    ) -> messages.EtcdSnapshot:
         """Do `orders` if `condition` holds; return what there is then."""
         order = self._keys.transact(condition, orders)
         return self._members.ask("/kv/txn", order, self._keys.transacted, until)
 
-    def _last(self, held: Held, released: bool) -> str:
-        return self.card.now(held.token).text(released=released)
+    def _last(self, lease: Lease, released: bool) -> str:
+        return self.entry.now(lease.token).text(released=released)
 
-    def _look(self) -> messages.EtcdView:
-        return self._members.ask("/kv/range", self._keys.look(), self._keys.view)
+    def _look(self) -> messages.EtcdSnapshot:
+        return self._members.ask("/kv/range", self._keys.look(), self._keys.snapshot)

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from viagralib.companions.lease.engine import Card, View, read_card
+from viagralib.companions.lease.engine import Entry, Snapshot, read_entry
 from viagralib.companions.lease.etcd_wire import Answer
 
 _DIGITS = 19  # of the largest number that etcd has: 2**63 - 1
 
 
 @dataclass(frozen=True)
-class EtcdView(View):
-    """A look at a resource; `lease` is the primary's, `term` whose answer it is."""
+class EtcdSnapshot(Snapshot):
+    """A look at a resource; `lease_id` is the primary's, `term` whose answer it is."""
 
-    lease: int = 0
+    lease_id: int = 0
     term: tuple[int, int] = (0, 0)  # the member that gave it, and its raft term
 
 
@@ -57,38 +57,40 @@ class Keys:
         """Return the condition that the key `last` says this."""
         return {"key": coded(self.last), "target": "VALUE", "value": coded(note)}
 
-    def transacted(self, answer: Answer) -> EtcdView:
+    def transacted(self, answer: Answer) -> EtcdSnapshot:
         """Read the look that ends a transaction."""
         found = answer["responses"][-1]["response_range"]
-        return self.view({**found, "header": answer["header"]})
+        return self.snapshot({**found, "header": answer["header"]})
 
-    def view(self, answer: Answer) -> EtcdView:
+    def snapshot(self, answer: Answer) -> EtcdSnapshot:
         """Read a look."""
-        view = EtcdView(term=_term(answer))
-        for entry in answer.get("kvs", []):
-            key = decoded(entry["key"])[len(self.base) :]
-            text = decoded(entry.get("value", ""))
-            card, more = read_card(text)
+        snapshot = EtcdSnapshot(term=_term(answer))
+        for pair in answer.get("kvs", []):
+            key = decoded(pair["key"])[len(self.base) :]
+            text = decoded(pair.get("value", ""))
+            entry, more = read_entry(text)
             found: dict[str, Any] = {}
             if key == "primary":
                 found = {
-                    "primary": card or Card("?"),
-                    "token": _number(entry["create_revision"]),
-                    "lease": _number(entry.get("lease", 0)),
+                    "primary": entry or Entry("?"),
+                    "token": _number(pair["create_revision"]),
+                    "lease_id": _number(pair.get("lease", 0)),
                 }
-            elif key == "last" and card and not more.get("released"):
-                found = {"uncertain": card, "mark": _number(entry["mod_revision"])}
+            elif key == "last" and entry and not more.get("released"):
+                found = {"uncertain": entry, "mark": _number(pair["mod_revision"])}
             elif key == "yield" and text.isdecimal() and len(text) <= _DIGITS:
                 found = {"asked": int(text)}
-            elif key.startswith("standby/") and card:
-                found = {"standbys": (*view.standbys, card)}
-            view = dataclasses.replace(view, **found)
-        return view
+            elif key.startswith("standby/") and entry:
+                found = {"standbys": (*snapshot.standbys, entry)}
+            snapshot = dataclasses.replace(snapshot, **found)
+        return snapshot
 
 
-def put(key: str, value: str, lease: int = 0) -> dict[str, dict[str, Any]]:
+def put(key: str, value: str, lease_id: int = 0) -> dict[str, dict[str, Any]]:
     """Return what puts a key, in a transaction."""
-    return {"request_put": {"key": coded(key), "value": coded(value), "lease": lease}}
+    return {
+        "request_put": {"key": coded(key), "value": coded(value), "lease": lease_id}
+    }
 
 
 def below(prefix: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any]
 
-_LARGEST_ANSWER = 4 << 20  # bytes; a keeper's card takes some 300 of them
+_LARGEST_ANSWER = 4 << 20  # bytes; a keeper's entry takes some 300 of them
 # What is raised where an answer that is not as it should be is read.
 ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 

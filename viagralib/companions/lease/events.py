@@ -10,16 +10,18 @@ from collections.abc import Iterable
 from viagralib.companions.contract import member, process_contract, signals
 from viagralib.companions.contract.guardian import GuardianGoneError, Link, boot_clock
 from viagralib.companions.contract.process_contract import Death
-from viagralib.companions.lease.role_programs import Herald
+from viagralib.companions.lease.role_programs import RoleProgram
 
 
-class Ear:
+class Events:
     """Listens; nothing else of the keeper waits for anything but the engine."""
 
-    def __init__(self, wanted: frozenset[int], link: Link, herald: Herald) -> None:
+    def __init__(
+        self, wanted: frozenset[int], link: Link, role_program: RoleProgram
+    ) -> None:
         self._wanted = wanted
         self._link = link
-        self._herald = herald
+        self._role_program = role_program
         self.to_end = False  # somebody asked the keeper to end
         self.child = 0  # the pid of the program that is waited for
         self.death: Death | None = None  # its end
@@ -37,7 +39,7 @@ class Ear:
         if self._link.is_broken():
             raise GuardianGoneError
         self.note(process_contract.reap())
-        self._herald.go_on()
+        self._role_program.go_on()
         if arrival is None or arrival.number not in signals.PASSED_ON:
             return
         if arrival.number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +63,7 @@ class Ear:
         for death in deaths:
             if death.pid == self.child:
                 self.death = death
-            self._herald.note(death)
+            self._role_program.note(death)
 
     def wake_guardian(self) -> None:
         """Continue a guardian that somebody has stopped: it could not kill in time."""

@@ -3,10 +3,10 @@
 Files in the directory, for a resource NAME:
 
     NAME/lock           who holds flock(2) on it is the primary
-    NAME/lease          the primary's card with its token
+    NAME/lease          the primary's entry with its token
     NAME/last           who started the command last; `released`: and saw it end
     NAME/yield          the token of the primary that is asked to give up
-    NAME/standby.ID     a standby's card; it holds flock(2) on it
+    NAME/standby.ID     a standby's entry; it holds flock(2) on it
 
 The lock is shared with the guardian, so it is free only when both are gone, and with
 them the command.
@@ -23,14 +23,14 @@ from collections.abc import Iterator
 from viagralib.base.messages import Fault, reason
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.engine import (
-    LARGEST_CARD,
-    Card,
+    LARGEST_ENTRY,
     Engine,
-    Held,
+    Entry,
+    Lease,
     LostError,
+    Snapshot,
     UnreachableError,
-    View,
-    read_card,
+    read_entry,
 )
 from viagralib.state.directory import RUN_LOCKS
 from viagralib.state.lock_file import OPEN, READ, LockFile, check_owner
@@ -41,17 +41,17 @@ class FileEngine(Engine):
 
     look_every = 0.5  # a lock that becomes free tells nobody
 
-    def __init__(self, directory: str, name: str, ttl: float, card: Card) -> None:
-        super().__init__(name, ttl, card)
+    def __init__(self, directory: str, name: str, ttl: float, entry: Entry) -> None:
+        super().__init__(name, ttl, entry)
         self._above = directory
         self._directory = f"{directory}/{name}"
         self._locks: list[LockFile] = []
         self._standby: LockFile | None = None
         self._is_noted = False  # that our command may run
 
-    def may_last(self, other: Card) -> float:
+    def may_last(self, other: Entry) -> float:
         """Return as others do; but on one host the lock is free only after it."""
-        return 0.0 if other.node == self.card.node else super().may_last(other)
+        return 0.0 if other.node == self.entry.node else super().may_last(other)
 
     def prepare(self) -> None:
         """Open the locks, which the guardian is to share. Raises Fault."""
@@ -75,7 +75,7 @@ class FileEngine(Engine):
 
     # The three calls
 
-    def take(self) -> Held | None:
+    def take(self) -> Lease | None:
         """Lock; the token is larger than the last one, and than the last second's."""
         began = boot_clock()
         if not all(lock.take() for lock in self._locks):
@@ -84,16 +84,16 @@ class FileEngine(Engine):
         if not all(lock.is_in_place() for lock in self._locks):
             raise Fault("", "the lock was removed or replaced: start anew")
         try:
-            before, _ = read_card(self._text("lease"))
+            before, _ = read_entry(self._text("lease"))
             token = max(before.token + 1 if before else 0, int(time.time()))
-            self._write("lease", self.card.now(token).text())
+            self._write("lease", self.entry.now(token).text())
             self._forget("yield")
         except OSError as error:
             self._unlock()
             raise UnreachableError(reason(error)) from None
-        return Held(token, began + self.ttl, self._view(is_primary=True))
+        return Lease(token, began + self.ttl, self._snapshot(is_primary=True))
 
-    def renew(self, held: Held, until: float) -> Held:
+    def renew(self, lease: Lease, until: float) -> Lease:
         """See that the lock's files are those that we hold."""
         began = boot_clock()
         with _failures():
@@ -104,9 +104,9 @@ class FileEngine(Engine):
                     os.utime(self._path(kind))
                 except FileNotFoundError:
                     raise LostError("its file was removed") from None
-        return Held(held.token, began + self.ttl, self._view(is_primary=True))
+        return Lease(lease.token, began + self.ttl, self._snapshot(is_primary=True))
 
-    def give_up(self, held: Held, ended: bool, is_lost: bool = False) -> None:
+    def give_up(self, lease: Lease, ended: bool, is_lost: bool = False) -> None:
         """Note that the command has ended, and unlock."""
         self._is_noted = False
         if is_lost:
@@ -114,42 +114,42 @@ class FileEngine(Engine):
         try:
             if ended:
                 with _failures():
-                    self._write("last", self.card.now(held.token).text(released=True))
+                    self._write("last", self.entry.now(lease.token).text(released=True))
         finally:
             self._unlock()
 
     # Standing by
 
-    def stand_by(self) -> View:
-        """Have a card in a locked file of our own, and look."""
+    def stand_by(self) -> Snapshot:
+        """Have an entry in a locked file of our own, and look."""
         with _failures():
             if self._standby and not self._standby.is_in_place():
                 self.withdraw()  # another took it for a dead one's
             if self._standby is None:
-                self._standby = LockFile(self._path(self._own_card()))
+                self._standby = LockFile(self._path(self._own_entry()))
                 self._standby.take()
-                self._standby.write(self.card.now().text())
+                self._standby.write(self.entry.now().text())
         return self.look()
 
     def withdraw(self) -> None:
-        """Remove the card."""
+        """Remove the entry."""
         if self._standby is not None:
             if self._standby.is_in_place():
-                self._forget(self._own_card())
+                self._forget(self._own_entry())
             self._standby.close()
             self._standby = None
 
-    def note_start(self, held: Held) -> None:
+    def note_start(self, lease: Lease) -> None:
         """Note that we are the last to have started the command."""
         with _failures():
-            self._write("last", self.card.now(held.token).text(released=False))
+            self._write("last", self.entry.now(lease.token).text(released=False))
             self._is_noted = True
 
     # For people
 
-    def look(self) -> View:
+    def look(self) -> Snapshot:
         """Return what there is to see."""
-        return self._view(is_primary=False)
+        return self._snapshot(is_primary=False)
 
     def ask_to_yield(self, token: int) -> None:
         """Write the order."""
@@ -164,23 +164,23 @@ class FileEngine(Engine):
     def _path(self, kind: str) -> str:
         return f"{self._directory}/{kind}"
 
-    def _own_card(self) -> str:
-        return f"standby.{self.card.node}.{self.card.pid}"
+    def _own_entry(self) -> str:
+        return f"standby.{self.entry.node}.{self.entry.pid}"
 
-    def _view(self, is_primary: bool) -> View:
-        card, _ = read_card(self._text("lease"))
-        last, more = read_card(self._text("last"))
+    def _snapshot(self, is_primary: bool) -> Snapshot:
+        entry, _ = read_entry(self._text("lease"))
+        last, more = read_entry(self._text("last"))
         if not is_primary and not self._is_locked("lock"):
-            card = None
+            entry = None
         asked = self._text("yield")
-        return View(
-            card,
-            card.token if card else 0,
+        return Snapshot(
+            entry,
+            entry.token if entry else 0,
             tuple(self._standbys()),
             None if more.get("released", True) else last,
             self._touched("last"),
             asked=int(asked) if asked.isdecimal() else 0,
-            left=self._left(card.ttl) if card else None,
+            left=self._left(entry.ttl) if entry else None,
         )
 
     def _touched(self, kind: str) -> int:
@@ -194,17 +194,19 @@ class FileEngine(Engine):
         renewed = self._touched("lease") / 1e9
         return max(0.0, renewed + ttl - time.time()) if renewed else None
 
-    def _standbys(self) -> Iterator[Card]:
-        """Yield the cards whose owners live; what others left is removed."""
+    def _standbys(self) -> Iterator[Entry]:
+        """Yield the entries whose owners live; what others left is removed."""
         for kind in _files(self._directory):
             if not kind.startswith("standby."):
                 continue
-            lives = self._standby if kind == self._own_card() else self._is_locked(kind)
-            card, _ = read_card(self._text(kind))
+            lives = (
+                self._standby if kind == self._own_entry() else self._is_locked(kind)
+            )
+            entry, _ = read_entry(self._text(kind))
             if not lives:
                 self._forget(kind)
-            elif card:
-                yield card
+            elif entry:
+                yield entry
 
     def _is_locked(self, kind: str) -> bool:
         """Return whether another opening of the file is locked."""
@@ -221,7 +223,9 @@ class FileEngine(Engine):
         try:
             descriptor = os.open(self._path(kind), READ)
             with open(descriptor, "rb", buffering=0) as file:
-                return (file.read(LARGEST_CARD) or b"").decode(errors="replace").strip()
+                return (
+                    (file.read(LARGEST_ENTRY) or b"").decode(errors="replace").strip()
+                )
         except OSError:
             return ""
 

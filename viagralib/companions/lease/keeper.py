@@ -9,12 +9,12 @@ from viagralib.companions.contract.companion import say
 from viagralib.companions.contract.guardian import Link, boot_clock
 from viagralib.companions.contract.spawn import NotStarted
 from viagralib.companions.lease.decisions import LastSign, is_our_turn
-from viagralib.companions.lease.engine import Engine, Held, UnreachableError
-from viagralib.companions.lease.events import Ear
-from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.engine import Engine, Lease, UnreachableError
+from viagralib.companions.lease.events import Events
+from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import Plan
-from viagralib.companions.lease.primary import Tenure
-from viagralib.companions.lease.role_programs import LIMIT, Herald
+from viagralib.companions.lease.primary import Primary
+from viagralib.companions.lease.role_programs import LIMIT, RoleProgram
 
 PROGRAM = "viagra-lease"
 WELL = 0
@@ -41,15 +41,15 @@ class Keeper:
         self,
         plan: Plan,
         engine: Engine,
-        marks: Marks,
+        records: NodeRecords,
         wanted: frozenset[int],
         link: Link,
     ) -> None:
         self._plan = plan
         self._engine = engine
-        self._marks = marks
-        self._herald = Herald(PROGRAM, plan.on_role, engine.name)
-        self._ear = Ear(wanted, link, self._herald)
+        self._records = records
+        self._role_program = RoleProgram(PROGRAM, plan.on_role, engine.name)
+        self._events = Events(wanted, link, self._role_program)
         self._role = INIT
         self._told = ""
         self._away_until = 0.0  # boot clock: others shall have their turn
@@ -69,13 +69,13 @@ class Keeper:
             self._become(INIT)
             self._finish()
 
-    def _serve(self, held: Held) -> int | None:
+    def _serve(self, lease: Lease) -> int | None:
         """Be primary; return the exit code, or None to stand by again."""
-        tenure = Tenure(
-            self._plan, self._engine, self._ear, self._marks, self._last_sign
+        primary = Primary(
+            self._plan, self._engine, self._events, self._records, self._last_sign
         )
         try:
-            ending = tenure.serve(held, lambda: self._become(PRIMARY))
+            ending = primary.serve(lease, lambda: self._become(PRIMARY))
         except NotStarted:
             self._rest()
             raise
@@ -83,7 +83,7 @@ class Keeper:
             self._rest()
             return ending.code
         self._become(SECONDARY)
-        if self._ear.to_end:
+        if self._events.to_end:
             return ending.asked
         if ending.away:
             self._away_until = boot_clock() + self._plan.retry_after
@@ -91,18 +91,18 @@ class Keeper:
 
     # As secondary
 
-    def _await_lease(self) -> Held:
+    def _await_lease(self) -> Lease:
         """Stand by until the lease is ours. Raises _DoneError."""
         silent_since = boot_clock()
         self._free_since = None
-        while not self._ear.to_end:
+        while not self._events.to_end:
             # A primary's renewals wake us more often than this.
             wait = self._engine.look_every or 0.4 * self._engine.ttl
             try:
                 if self._is_away():
                     self._engine.withdraw()
-                elif held := self._try():
-                    return held
+                elif lease := self._try():
+                    return lease
                 elif self._free_since is not None:
                     wait = min(wait, _TURN)
                 silent_since = boot_clock()
@@ -110,20 +110,20 @@ class Keeper:
                 self._tell_once(f"no engine answers: {error}")
                 self._check_patience(boot_clock() - silent_since)
                 wait = min(self._plan.ttl / 3, _ASK_AGAIN)
-            self._ear.listen(boot_clock() + wait)
-            self._ear.wake_guardian()
+            self._events.listen(boot_clock() + wait)
+            self._events.wake_guardian()
         self._leave()
         raise _DoneError(WELL)
 
     def _is_away(self) -> bool:
         """Return whether this node must not try now, and say why."""
-        if self._marks.is_forbidden:
+        if self._records.is_forbidden:
             self._become(INIT)
             self._away_until = 0.0  # once it is allowed again, it is allowed now
             self._refuse("forbidden here: viagra-lease allow ends that")
             return True
         self._become(SECONDARY)
-        if left := self._marks.rest_left():
+        if left := self._records.rest_left():
             self._refuse(f"the command ended here, next try in {durations.spell(left)}")
             return True
         if boot_clock() < self._away_until:
@@ -132,27 +132,27 @@ class Keeper:
             self._away_until = 0.0  # another has taken its turn
         return False
 
-    def _try(self) -> Held | None:
+    def _try(self) -> Lease | None:
         """Be known as a standby, and take the lease if it is free and our turn."""
         self._engine.has_changed()  # before the look, so that nothing is missed
-        view = self._engine.stand_by()
+        snapshot = self._engine.stand_by()
         if not self._engine.is_watching(as_primary=False):
             self._engine.watch(as_primary=False)
-            view = self._engine.stand_by()
+            snapshot = self._engine.stand_by()
         now = boot_clock()
-        self._last_sign.see(view, now)
-        if view.primary:
+        self._last_sign.see(snapshot, now)
+        if snapshot.primary:
             self._free_since = None
-            self._refuse(f"{safe(view.primary.host)} is primary")
+            self._refuse(f"{safe(snapshot.primary.host)} is primary")
             return None
         self._free_since = now if self._free_since is None else self._free_since
-        priority = self._engine.card.priority
-        if not is_our_turn(priority, view.standbys, now - self._free_since):
+        priority = self._engine.entry.priority
+        if not is_our_turn(priority, snapshot.standbys, now - self._free_since):
             return None
-        held = self._engine.take()
-        if held:
+        lease = self._engine.take()
+        if lease:
             self._engine.withdraw()
-        return held
+        return lease
 
     def _refuse(self, why: str) -> None:
         """Say why we wait; with --no-wait, do not."""
@@ -175,16 +175,16 @@ class Keeper:
         old, self._role = self._role, role
         self._tell_once(role)
         try:
-            self._marks.prepare()
-            self._marks.note_role(role)
+            self._records.prepare()
+            self._records.note_role(role)
         except OSError as error:
             self._tell_once(f"could not note the role: {reason(error)}")
-        self._herald.tell(old, role)
+        self._role_program.tell(old, role)
 
     def _rest(self) -> None:
         """Let another node have its turn, also after this keeper's end."""
         try:
-            self._marks.rest(self._plan.retry_after)
+            self._records.rest(self._plan.retry_after)
         except OSError as error:
             self._tell(f"could not note when to try again: {reason(error)}")
 
@@ -197,8 +197,8 @@ class Keeper:
     def _finish(self) -> None:
         """Have the last changes told, then end whatever is left."""
         until = boot_clock() + LIMIT
-        while not self._herald.is_done and boot_clock() < until:
-            self._ear.listen(min(until, boot_clock() + 1))
+        while not self._role_program.is_done and boot_clock() < until:
+            self._events.listen(min(until, boot_clock() + 1))
         process_contract.end()
 
     def _tell_once(self, text: str) -> None:

@@ -10,9 +10,9 @@ from viagralib.companions.contract import guardian, signals
 from viagralib.companions.contract.companion import Companion, say
 from viagralib.companions.contract.guardian import GuardianGoneError
 from viagralib.companions.lease import node
-from viagralib.companions.lease.engine import Card, Engine
+from viagralib.companions.lease.engine import Engine, Entry
 from viagralib.companions.lease.engine_url import open_engine
-from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import USAGE, Plan, parse
 from viagralib.state import death_records
 
@@ -44,14 +44,14 @@ def _work(plan: Plan) -> int:
 def _keep(plan: Plan, url: str, state: str) -> int:
     """Keep a resource on this node; return the exit code."""
     name = plan.name or ""
-    card = Card(
+    entry = Entry(
         node.this_node(),
         node.host(),
         os.getpid(),
         priority=plan.priority,
         ttl=plan.ttl,
     )
-    engine = open_engine(url, name, plan.ttl, card)
+    engine = open_engine(url, name, plan.ttl, entry)
     engine.prepare()
     node.name_process(PROGRAM)
     wanted = signals.collect()
@@ -59,13 +59,13 @@ def _keep(plan: Plan, url: str, state: str) -> int:
         # A keeper that a terminal stops could not end its command in time.
         signal.signal(number, signal.SIG_IGN)
     link = guardian.stand(PROGRAM, killed=BROKEN, late=BROKEN)
-    return _hold(plan, engine, Marks(state, name), wanted, link)
+    return _hold(plan, engine, NodeRecords(state, name), wanted, link)
 
 
 def _hold(
     plan: Plan,
     engine: Engine,
-    marks: Marks,
+    records: NodeRecords,
     wanted: frozenset[int],
     link: guardian.Link,
 ) -> int:
@@ -73,7 +73,7 @@ def _hold(
 
     engine.connect()
     try:
-        return Keeper(plan, engine, marks, wanted, link).run()
+        return Keeper(plan, engine, records, wanted, link).run()
     except GuardianGoneError:
         say(PROGRAM, "the guardian was killed, ended all")
         return BROKEN

@@ -18,7 +18,7 @@ from viagralib.companions.contract.guardian import boot_clock
 from viagralib.state.directory import Record, read_record, this_boot, write_record
 
 
-class Marks:
+class NodeRecords:
     """The files of one resource on this node."""
 
     def __init__(self, state: str, name: str) -> None:

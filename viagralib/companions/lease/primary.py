@@ -18,14 +18,14 @@ from viagralib.companions.contract.companion import say
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.decisions import LastSign, Limits
 from viagralib.companions.lease.engine import (
-    Card,
     Engine,
-    Held,
+    Entry,
+    Lease,
     LostError,
     UnreachableError,
 )
-from viagralib.companions.lease.events import Ear
-from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.events import Events
+from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import Plan
 
 ABNORMAL = 123  # killed by a signal, as viagra-run has it
@@ -47,24 +47,24 @@ class Ending:
     away: bool = False
 
 
-class Tenure:
+class Primary:
     """The keeper as primary. Whatever happens, the command does not outlive it."""
 
     def __init__(
         self,
         plan: Plan,
         engine: Engine,
-        ear: Ear,
-        marks: Marks,
+        events: Events,
+        records: NodeRecords,
         last_sign: LastSign,
     ) -> None:
         self._plan = plan
         self._engine = engine
-        self._ear = ear
-        self._marks = marks
+        self._events = events
+        self._records = records
         self._last_sign = last_sign
         self._limits = Limits(engine.ttl, plan.stop)
-        self._held: Held
+        self._lease: Lease
         self._renew_at = 0.0
         self._why = ""  # why the command is to be stopped
         self._is_switch = False  # so that another node gets it
@@ -72,14 +72,14 @@ class Tenure:
         self._is_noted = False  # that the command was started here
         self._trouble = ""
 
-    def serve(self, held: Held, started: Callable[[], None]) -> Ending:
+    def serve(self, lease: Lease, started: Callable[[], None]) -> Ending:
         """Fence, start the command, and keep the lease as long as it runs.
 
         `started` is called once it does. Returns with the contract empty and the lease
         given up. Raises NotStarted, GuardianGoneError.
         """
-        self._ear.follow(0)  # nothing yet: what ended before was another time's
-        self._keep(held)
+        self._events.follow(0)  # nothing yet: what ended before was another time's
+        self._keep(lease)
         try:
             ending = self._serve(started)
         except LostError as error:
@@ -99,17 +99,17 @@ class Tenure:
         self._renew()
         if self._is_to_stop():
             return Ending(self._why)
-        self._engine.note_start(self._held)
+        self._engine.note_start(self._lease)
         self._is_noted = True
-        environment = {**os.environ, "VIAGRA_TOKEN": str(self._held.token)}
-        self._ear.follow(spawn.start(self._plan.command, environment))
+        environment = {**os.environ, "VIAGRA_TOKEN": str(self._lease.token)}
+        self._events.follow(spawn.start(self._plan.command, environment))
         started()
         self._hold(lambda: math.inf)
-        if not self._ear.death:
+        if not self._events.death:
             return self._stop()
-        if self._ear.to_end:  # a terminal asks all of us at once
+        if self._events.to_end:  # a terminal asks all of us at once
             return Ending("asked to end", asked=self._code())
-        return Ending(f"the command ended: {self._ear.death}", code=self._code())
+        return Ending(f"the command ended: {self._events.death}", code=self._code())
 
     def _make_sure(self) -> str:
         """See that no other node runs the command; return why that cannot be said.
@@ -117,8 +117,8 @@ class Tenure:
         The lease of one that is cut off or dead was over only after its command. But a
         lease may also be revoked, by hand or by mistake, from one that still runs it.
         """
-        other = self._held.view.uncertain
-        if other and self._plan.fence and other.node != self._engine.card.node:
+        other = self._lease.snapshot.uncertain
+        if other and self._plan.fence and other.node != self._engine.entry.node:
             return self._fence(self._plan.fence, other)
         left = self._clear_at() - boot_clock()
         if other and left > 0:
@@ -128,17 +128,17 @@ class Tenure:
         return ""
 
     def _clear_at(self) -> float:
-        return self._last_sign.clear_at(self._held.view, self._engine.may_last)
+        return self._last_sign.clear_at(self._lease.snapshot, self._engine.may_last)
 
-    def _fence(self, program: str, other: Card) -> str:
+    def _fence(self, program: str, other: Entry) -> str:
         """Fence the node that may still run the command; return why it failed."""
         words = [program, self._engine.name, other.node, str(other.token)]
         environment = {**os.environ, "VIAGRA_FENCE_HOST": safe(other.host)}
         self._tell(f"fencing {safe(other.host)} ({safe(other.node)})")
-        self._ear.follow(spawn.start(words, environment))
+        self._events.follow(spawn.start(words, environment))
         limit = boot_clock() + FENCE_LIMIT
         self._hold(lambda: limit)
-        death = self._ear.death
+        death = self._events.death
         if death and death.code == 0:
             return ""
         how = str(death) if death else self._why or "it takes too long"
@@ -148,28 +148,30 @@ class Tenure:
 
     def _hold(self, until: Callable[[], float]) -> None:
         """Renew until the child ends, something says stop, or the time is over."""
-        while not self._ear.death and boot_clock() < until():
+        while not self._events.death and boot_clock() < until():
             if self._is_to_stop():
                 return
             if boot_clock() >= self._renew_at or self._engine.has_changed():
                 self._renew()
                 if self._is_to_stop():  # what it has just seen may ask for that
                     return
-            self._ear.listen(min(self._renew_at, self._soft(), until()))
+            self._events.listen(min(self._renew_at, self._soft(), until()))
 
     def _is_to_stop(self) -> bool:
         """Return whether the command must not run on, and note why."""
-        view, own = self._held.view, self._engine.card
+        snapshot, own = self._lease.snapshot, self._engine.entry
         if boot_clock() >= self._soft():
             self._why = f"no engine answers: {self._trouble or 'too late'}"
-        elif self._ear.to_end:
+        elif self._events.to_end:
             self._why = "asked to end"
-        elif self._marks.is_forbidden:
+        elif self._records.is_forbidden:
             self._why = "forbidden here"
-        elif view.standbys and view.asked == self._held.token:
+        elif snapshot.standbys and snapshot.asked == self._lease.token:
             self._why, self._is_switch = "asked to yield", True
         elif self._plan.fail_back:
-            before = [card for card in view.standbys if card.priority < own.priority]
+            before = [
+                entry for entry in snapshot.standbys if entry.priority < own.priority
+            ]
             if before:
                 self._why, self._is_switch = f"{safe(before[0].host)} goes before", True
         return bool(self._why)
@@ -177,63 +179,63 @@ class Tenure:
     def _renew(self) -> None:
         """Renew the lease if an engine answers. Raises LostError."""
         try:
-            self._keep(self._engine.renew(self._held, self._soft()))
+            self._keep(self._engine.renew(self._lease, self._soft()))
             if not self._engine.is_watching(self._is_noted):
                 self._engine.watch(self._is_noted)
-                self._keep(self._engine.renew(self._held, self._soft()))
+                self._keep(self._engine.renew(self._lease, self._soft()))
         except UnreachableError as error:
             self._renew_at = boot_clock() + _ASK_AGAIN
             if not self._trouble:
                 left = durations.spell(self._soft() - boot_clock())
                 self._tell(f"could not renew, {left} left: {error}")
             self._trouble = str(error)
-        self._ear.wake_guardian()
+        self._events.wake_guardian()
 
-    def _keep(self, held: Held) -> None:
+    def _keep(self, lease: Lease) -> None:
         """Take note of the lease's new deadline."""
         now = boot_clock()
-        self._held = held
-        self._last_sign.see(held.view, now)
+        self._lease = lease
+        self._last_sign.see(lease.snapshot, now)
         every = self._engine.look_every
         self._renew_at = now + every if every else self._limits.renew_at(now)
         self._trouble = ""
-        self._ear.extend(self._limits.guardian_at(held.deadline))
+        self._events.extend(self._limits.guardian_at(lease.deadline))
 
     def _hard(self) -> float:
-        return self._limits.kill_at(self._held.deadline)
+        return self._limits.kill_at(self._lease.deadline)
 
     def _soft(self) -> float:
-        return self._limits.term_at(self._held.deadline)
+        return self._limits.term_at(self._lease.deadline)
 
     # Letting go
 
     def _stop(self) -> Ending:
         """Ask the command to end, and wait as long as it may take."""
-        self._ear.tell_child(signal.SIGTERM)
+        self._events.tell_child(signal.SIGTERM)
         until = boot_clock() + self._plan.stop
-        while not self._ear.death and boot_clock() < min(until, self._hard()):
+        while not self._events.death and boot_clock() < min(until, self._hard()):
             if self._renew_at <= boot_clock() < self._soft():
                 self._renew()
-            self._ear.listen(min(until, self._hard(), self._renew_at))
+            self._events.listen(min(until, self._hard(), self._renew_at))
         why = f"stopped the command: {self._why}"
         return Ending(why, asked=self._code(), away=self._is_switch)
 
     def _code(self) -> int:
         """Return the exit code that the command's end stands for."""
-        death = self._ear.death
+        death = self._events.death
         return ABNORMAL if death is None or death.code is None else death.code
 
     def _end(self) -> None:
         """End what is left of the command; only then let others have the lease."""
-        self._ear.note(process_contract.end())
+        self._events.note(process_contract.end())
         while not self._is_lost and (left := process_contract.survivors()):
             self._wait_for(", ".join(str(member.pid) for member in left))
-        self._ear.extend(math.inf)
+        self._events.extend(math.inf)
         ended = self._is_noted and not process_contract.survivors()
         if ended:
-            self._last_sign.ended = self._held.token
+            self._last_sign.ended = self._lease.token
         try:
-            self._engine.give_up(self._held, ended, self._is_lost)
+            self._engine.give_up(self._lease, ended, self._is_lost)
         except UnreachableError as error:
             self._tell(f"could not give the lease up, it ends by itself: {error}")
 
@@ -241,9 +243,9 @@ class Tenure:
         """Keep the lease, as long as it can be, while processes do not die of KILL."""
         self._tell(f"does not die of KILL, so the lease is kept: {pids}")
         try:
-            while process_contract.survivors() and boot_clock() < self._held.deadline:
+            while process_contract.survivors() and boot_clock() < self._lease.deadline:
                 self._renew()
-                self._ear.listen(boot_clock() + 1)
+                self._events.listen(boot_clock() + 1)
         except LostError:
             pass
         self._is_lost = bool(process_contract.survivors())

@@ -14,7 +14,7 @@ from viagralib.companions.contract.process_contract import Death
 LIMIT = 30.0  # seconds that the program may take for one change
 
 
-class Herald:
+class RoleProgram:
     """Runs `program` NAME OLD NEW for each change; None runs nothing."""
 
     def __init__(self, keeper: str, program: str | None, name: str) -> None:

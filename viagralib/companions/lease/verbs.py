@@ -11,10 +11,10 @@ from viagralib.base import durations
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.companions.contract.companion import say
 from viagralib.companions.lease import node
-from viagralib.companions.lease.engine import Card, Engine, UnreachableError, View
+from viagralib.companions.lease.engine import Engine, Entry, Snapshot, UnreachableError
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.keeper import INIT, PROGRAM, UNREACHABLE, WELL
-from viagralib.companions.lease.node_records import Marks
+from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import Plan
 
 VERSION = 1  # of the JSON document
@@ -25,38 +25,45 @@ _TTL = 15.0  # seconds: each call may take a fifth of it
 def obey(plan: Plan, url: str, state: str) -> int:
     """Do what a verb asks for; return the exit code. Raises Fault."""
     if plan.verb in ("forbid", "allow"):
-        return _mark(plan.verb, Marks(state, plan.name or ""))
+        return _mark(plan.verb, NodeRecords(state, plan.name or ""))
     engine = _connected(url, plan.name or "")
     try:
         if plan.verb == "yield":
             return _yield(engine)
         names = [plan.name] if plan.name else engine.names()
-        views = {name: _connected(url, name).look() for name in names}
+        snapshots = {name: _connected(url, name).look() for name in names}
     except UnreachableError as error:
         say(PROGRAM, f"no engine answers: {error}")
         return UNREACHABLE
-    seen = [_Seen(name, Marks(state, name), view) for name, view in views.items()]
+    seen = [
+        _Resource(name, NodeRecords(state, name), snapshot)
+        for name, snapshot in snapshots.items()
+    ]
     if plan.json:
         told = {one.name: one.document() for one in seen}
         text = json.dumps({"version": VERSION, "leases": told}, indent=1)
     else:
         text = "\n".join(line for one in seen for line in one.lines()) or "no leases"
     sys.stdout.write(f"{text}\n")
-    return WELL if views and all(view.primary for view in views.values()) else NOT_SO
+    return (
+        WELL
+        if snapshots and all(snapshot.primary for snapshot in snapshots.values())
+        else NOT_SO
+    )
 
 
 def _connected(url: str, name: str) -> Engine:
-    engine = open_engine(url, name, _TTL, Card(node.this_node()))
+    engine = open_engine(url, name, _TTL, Entry(node.this_node()))
     engine.connect()
     return engine
 
 
-def _mark(verb: str, marks: Marks) -> int:
+def _mark(verb: str, records: NodeRecords) -> int:
     try:
         if verb == "forbid":
-            marks.forbid()
+            records.forbid()
         else:
-            marks.allow()
+            records.allow()
     except OSError as error:
         raise Fault("", f"could not {verb}: {reason(error)}") from None
     return WELL
@@ -64,61 +71,67 @@ def _mark(verb: str, marks: Marks) -> int:
 
 def _yield(engine: Engine) -> int:
     """Ask the primary to give up, if there is somebody to take over."""
-    view = engine.look()
-    if not view.primary:
+    snapshot = engine.look()
+    if not snapshot.primary:
         say(PROGRAM, f"{engine.name}: there is no primary")
         return NOT_SO
-    if not view.standbys:
+    if not snapshot.standbys:
         say(PROGRAM, f"{engine.name}: there is no standby that could take over")
         return NOT_SO
-    engine.ask_to_yield(view.token)
+    engine.ask_to_yield(snapshot.token)
     return WELL
 
 
-class _Seen:
+class _Resource:
     """What is known of one resource, here and by the engine."""
 
-    def __init__(self, name: str, marks: Marks, view: View) -> None:
+    def __init__(self, name: str, records: NodeRecords, snapshot: Snapshot) -> None:
         self.name = name
-        self._view = view
-        self._keeper = marks.keeper()
-        self._is_forbidden = marks.is_forbidden
-        self._rest_left = marks.rest_left()
+        self._snapshot = snapshot
+        self._keeper = records.keeper()
+        self._is_forbidden = records.is_forbidden
+        self._rest_left = records.rest_left()
 
     def document(self) -> dict[str, object]:
         """Return it for JSON; times in seconds."""
-        view, primary = self._view, self._view.primary
-        last = None if primary else view.uncertain  # else that is the primary itself
+        snapshot, primary = self._snapshot, self._snapshot.primary
+        last = (
+            None if primary else snapshot.uncertain
+        )  # else that is the primary itself
         return {
             "role": self._keeper.get("role", INIT),
             "keeper": self._keeper.get("pid"),
             "forbidden": self._is_forbidden,
             "next_try_in": round(self._rest_left, 1),
             "primary": _told(primary) if primary else None,
-            "token": view.token or None,
-            "ttl_left": view.left,
-            "standbys": [_told(card) for card in view.standbys],
+            "token": snapshot.token or None,
+            "ttl_left": snapshot.left,
+            "standbys": [_told(entry) for entry in snapshot.standbys],
             "last": {**_told(last), "token": last.token} if last else None,
         }
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        view, primary = self._view, self._view.primary
+        snapshot, primary = self._snapshot, self._snapshot.primary
         lines = [safe(self.name), f"  here      {self._here()}"]
         if primary:
-            left = "" if view.left is None else f", {durations.spell(view.left)} left"
+            left = (
+                ""
+                if snapshot.left is None
+                else f", {durations.spell(snapshot.left)} left"
+            )
             since = f"since {_moment(primary.since)}"
-            text = f"{_who(primary)}, {since}{left}, token {view.token}"
+            text = f"{_who(primary)}, {since}{left}, token {snapshot.token}"
             lines.append(f"  primary   {text}")
         else:
             lines.append("  primary   none")
         standbys = ", ".join(
-            f"{_who(c)} (priority {c.priority})" for c in view.standbys
+            f"{_who(c)} (priority {c.priority})" for c in snapshot.standbys
         )
         lines.append(f"  standbys  {standbys or 'none'}")
-        if not primary and view.uncertain:
+        if not primary and snapshot.uncertain:
             lines.append(
-                f"  last      {_who(view.uncertain)}, which did not end in order"
+                f"  last      {_who(snapshot.uncertain)}, which did not end in order"
             )
         return lines
 
@@ -133,15 +146,15 @@ class _Seen:
         return text
 
 
-def _told(card: Card) -> dict[str, object]:
-    """Return a card for JSON; the token is told apart from it."""
-    told = dataclasses.asdict(card)
+def _told(entry: Entry) -> dict[str, object]:
+    """Return an entry for JSON; the token is told apart from it."""
+    told = dataclasses.asdict(entry)
     del told["token"]
     return told
 
 
-def _who(card: Card) -> str:
-    return f"{safe(card.host) or '?'} ({safe(card.node)[:8]})"
+def _who(entry: Entry) -> str:
+    return f"{safe(entry.host) or '?'} ({safe(entry.node)[:8]})"
 
 
 def _moment(seconds: float) -> str:
