@@ -517,9 +517,9 @@ def test_it_stays_where_it_is(calm: Cluster, food: Resource, keep: Keep) -> None
 def test_fail_back_gives_it_to_the_lower_number(
     calm: Cluster, food: Resource, keep: Keep
 ) -> None:
-    keep(1, *LONG_TTL, "--priority=20", "--fail-back")
+    keep(1, *LONG_TTL, "--priority=20", "--fail-back-after=0s")
     first = food.primary()
-    keep(2, *LONG_TTL, "--priority=10", "--fail-back")
+    keep(2, *LONG_TTL, "--priority=10", "--fail-back-after=0s")
     second = food.primary(other_than=first)
     assert second.node == "n2"
     standing_by(calm, food, 1)

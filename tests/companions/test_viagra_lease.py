@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,12 +11,16 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from companion_programs import ROOT, Program, children, lives, program, state, until
+
+from viagralib.companions.lease.decisions import GoesBefore
+from viagralib.companions.lease.engine import Entry
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -93,6 +98,8 @@ WRONG = [
     (["--priority", "many", "food", "true"], 64, "--priority: 'many' is no number"),
     (["--fence", "/no/such", "food", "true"], 64, "--fence: '/no/such' is no program"),
     (["--on-role", "/", "food", "true"], 64, "--on-role: '/' is no program"),
+    (["--held-code", "256", "food", "true"], 64, "--held-code: '256' is no number"),
+    (["-q", "-v", "food", "true"], 64, "-q and -v do not go together"),
     (["--wat", "food", "true"], 64, "option --wat not recognized"),
     (["a/b", "true"], 64, "'a/b' cannot be a resource's name"),
     (["..", "true"], 64, "'..' cannot be a resource's name"),
@@ -204,7 +211,7 @@ def test_one_runs_it_and_the_other_takes_over(make: Make) -> None:
     _, later = running(second)
     assert not lives(pid)
     assert later > token
-    assert first.end() == 123
+    assert first.end() == 0  # as asked: so a service manager takes it for well
     assert first.left() == []  # the child in its own session, too
 
 
@@ -262,17 +269,56 @@ def test_a_command_that_swallows_term_is_killed_after_stop(make: Make) -> None:
     keeper = make("a")
     keep(keeper, "--stop", "100ms", script=f"trap '' TERM; {STAYS}")
     running(keeper)
-    keeper.send(signal.SIGTERM)
+    keeper.send(signal.SIGINT)
     assert keeper.end() == 123
 
 
-def test_with_no_wait_held_elsewhere(make: Make) -> None:
+@linux_only
+def test_keeper_and_guardian_killed_at_once_leave_no_command(make: Make) -> None:
+    """What it has forked is left, which only a fence covers; and that is ended here."""
+    keeper = make("a")
+    keep(keeper)
+    pid, _ = running(keeper)
+    holders = [keeper.runner.pid, *children(keeper.runner.pid)]
+    for holder in holders:
+        os.kill(holder, signal.SIGSTOP)  # so that neither can do anything
+    for holder in holders:
+        os.kill(holder, signal.SIGKILL)
+    until(lambda: not lives(pid))
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 75), (["--held-code", "9"], 9)])
+def test_with_no_wait_held_elsewhere(make: Make, options: list[str], code: int) -> None:
     first, second = make("a"), make("b")
     keep(first)
     running(first)
-    keep(second, "--no-wait")
-    assert second.end() == 75
+    keep(second, "--no-wait", *options)
+    assert second.end() == code
     assert second.lines() == []
+    assert second.lines("stderr") == []  # the exit code has told it
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "said"),
+    [
+        (["--no-wait"], "exit 0", []),
+        (["-q"], "exit 0", []),
+        (["--no-wait"], "exit 3", ["the command ended: exit 3"]),
+        (
+            ["--no-wait", "-v"],
+            "exit 0",
+            ["secondary", "primary", "the command ended: exit 0", "init"],
+        ),
+    ],
+    ids=str,
+)
+def test_a_job_that_is_well_is_told_by_nobody(
+    make: Make, options: list[str], script: str, said: list[str]
+) -> None:
+    keeper = make("a")
+    keep(keeper, *options, script=script)
+    keeper.end()
+    assert keeper.lines("stderr") == [f"viagra-lease: food: {text}" for text in said]
 
 
 # Turns
@@ -294,6 +340,8 @@ def test_its_end_is_the_keepers_and_another_gets_its_turn(
     # On this node nobody tries again, until it is allowed.
     keep(second)
     until(lambda: "next try in" in "".join(second.lines("stderr")))
+    time.sleep(1.2)  # two looks later:
+    assert len(second.lines("stderr")) == 2  # each thing is said once
     assert second.lines() == []
     assert status(second)["next_try_in"] > 0
     assert order(second, "allow", "food").returncode == 0
@@ -346,11 +394,29 @@ def test_forbidden_here_it_is_stopped_and_waits(make: Make) -> None:
 @linux_only
 def test_fail_back_gives_it_to_the_lower_number(make: Make) -> None:
     first, second = make("a"), make("b")
-    keep(first, "--fail-back", "--priority", "2")
+    keep(first, "--fail-back-after", "1ms", "--priority", "2")
     pid, _ = running(first)
     keep(second, "--priority", "1")
     running(second)
     assert not lives(pid)
+
+
+def test_it_fails_back_to_who_was_there_for_long_without_a_break() -> None:
+    behind, one, two = (Entry(name, pid=1, priority=1) for name in ("c", "a", "b"))
+    behind = dataclasses.replace(behind, priority=9)
+    before = GoesBefore(priority=5)
+
+    def due(now: float, *standbys: Entry) -> list[Entry]:
+        before.see(standbys, now)
+        return before.due(standbys, 10.0, now)
+
+    assert due(0, one, behind) == []
+    assert due(9, one, two, behind) == []
+    assert due(10, one, two, behind) == [one]
+    assert due(11, two) == []
+    assert due(12, one, two) == []
+    assert due(19, one, two) == [two]
+    assert due(22, one, dataclasses.replace(two, pid=2)) == [one]
 
 
 @linux_only

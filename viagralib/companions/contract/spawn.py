@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.companions.contract import signals
@@ -67,15 +67,16 @@ def start(
     argv: Sequence[str],
     environment: Mapping[str, str],
     output: int | None = None,
-    user: User | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> int:
     """Execute `argv` (looked up in PATH) in a process of its own; return its pid.
 
-    `output` is a descriptor for its stdout and stderr. Raises NotStarted when it
-    cannot be executed, OSError when the system has no further process.
+    `output` is a descriptor for its stdout and stderr; `prepare` is called in that
+    process before. Raises NotStarted when it cannot be executed, OSError when the
+    system has no further process.
     """
-    if user:
-        return _start_as(user, argv, environment, output)
+    if prepare:
+        return _fork(argv, environment, output, prepare)
     # Not by fork(2): the child would wait for its turn, on a busy machine for long.
     ends = (1, 2) if output is not None else ()
     if not argv[0]:
@@ -95,13 +96,16 @@ def start(
         raise not_started(argv[0], error.errno or errno.EIO) from None
 
 
-def _start_as(
-    user: User, argv: Sequence[str], environment: Mapping[str, str], output: int | None
+def _fork(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    output: int | None,
+    prepare: Callable[[], None],
 ) -> int:
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(argv, environment, output, user, tell)
+        _become(argv, environment, output, prepare, tell)
     os.close(tell)
     # End of file comes with exec(2), which closes the child's end.
     failure = _read_all(told)
@@ -132,7 +136,7 @@ def _become(
     argv: Sequence[str],
     environment: Mapping[str, str],
     output: int | None,
-    user: User,
+    prepare: Callable[[], None],
     tell: int,
 ) -> None:
     """Be the command, or report the error number and exit. Runs in the child."""
@@ -141,7 +145,7 @@ def _become(
         if output is not None:
             os.dup2(output, 1)
             os.dup2(output, 2)
-        user.become()
+        prepare()
         execute(argv, environment)
     except OSError as error:
         number = error.errno or errno.EIO

@@ -76,6 +76,33 @@ class LastSign:
         return self._seen + may_last(other)
 
 
+class GoesBefore:
+    """Since when each standby with a lower priority number has been there."""
+
+    def __init__(self, priority: int) -> None:
+        self._priority = priority
+        self._since: dict[tuple[str, int], float] = {}
+
+    def see(self, standbys: Sequence[Entry], now: float) -> None:
+        """Take note of who stands by; who is missing once begins anew."""
+        there = [(one.node, one.pid) for one in standbys if self._is_before(one)]
+        self._since = {key: self._since.get(key, now) for key in there}
+
+    def due(
+        self, standbys: Sequence[Entry], for_long: float, now: float
+    ) -> list[Entry]:
+        """Return those that have been there for so many seconds."""
+        return [
+            one
+            for one in standbys
+            if self._is_before(one)
+            and now - self._since.get((one.node, one.pid), now) >= for_long
+        ]
+
+    def _is_before(self, entry: Entry) -> bool:
+        return entry.priority < self._priority
+
+
 def is_our_turn(priority: int, standbys: Sequence[Entry], free_for: float) -> bool:
     """Return whether those that go before have had time to take a free lease."""
     before = {entry.priority for entry in standbys if entry.priority < priority}

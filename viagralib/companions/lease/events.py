@@ -22,9 +22,14 @@ class Events:
         self._wanted = wanted
         self._link = link
         self._role_program = role_program
-        self.to_end = False  # somebody asked the keeper to end
+        self.asked_by = 0  # the signal by which somebody asked the keeper to end
         self.child = 0  # the pid of the program that is waited for
         self.death: Death | None = None  # its end
+
+    @property
+    def to_end(self) -> bool:
+        """Whether somebody asked the keeper to end."""
+        return bool(self.asked_by)
 
     def extend(self, deadline: float) -> None:
         """Have the guardian end all at this time (boot clock), and not before."""
@@ -43,7 +48,7 @@ class Events:
         if arrival is None or arrival.number not in signals.PASSED_ON:
             return
         if arrival.number in (signal.SIGTERM, signal.SIGINT):
-            self.to_end = True
+            self.asked_by = arrival.number
         elif self.child and not self.death:
             self.tell_child(arrival.number)
 

@@ -47,6 +47,7 @@ class FileEngine(Engine):
         self._directory = f"{directory}/{name}"
         self._locks: list[LockFile] = []
         self._standby: LockFile | None = None
+        self._own_entry = f"standby.{entry.node}.{entry.pid}"
         self._is_noted = False  # that our command may run
 
     def may_last(self, other: Entry) -> float:
@@ -126,7 +127,7 @@ class FileEngine(Engine):
             if self._standby and not self._standby.is_in_place():
                 self.withdraw()  # another took it for a dead one's
             if self._standby is None:
-                self._standby = LockFile(self._path(self._own_entry()))
+                self._standby = LockFile(self._path(self._own_entry))
                 self._standby.take()
                 self._standby.write(self.entry.now().text())
         return self.look()
@@ -135,7 +136,7 @@ class FileEngine(Engine):
         """Remove the entry."""
         if self._standby is not None:
             if self._standby.is_in_place():
-                self._forget(self._own_entry())
+                self._forget(self._own_entry)
             self._standby.close()
             self._standby = None
 
@@ -163,9 +164,6 @@ class FileEngine(Engine):
 
     def _path(self, kind: str) -> str:
         return f"{self._directory}/{kind}"
-
-    def _own_entry(self) -> str:
-        return f"standby.{self.entry.node}.{self.entry.pid}"
 
     def _snapshot(self, is_primary: bool) -> Snapshot:
         entry, _ = read_entry(self._text("lease"))
@@ -199,9 +197,7 @@ class FileEngine(Engine):
         for kind in _files(self._directory):
             if not kind.startswith("standby."):
                 continue
-            lives = (
-                self._standby if kind == self._own_entry() else self._is_locked(kind)
-            )
+            lives = self._standby if kind == self._own_entry else self._is_locked(kind)
             entry, _ = read_entry(self._text(kind))
             if not lives:
                 self._forget(kind)

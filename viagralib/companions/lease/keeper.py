@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+
 from viagralib.base import durations
 from viagralib.base.messages import reason, safe
 from viagralib.companions.contract import process_contract
-from viagralib.companions.contract.companion import say
 from viagralib.companions.contract.guardian import Link, boot_clock
 from viagralib.companions.contract.spawn import NotStarted
 from viagralib.companions.lease.decisions import LastSign, is_our_turn
 from viagralib.companions.lease.engine import Engine, Lease, UnreachableError
 from viagralib.companions.lease.events import Events
 from viagralib.companions.lease.node_records import NodeRecords
-from viagralib.companions.lease.options import Plan
+from viagralib.companions.lease.options import PROGRAM, Plan
 from viagralib.companions.lease.primary import Primary
+from viagralib.companions.lease.reporter import Reporter
 from viagralib.companions.lease.role_programs import LIMIT, RoleProgram
 
-PROGRAM = "viagra-lease"
 WELL = 0
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits(3)
-ELSEWHERE = 75  # EX_TEMPFAIL
 INIT, SECONDARY, PRIMARY = "init", "secondary", "primary"  # hastmon's words
 
 _ASK_AGAIN = 1.0  # seconds, at most, when no member has answered
@@ -51,7 +51,7 @@ class Keeper:
         self._role_program = RoleProgram(PROGRAM, plan.on_role, engine.name)
         self._events = Events(wanted, link, self._role_program)
         self._role = INIT
-        self._told = ""
+        self._tell = Reporter(plan, engine.name)
         self._away_until = 0.0  # boot clock: others shall have their turn
         self._free_since: float | None = None
         self._last_sign = LastSign()
@@ -84,7 +84,8 @@ class Keeper:
             return ending.code
         self._become(SECONDARY)
         if self._events.to_end:
-            return ending.asked
+            # As a service manager asks: then it ended as it was to.
+            return WELL if self._events.asked_by == signal.SIGTERM else ending.asked
         if ending.away:
             self._away_until = boot_clock() + self._plan.retry_after
         return None
@@ -107,7 +108,7 @@ class Keeper:
                     wait = min(wait, _TURN)
                 silent_since = boot_clock()
             except UnreachableError as error:
-                self._tell_once(f"no engine answers: {error}")
+                self._tell.trouble(f"no engine answers: {error}", "no engine")
                 self._check_patience(boot_clock() - silent_since)
                 wait = min(self._plan.ttl / 3, _ASK_AGAIN)
             self._events.listen(boot_clock() + wait)
@@ -124,7 +125,8 @@ class Keeper:
             return True
         self._become(SECONDARY)
         if left := self._records.rest_left():
-            self._refuse(f"the command ended here, next try in {durations.spell(left)}")
+            text = f"the command ended here, next try in {durations.spell(left)}"
+            self._refuse(text, "rest")
             return True
         if boot_clock() < self._away_until:
             if self._engine.look().primary is None:
@@ -154,12 +156,12 @@ class Keeper:
             self._engine.withdraw()
         return lease
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, about: str = "") -> None:
         """Say why we wait; with --no-wait, do not."""
-        self._tell_once(why)
+        self._tell.news(why, about)
         if self._plan.no_wait:
             self._leave()
-            raise _DoneError(ELSEWHERE)
+            raise _DoneError(self._plan.held_code)
 
     def _check_patience(self, silent: float) -> None:
         patience = self._plan.patience
@@ -173,12 +175,12 @@ class Keeper:
         if role == self._role:
             return
         old, self._role = self._role, role
-        self._tell_once(role)
+        self._tell.news(role)
         try:
             self._records.prepare()
             self._records.note_role(role)
         except OSError as error:
-            self._tell_once(f"could not note the role: {reason(error)}")
+            self._tell.trouble(f"could not note the role: {reason(error)}")
         self._role_program.tell(old, role)
 
     def _rest(self) -> None:
@@ -186,7 +188,7 @@ class Keeper:
         try:
             self._records.rest(self._plan.retry_after)
         except OSError as error:
-            self._tell(f"could not note when to try again: {reason(error)}")
+            self._tell.trouble(f"could not note when to try again: {reason(error)}")
 
     def _leave(self) -> None:
         try:
@@ -200,11 +202,3 @@ class Keeper:
         while not self._role_program.is_done and boot_clock() < until:
             self._events.listen(min(until, boot_clock() + 1))
         process_contract.end()
-
-    def _tell_once(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
-            self._tell(text)
-
-    def _tell(self, text: str) -> None:
-        say(PROGRAM, f"{self._engine.name}: {text}")

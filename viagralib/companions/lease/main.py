@@ -13,10 +13,9 @@ from viagralib.companions.lease import node
 from viagralib.companions.lease.engine import Engine, Entry
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.node_records import NodeRecords
-from viagralib.companions.lease.options import USAGE, Plan, parse
+from viagralib.companions.lease.options import PROGRAM, USAGE, Plan, parse
 from viagralib.state import death_records
 
-PROGRAM = "viagra-lease"
 BAD_USAGE, BROKEN, BAD_SETTINGS = 64, 70, 78  # sysexits(3)
 
 

@@ -12,11 +12,13 @@ from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract.companion import duration
 from viagralib.companions.lease.engine import LONGEST_TTL
 
+PROGRAM = "viagra-lease"
 _SEE = "see viagra-lease --help"
 USAGE = (
     "usage: viagra-lease [--engine url] [--ttl duration] [--stop duration]"
-    " [--fence program] [--priority n] [--fail-back] [--retry-after duration]"
-    " [--wait-for-engine duration] [--no-wait] [--on-role program]"
+    " [--fence program] [--priority n] [--fail-back] [--fail-back-after duration]"
+    " [--retry-after duration] [--wait-for-engine duration] [--no-wait]"
+    " [--held-code n] [--on-role program] [-q | -v]"
     " name [--] command [argument ...]\n"
     "       viagra-lease status [--engine url] [--json] [name]\n"
     "       viagra-lease yield | forbid | allow [--engine url] name"
@@ -24,9 +26,11 @@ USAGE = (
 VERBS = ("status", "yield", "forbid", "allow")
 _KEEP = [
     *("engine=", "ttl=", "stop=", "fence=", "priority=", "fail-back"),
-    *("retry-after=", "wait-for-engine=", "no-wait", "on-role="),
+    *("fail-back-after=", "retry-after=", "wait-for-engine=", "no-wait"),
+    *("held-code=", "on-role=", "quiet", "verbose"),
 ]
-_TTL, _RETRY_AFTER = 15.0, 60.0
+_TTL, _RETRY_AFTER, _FAIL_BACK_AFTER = 15.0, 60.0, 60.0
+ELSEWHERE = 75  # EX_TEMPFAIL of sysexits(3)
 SHORTEST_TTL = 2.0  # seconds; etcd's own limit with its default settings
 _HIGHEST = 1000  # priority
 
@@ -37,7 +41,9 @@ class Plan:
 
     `verb` is "keep" or one of VERBS. `stop` is the time between TERM and KILL,
     `patience` how long an engine may be out of reach before the keeper gives up;
-    None: for ever.
+    None: for ever; `fail_back_after` how long a standby must have been there before it
+    gets the lease back, None: it does not. `held_code` is the exit code for a lease
+    that another has, with `no_wait`.
     """
 
     verb: str
@@ -49,10 +55,12 @@ class Plan:
     fence: str | None = None
     on_role: str | None = None
     priority: int = 0
-    fail_back: bool = False
+    fail_back_after: float | None = None
     retry_after: float = _RETRY_AFTER
     patience: float | None = None
     no_wait: bool = False
+    held_code: int = ELSEWHERE
+    quiet: bool = False
     json: bool = False
 
 
@@ -78,11 +86,13 @@ def parse(argv: list[str]) -> Plan:
         stop=_duration(given, "--stop", ttl / 5),
         fence=_program(given, "--fence"),
         on_role=_program(given, "--on-role"),
-        priority=_priority(given.get("--priority", "0")),
-        fail_back="--fail-back" in given,
+        priority=_number(given, "--priority", 0, _HIGHEST),
+        fail_back_after=_fail_back_after(given),
         retry_after=_duration(given, "--retry-after", _RETRY_AFTER),
         patience=None if patience < 0 else patience,
         no_wait="--no-wait" in given,
+        held_code=_number(given, "--held-code", ELSEWHERE, 255),
+        quiet=_is_quiet(given),
     )
     _check_times(plan)
     return plan
@@ -104,7 +114,7 @@ def _split(
     known: list[str],
 ) -> tuple[dict[str, str], list[str]]:
     try:
-        options, words = split(argv, "", known)
+        options, words = split(argv, "qv" if known is _KEEP else "", known)
     except getopt.GetoptError as error:
         raise Fault("", f"{error}; {_SEE}") from None
     return dict(options), words
@@ -139,10 +149,25 @@ def _program(given: dict[str, str], option: str) -> str | None:
     return os.path.abspath(path)
 
 
-def _priority(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:9]) <= _HIGHEST):
-        raise Fault("--priority", f"{shown(text)} is no number from 0 to {_HIGHEST}")
+def _number(given: dict[str, str], option: str, default: int, highest: int) -> int:
+    text = given.get(option, str(default))
+    if not (text.isascii() and text.isdigit() and int(text[:9]) <= highest):
+        raise Fault(option, f"{shown(text)} is no number from 0 to {highest}")
     return int(text)
+
+
+def _fail_back_after(given: dict[str, str]) -> float | None:
+    if given.keys() & {"--fail-back", "--fail-back-after"}:
+        return _duration(given, "--fail-back-after", _FAIL_BACK_AFTER)
+    return None
+
+
+def _is_quiet(given: dict[str, str]) -> bool:
+    """Return whether only troubles are told: for a job of cron's that is the rule."""
+    is_verbose = bool(given.keys() & {"-v", "--verbose"})
+    if is_verbose and given.keys() & {"-q", "--quiet"}:
+        raise Fault("", f"-q and -v do not go together; {_SEE}")
+    return bool(given.keys() & {"-q", "--quiet", "--no-wait"}) and not is_verbose
 
 
 def _check_times(plan: Plan) -> None:

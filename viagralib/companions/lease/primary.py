@@ -5,6 +5,7 @@ When what has to end, `decisions.Limits` says.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import signal
@@ -14,9 +15,8 @@ from dataclasses import dataclass
 from viagralib.base import durations
 from viagralib.base.messages import safe
 from viagralib.companions.contract import process_contract, spawn
-from viagralib.companions.contract.companion import say
 from viagralib.companions.contract.guardian import boot_clock
-from viagralib.companions.lease.decisions import LastSign, Limits
+from viagralib.companions.lease.decisions import GoesBefore, LastSign, Limits
 from viagralib.companions.lease.engine import (
     Engine,
     Entry,
@@ -27,6 +27,7 @@ from viagralib.companions.lease.engine import (
 from viagralib.companions.lease.events import Events
 from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import Plan
+from viagralib.companions.lease.reporter import Reporter
 
 ABNORMAL = 123  # killed by a signal, as viagra-run has it
 FENCE_LIMIT = 60.0  # seconds that fencing may take
@@ -38,13 +39,14 @@ class Ending:
     """How it ended: `why` for people; `code` of a command that ended by itself.
 
     `asked` is the code for who has asked the keeper to end; `away` is whether others
-    shall have their turn first.
+    shall have their turn first, `trouble` whether somebody may have to look after it.
     """
 
     why: str
     code: int | None = None
     asked: int = 0
     away: bool = False
+    trouble: bool = False
 
 
 class Primary:
@@ -64,9 +66,12 @@ class Primary:
         self._records = records
         self._last_sign = last_sign
         self._limits = Limits(engine.ttl, plan.stop)
+        self._before = GoesBefore(engine.entry.priority)
+        self._tell = Reporter(plan, engine.name)
         self._lease: Lease
         self._renew_at = 0.0
         self._why = ""  # why the command is to be stopped
+        self._is_late = False  # so that it is no decision of anybody's
         self._is_switch = False  # so that another node gets it
         self._is_lost = False
         self._is_noted = False  # that the command was started here
@@ -84,25 +89,28 @@ class Primary:
             ending = self._serve(started)
         except LostError as error:
             self._is_lost = True
-            ending = Ending(f"the lease is lost: {error}")
+            ending = Ending(f"the lease is lost: {error}", trouble=True)
         except UnreachableError as error:
-            ending = Ending(f"no engine answers: {error}")
+            ending = Ending(f"no engine answers: {error}", trouble=True)
         finally:
             self._end()
-        self._tell(ending.why)
+        tell = self._tell
+        (tell.trouble if ending.trouble or ending.code else tell.news)(ending.why)
         return ending
 
     def _serve(self, started: Callable[[], None]) -> Ending:
         """Go through the steps; raises LostError, UnreachableError, NotStarted."""
         if refused := self._make_sure():
-            return Ending(refused, away=True)
+            return Ending(refused, away=True, trouble=True)
         self._renew()
         if self._is_to_stop():
-            return Ending(self._why)
+            return Ending(self._why, trouble=self._is_late)
         self._engine.note_start(self._lease)
         self._is_noted = True
         environment = {**os.environ, "VIAGRA_TOKEN": str(self._lease.token)}
-        self._events.follow(spawn.start(self._plan.command, environment))
+        tie = functools.partial(process_contract.die_with, os.getpid())
+        command = self._plan.command
+        self._events.follow(spawn.start(command, environment, prepare=tie))
         started()
         self._hold(lambda: math.inf)
         if not self._events.death:
@@ -123,7 +131,8 @@ class Primary:
         left = self._clear_at() - boot_clock()
         if other and left > 0:
             time = durations.spell(left)
-            self._tell(f"{safe(other.host)} may still run the command: waiting {time}")
+            host = safe(other.host)
+            self._tell.news(f"{host} may still run the command: waiting {time}")
             self._hold(self._clear_at)
         return ""
 
@@ -134,7 +143,7 @@ class Primary:
         """Fence the node that may still run the command; return why it failed."""
         words = [program, self._engine.name, other.node, str(other.token)]
         environment = {**os.environ, "VIAGRA_FENCE_HOST": safe(other.host)}
-        self._tell(f"fencing {safe(other.host)} ({safe(other.node)})")
+        self._tell.trouble(f"fencing {safe(other.host)} ({safe(other.node)})")
         self._events.follow(spawn.start(words, environment))
         limit = boot_clock() + FENCE_LIMIT
         self._hold(lambda: limit)
@@ -159,20 +168,19 @@ class Primary:
 
     def _is_to_stop(self) -> bool:
         """Return whether the command must not run on, and note why."""
-        snapshot, own = self._lease.snapshot, self._engine.entry
+        snapshot = self._lease.snapshot
         if boot_clock() >= self._soft():
             self._why = f"no engine answers: {self._trouble or 'too late'}"
+            self._is_late = True
         elif self._events.to_end:
             self._why = "asked to end"
         elif self._records.is_forbidden:
             self._why = "forbidden here"
         elif snapshot.standbys and snapshot.asked == self._lease.token:
             self._why, self._is_switch = "asked to yield", True
-        elif self._plan.fail_back:
-            before = [
-                entry for entry in snapshot.standbys if entry.priority < own.priority
-            ]
-            if before:
+        elif self._plan.fail_back_after is not None:
+            after = self._plan.fail_back_after
+            if before := self._before.due(snapshot.standbys, after, boot_clock()):
                 self._why, self._is_switch = f"{safe(before[0].host)} goes before", True
         return bool(self._why)
 
@@ -187,7 +195,7 @@ class Primary:
             self._renew_at = boot_clock() + _ASK_AGAIN
             if not self._trouble:
                 left = durations.spell(self._soft() - boot_clock())
-                self._tell(f"could not renew, {left} left: {error}")
+                self._tell.trouble(f"could not renew, {left} left: {error}")
             self._trouble = str(error)
         self._events.wake_guardian()
 
@@ -196,13 +204,11 @@ class Primary:
         now = boot_clock()
         self._lease = lease
         self._last_sign.see(lease.snapshot, now)
+        self._before.see(lease.snapshot.standbys, now)
         every = self._engine.look_every
         self._renew_at = now + every if every else self._limits.renew_at(now)
         self._trouble = ""
         self._events.extend(self._limits.guardian_at(lease.deadline))
-
-    def _hard(self) -> float:
-        return self._limits.kill_at(self._lease.deadline)
 
     def _soft(self) -> float:
         return self._limits.term_at(self._lease.deadline)
@@ -212,13 +218,15 @@ class Primary:
     def _stop(self) -> Ending:
         """Ask the command to end, and wait as long as it may take."""
         self._events.tell_child(signal.SIGTERM)
-        until = boot_clock() + self._plan.stop
-        while not self._events.death and boot_clock() < min(until, self._hard()):
+        end = min(
+            boot_clock() + self._plan.stop, self._limits.kill_at(self._lease.deadline)
+        )
+        while not self._events.death and boot_clock() < end:
             if self._renew_at <= boot_clock() < self._soft():
                 self._renew()
-            self._events.listen(min(until, self._hard(), self._renew_at))
+            self._events.listen(min(end, self._renew_at))
         why = f"stopped the command: {self._why}"
-        return Ending(why, asked=self._code(), away=self._is_switch)
+        return Ending(why, None, self._code(), self._is_switch, self._is_late)
 
     def _code(self) -> int:
         """Return the exit code that the command's end stands for."""
@@ -237,11 +245,11 @@ class Primary:
         try:
             self._engine.give_up(self._lease, ended, self._is_lost)
         except UnreachableError as error:
-            self._tell(f"could not give the lease up, it ends by itself: {error}")
+            self._tell.trouble(f"could not give it up, it ends by itself: {error}")
 
     def _wait_for(self, pids: str) -> None:
         """Keep the lease, as long as it can be, while processes do not die of KILL."""
-        self._tell(f"does not die of KILL, so the lease is kept: {pids}")
+        self._tell.trouble(f"does not die of KILL, so the lease is kept: {pids}")
         try:
             while process_contract.survivors() and boot_clock() < self._lease.deadline:
                 self._renew()
@@ -249,6 +257,3 @@ class Primary:
         except LostError:
             pass
         self._is_lost = bool(process_contract.survivors())
-
-    def _tell(self, text: str) -> None:
-        say("viagra-lease", f"{self._engine.name}: {text}")

@@ -13,9 +13,9 @@ from viagralib.companions.contract.companion import say
 from viagralib.companions.lease import node
 from viagralib.companions.lease.engine import Engine, Entry, Snapshot, UnreachableError
 from viagralib.companions.lease.engine_url import open_engine
-from viagralib.companions.lease.keeper import INIT, PROGRAM, UNREACHABLE, WELL
+from viagralib.companions.lease.keeper import INIT, UNREACHABLE, WELL
 from viagralib.companions.lease.node_records import NodeRecords
-from viagralib.companions.lease.options import Plan
+from viagralib.companions.lease.options import PROGRAM, Plan
 
 VERSION = 1  # of the JSON document
 NOT_SO = 1  # no primary, or nobody to yield to

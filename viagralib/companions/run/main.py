@@ -38,7 +38,8 @@ def _start(options: Options) -> int:
     """Start the command, leave it to itself, and say that all is well."""
     signals.collect()
     environment = spawn.environment(options.user, first_instance())
-    pid = spawn.start(options.argv, environment, user=options.user)
+    prepare = options.user.become if options.user else None
+    pid = spawn.start(options.argv, environment, prepare=prepare)
     if options.verbose:
         say(PROGRAM, f"started {pid}")
     return 0

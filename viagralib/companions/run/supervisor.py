@@ -62,8 +62,9 @@ class Supervisor:
         options, instance = self._options, self._records.number
         environment = spawn.environment(options.user, instance)
         output = self._outfile.entrance if self._outfile else None
+        prepare = options.user.become if options.user else None
         try:
-            pid = spawn.start(options.argv, environment, output, options.user)
+            pid = spawn.start(options.argv, environment, output, prepare)
         except spawn.NotStarted:
             if self._records.restarts:
                 self._record({"at": now(), "finished": False})
