@@ -27,7 +27,7 @@ try:
     from viagralib.processes.verdicts import judge
     from viagralib.settings.command_line import HELP, Options, parse
     from viagralib.settings.configuration import load
-    from viagralib.settings.homes import find_home, find_state
+    from viagralib.settings.homes import find_home, find_state, owner
     from viagralib.state.directory import State
     from viagralib.state.run_context import Run
 except (
@@ -64,9 +64,14 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     if options.help or options.version:
         out.say(HELP.rstrip() if options.help else f"viagra.py {VERSION}")
         return WELL
+    home, user = find_home(options.home), os.geteuid()
+    if user and not (options.home and options.state) and owner(home) != user:
+        from viagralib.verbs.others_home import look_at_it  # who forgot sudo
+
+        return look_at_it(home, options, out)
     state = State(find_state(options.state))
     state.recall_answers()
-    run = Run(load(find_home(options.home)), state, options.names)
+    run = Run(load(home), state, options.names)
     if options.verb == "run":
         options.verbose = options.verbose or run.is_by_hand()
         return watch(run, options, out, err)

@@ -10,9 +10,11 @@ import shutil
 import struct
 import subprocess
 import termios
+from pathlib import Path
 
 import pytest
-from world import World, environment, unique
+from other_users import ORDINARY, public_world, run_as, users_python
+from world import Result, World, environment, need_root, unique
 
 COLUMNS = 40
 
@@ -140,3 +142,36 @@ def test_names_are_whole_in_a_pipe_and_all_fits_a_narrow_terminal(world: World) 
     assert [len(row) <= COLUMNS for row in said.splitlines()[:3]] == [True] * 3
     assert said.splitlines()[0].split() == ["DAEMON", "VERDICT", "STANDING"]
     assert said.splitlines()[1].split()[1:] == ["down", "-"]
+
+
+def test_who_forgot_sudo_acts_on_nothing_and_is_told_with_whose_eyes_to_look(
+    program: Path,
+) -> None:
+    need_root()
+    with public_world(program) as world:
+        name = unique("roots")
+        world.watch(name)
+        world.up(name)
+
+        def ask(*words: str) -> Result:
+            command = world.command(*words)
+            command[0] = users_python()
+            del command[5:7]  # --state: whoever brings one of their own means it
+            return run_as(command, ORDINARY)
+
+        given = f"--dir {world.home}"
+        for words in (
+            *([], ["restart", name], ["pause", name, "--for", "2h"]),
+            *(["resume", name], ["history"], ["test"]),
+        ):
+            told = ask(*words)
+            command = " ".join(["sudo viagra.py", given, *words])
+            line = f"viagra.py: {world.home}: these are root's daemons: {command}\n"
+            assert (told.code, told.out, told.err) == (2, "", line)
+        assert world.starts(name) == 0
+        for verb in ("check", "status"):
+            told = ask(verb, name)
+            assert told.out.startswith("note: these are root's daemons, seen without")
+            assert f"sudo viagra.py {given} {verb} {name}\n" in told.out
+            assert not told.err and " down" not in told.out, told
+        assert json.loads(ask("check", "--json").out)["notes"]

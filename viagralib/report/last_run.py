@@ -12,6 +12,8 @@ _SLACK = 60.0  # seconds that cron and a run may take
 
 def tell(run: Run) -> str:
     """Return how long ago the last run was, and whether that is too long, in words."""
+    if not run.is_ours:
+        return "when the last run was, its owner can see"
     if not run.previous:
         return "no run yet: put viagra.py into a crontab (see crontab.example)"
     age = time.time() - run.previous

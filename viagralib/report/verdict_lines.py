@@ -86,6 +86,7 @@ def document(
             for name, verdict in verdicts.items()
         },
         "standings": standings,
+        "notes": run.notes,
         "off": {name: why for name, why in run.settings.set_aside.items()},
     }
 

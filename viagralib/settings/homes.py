@@ -55,6 +55,14 @@ def find_state(given: str | None) -> str:
     return f"{base}/viagra"
 
 
+def owner(home: str) -> int:
+    """Return the uid of whose home it is. Raises Fault when it has gone."""
+    try:
+        return os.stat(f"{home}/start.d").st_uid
+    except OSError as error:
+        raise Fault(safe(home), f"could not look at it: {error.strerror}") from None
+
+
 def absolute(path: str) -> str:
     """Return a path from the root on. Raises Fault where there is no way to tell."""
     try:

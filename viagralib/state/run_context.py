@@ -21,12 +21,23 @@ _CRONS = ("cron", "crond", "CROND", "fcron", "bcron-exec", "busybox")
 class Run:
     """One execution of viagra.py: on which home, with which state, for which names."""
 
-    def __init__(self, settings: Settings, state: State, names: list[str]) -> None:
-        """Raises Fault when a name is no hook's. No names: all that are on."""
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        names: list[str],
+        user: int | None = None,
+    ) -> None:
+        """Raises Fault when a name is no hook's. No names: all that are on.
+
+        `user` is whose home it is and with whose eyes to look, if not ours.
+        """
         self.settings = settings
         self.state = state
         daemons = settings.daemons.values()
-        self.observer = Observer(daemons, os.geteuid(), table.own_pid())
+        self.user = os.geteuid() if user is None else user
+        self.is_ours = user is None  # else only what its owner lets everybody see
+        self.observer = Observer(daemons, self.user, table.own_pid())
         self.names = names or list(settings.daemons)
         self.is_narrowed = bool(names)
         self.began = time.time()  # seconds since 1970
@@ -38,6 +49,7 @@ class Run:
         self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
         self._known_pids: list[int] = []  # where daemons were found last
         self.only_looks = False  # for a verb that changes nothing
+        self.notes: list[str] = []  # what people should know of what they are shown
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         for name in names:
             if name not in settings.daemons and name not in settings.set_aside:
@@ -51,7 +63,7 @@ class Run:
 
     def find_faults(self) -> list[Fault]:
         """Return all that its user has to mend, for the names that it is about."""
-        state = self._why_not(self.state.places())
+        state = self._why_not(self.state.places() if self.is_ours else [])
         general = state + self._why_not(self._parts())
         self.is_state_unsafe, self.is_unsafe = bool(state), bool(general)
         found = [Fault("", f"refused: {why}") for why in dict.fromkeys(general)]

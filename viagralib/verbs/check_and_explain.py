@@ -39,7 +39,8 @@ def look(run: Run) -> Overview:
     overview.faults = run.find_faults()
     overview.codes = {fault.subject: FAULTY for fault in overview.faults}
     overview.verdicts = judge(run.sound(overview.faults, True), run.observer)
-    examine(run, overview.verdicts)
+    if run.is_ours:
+        examine(run, overview.verdicts)
     for name, why in run.paused().items():
         overview.standings[name] = f"{standing.PAUSED}: {why}"
     for name, verdict in overview.verdicts.items():

@@ -28,6 +28,8 @@ def obey(run: Run, options: Options, out: Printer) -> int:
     Its module alone is imported: who only looks loads nothing that starts daemons.
     """
     module = import_module(f"viagralib.verbs.{_MODULES[options.verb]}")
+    for note in [] if options.json else run.notes:
+        out.say(f"note: {note}")
     code = int(getattr(module, options.verb)(run, options, out))
     if not run.settings.daemons and not options.json and not options.show:
         out.say(nothing_watched(run))
