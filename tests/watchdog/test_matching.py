@@ -26,7 +26,7 @@ from other_users import (
     up_as,
     with_mounts,
 )
-from world import World, alive, comm, need, need_root, until
+from world import World, alive, comm, need, need_root, unique, until
 
 # A process that gives itself the name in its first argument, and keeps it.
 RENAMED = "import sys, time; open('/proc/self/comm', 'w').write(sys.argv[1]); {}"
@@ -312,11 +312,22 @@ def test_a_name_of_any_length(world: World) -> None:
 
 
 def test_names_that_begin_alike_are_not_the_same(world: World) -> None:
-    names = [watched(world, length=length) for length in (15, 16, 40)]
+    names = [watched(world, length=length) for length in (16, 40)]
     others = [name[:15] + "a" * len(name) for name in names]
     pids = [world.up(other).pid for other in others]
     for seen, pid, other in zip(look_at(world, names), pids, others, strict=True):
         assert_down(seen, f"pid {pid}: another name: {other}")
+
+
+def test_a_name_of_15_bytes_may_be_what_the_kernel_left_of_another(
+    world: World,
+) -> None:
+    """As ps shows it; or it is that of another daemon, which is watched, too."""
+    name, other = watched(world, length=15), unique("other")
+    world.up(f"{name}-daemon")
+    assert_unknown(look(world, name), f'set the fact process = "{name}-daemon"')
+    world.watch(other, f'process = "{name}-daemon"')
+    assert_down(look(world, name), f"whole name is {name}-daemon, that of {other}")
 
 
 def test_a_name_of_16_bytes_that_nothing_of_the_process_tells(world: World) -> None:
@@ -340,17 +351,25 @@ def test_a_name_of_15_bytes_that_the_process_gave_itself(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("title", "text"),
-    [("{}", ""), ("{}", " two words"), ("/usr/sbin/{} -d", ""), ("{}: writer", "")],
+    [
+        ("{}", ""),
+        ("{}", " two words"),
+        ("{}", ": serves [/srv/shop]"),
+        ("{}", "\\shop: on C:\\"),
+        ("/usr/sbin/{} -d", ""),
+        ("C:\\Game Files\\{}", ".exe"),
+        ("{}: writer", ""),
+    ],
 )
 def test_a_long_name_in_the_text_that_the_process_shows(
     world: World, title: str, text: str
 ) -> None:
-    name = fresh(24, text)
-    world.hook(name, "true")
+    hook, name = watched(world), fresh(24, text)
+    world.facts(hook, f"process = '{name}'")
     argv = [title.format(name), "-c", RENAMED.format(WAIT), name[:15]]
     child = world.spawn(argv, executable=_real_python())
     until(lambda: comm(child.pid) == name[:15])
-    assert_up(look(world, name), child.pid)
+    assert_up(look(world, hook), child.pid)
 
 
 def _real_python() -> str:
@@ -362,6 +381,92 @@ def test_a_long_name_that_only_the_executable_tells(world: World) -> None:
     child = world.spawn(["other", "1000"], executable=str(world.daemon(name)))
     until(lambda: comm(child.pid) == name[:15])
     assert_up(look(world, name), child.pid)
+
+
+# How a process that calls itself otherwise is found out: (its arguments, file).
+ALIASES = {
+    "executable": (["x", "-c", "{rename}", "Main/Thread"], "{own}"),
+    "argument": (["/opt/{name}", "-c", "{rename}", "MainThread"], sys.executable),
+    "title": (["{name}: serves [/srv/x]", "-c", "{rename}", "M"], sys.executable),
+    "script": ([sys.executable, "-I", "{script}"], sys.executable),
+    "module": ([sys.executable, "-I", "{script}.py"], sys.executable),
+    "wine": (["Z:\\srv\\{name}", "-c", "{rename}", "wine-preloader"], sys.executable),
+}
+
+
+@pytest.mark.parametrize("how", ALIASES)
+def test_what_calls_itself_otherwise_is_unknown_until_a_fact_says_so(
+    world: World, how: str
+) -> None:
+    name, own = watched(world), world.bin / "own"
+    own.mkdir()
+    script, texts = world.place / name, {"name": name, "rename": RENAMED.format(WAIT)}
+    for path in (script, Path(f"{script}.py")):
+        world.write(path, "import time\ntime.sleep(1000)\n")
+    shutil.copy(_real_python(), own / name)
+    arguments, executable = ALIASES[how]
+    argv = [one.format(**texts, script=script) for one in arguments]
+    child = world.spawn(argv, executable=executable.format(own=own / name))
+    called = argv[3] if "{rename}" in arguments else comm(child.pid)
+    until(lambda: comm(child.pid) == called)
+    until(lambda: look(world, name).word == "unknown")
+    seen = look(world, name)
+    assert_unknown(seen, f'pid {child.pid}: calls itself "{called}"')
+    assert world.run().code == 1 and world.starts(name) == 0
+    assert f"pid {child.pid}, unsure: calls itself" in world.run("explain", name).out
+    facts = seen.reason.partition(": if that is the daemon, set ")[2]
+    facts = facts.rpartition(" in ")[0].replace(" and ", "\n", 1)
+    world.facts(name, facts)
+    assert_up(look(world, name), child.pid)
+    world.kill(child.pid)
+    assert_down(look(world, name))
+
+
+def test_who_only_handles_a_daemons_files_is_no_daemon(world: World) -> None:
+    """Its log is read, its script is edited, it is told to an interpreter."""
+    name = watched(world)
+    file = world.place / name
+    file.touch()
+    for argv in (
+        ["tail", "-f", str(file)],
+        [sys.executable, "-c", "import time; time.sleep(1000)", str(file)],
+        ["sh", "-c", f"{world.daemon(unique('nap'))} 1000; :", name],
+    ):
+        child = world.spawn(argv)
+        until(lambda pid=child.pid: Path(f"/proc/{pid}/cmdline").read_bytes())
+    assert_down(look(world, name))
+
+
+def test_an_ordinary_users_alias_keeps_no_daemon_from_being_started(
+    public: World,
+) -> None:
+    name = watched(public)
+    child = public.spawn(
+        [name, "1000"], executable="/bin/sleep", user=ORDINARY, group=ORDINARY
+    )
+    until(lambda: comm(child.pid) == "sleep")
+    assert_down(look(public, name))
+    assert f'pid {child.pid}, another name: "sleep"' in public.run("explain", name).out
+
+
+def test_the_process_of_another_watched_daemon_is_no_alias(world: World) -> None:
+    name, other = watched(world), unique("other")
+    child = world.spawn([name, "1000"], executable=str(world.daemon(other)))
+    until(lambda: comm(child.pid) == other)
+    assert_unknown(look(world, name), f'calls itself "{other}"')
+    world.watch(other)
+    assert_down(look(world, name))
+
+
+def test_node_calls_itself_as_it_likes(world: World) -> None:
+    """As Node.js 24 does at its start, for which Debian 12's is too old."""
+    node, name = need("node"), watched(world)
+    script = world.place / f"{name}.js"
+    rename = "require('fs').writeFileSync('/proc/self/comm', 'MainThread')"
+    world.write(script, f"{rename}; setInterval(() => 0, 1e6)\n")
+    child = world.spawn([node, str(script)])
+    until(lambda: comm(child.pid) == "MainThread", seconds=60)
+    assert_unknown(look(world, name), f'pid {child.pid}: calls itself "MainThread"')
 
 
 @pytest.mark.parametrize("line", ["#!/bin/sh", "#!/bin/sh -e", "#!/bin/busybox sh"])

@@ -51,7 +51,7 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
         return kind, "its command line does not fit the fact `command`"
     if is_other:
         return _judge_other_executable(daemon, process, observer)
-    return (UNSURE, doubt) if doubt else (COUNTED, "fits")
+    return (UNSURE, doubt) if doubt else _judge_cut_name(daemon, process, observer)
 
 
 def _executes(wanted: str, process: Process) -> bool:
@@ -170,26 +170,57 @@ def _why_other_name(name: str, process: Process) -> str:
     whole = _whole_names(process)
     if name in whole:
         return ""
+    if len(encoded) == NAME_LENGTH:
+        return ""  # the kernel's name, which may have been cut: see _judge_cut_name
     for longer in whole:
         if os.fsencode(longer).startswith(encoded[:NAME_LENGTH]):
             return f"another name: {safe(longer)}"
-    if len(encoded) == NAME_LENGTH:
-        return ""  # a name that the process gave itself, which nothing was cut from
     return f"another name: only the first {NAME_LENGTH} bytes are the same"
+
+
+def _judge_cut_name(
+    daemon: Daemon, process: Process, observer: Observer
+) -> tuple[str, str]:
+    """Return what a process is that fits, if the kernel may have cut its name, and why.
+
+    A title with blanks in it is no longer name: what sets a title sets the name, too.
+    """
+    name = daemon.process
+    if len(os.fsencode(name)) != NAME_LENGTH:
+        return COUNTED, "fits"
+    whole = [one for one in _whole_names(process) if " " not in one or one == name]
+    longer = next((one for one in whole if one != name and one.startswith(name)), "")
+    if name in whole or not longer:
+        return COUNTED, "fits"
+    why = f"its whole name is {safe(longer)}"
+    for other in observer.daemons:
+        if other.process == longer:
+            return OTHER, f"{why}, that of {safe(other.name)}"
+    text = f'if that is the daemon, set the fact process = "{safe(longer)}"'
+    return UNSURE, f"{why}: {text}"
 
 
 def _whole_names(process: Process) -> list[str]:
     """Return the names that the kernel may have cut to the name of a process."""
     arguments = process.arguments()
-    texts = [*arguments[:1], *scripts(arguments)]
-    # A program that shows its state there begins with its name: "food: writing".
-    texts += [text.partition(" ")[0].removesuffix(":") for text in arguments[:1]]
+    found = [*base_names(arguments[:1]), *map(os.path.basename, scripts(arguments))]
     try:
-        texts.append(process.executable())
+        found.append(os.path.basename(process.executable()))
     except Unreadable:
         if not arguments:
             raise
-    return [os.path.basename(text) for text in texts]
+    return found
+
+
+def base_names(first: list[str]) -> list[str]:
+    """Return the names that a process may have by its first argument, if there is one.
+
+    A title may hold slashes; one that shows a state begins with the name, as in
+    "food: writing"; Wine leaves the path of another system.
+    """
+    words = [text.partition(" ")[0].removesuffix(":") for text in first]
+    parts = [text.rpartition("\\")[2] for text in first]
+    return [*first, *map(os.path.basename, (*first, *words)), *parts]
 
 
 def _fits(pattern: str, process: Process, is_strange: bool) -> bool:

@@ -30,6 +30,8 @@ class Observer:
         self.hooks_at_work: list[Process] | None = None
         # Whom this run left alone when it stopped their daemon.
         self.left: set[tuple[int, float]] = set()
+        # By identity and name: all names of a process, for aliases.py.
+        self.names: dict[tuple[tuple[int, float], str], frozenset[str]] = {}
         self._own_script = file_identity(sys.argv[0])
         self._hook_files: dict[tuple[int, int], str] | None = None
         self._interpreters: set[tuple[int, int] | None] = set()
@@ -127,7 +129,7 @@ class Observer:
         return ""
 
     def interpreter(self, program: str) -> str:
-        """Return what interprets a hook's program; "" when it is no script."""
+        """Return what interprets a program; "" when it is no script."""
         return next(iter(self.trust.interpreters_of(program)), "")
 
 

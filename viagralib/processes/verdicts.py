@@ -90,6 +90,18 @@ def _look(matchers: list[_Matcher], every: bool, first: Iterable[int]) -> None:
             missing -= matcher.see(process)
         if not missing and not every:
             return
+    if lacking := [matcher for matcher in matchers if matcher.lacks()]:
+        _look_for_aliases(lacking)
+
+
+def _look_for_aliases(lacking: list[_Matcher]) -> None:
+    """Look once more, for what has a name that is missing and calls itself otherwise.
+
+    Only on a bad day: it reads the arguments of every process, once in a run.
+    """
+    for process in table.look():
+        for matcher in lacking:
+            matcher.see_alias(process)
 
 
 class _Matcher:
@@ -113,6 +125,22 @@ class _Matcher:
         was_enough = self._enough
         self._enough = high is None and self._count() >= low
         return self._enough and not was_enough
+
+    def see_alias(self, process: Process) -> None:
+        """Take note of a process that has its name, but calls itself otherwise."""
+        from viagralib.processes.aliases import why_unsure
+
+        try:
+            why = why_unsure(self.daemon, process, self.observer)
+        except Vanished:
+            return
+        if why and all(process.pid != one.process.pid for one in self.candidates):
+            self.candidates.append(Candidate(process, UNSURE, why))
+
+    def lacks(self) -> bool:
+        """Return whether there are fewer than needed, with all that may count."""
+        kinds = [one.kind in {COUNTED, UNSURE} for one in self.candidates]
+        return sum(kinds) < self.daemon.facts.count[0]
 
     def _count(self) -> int:
         return sum(one.kind == COUNTED for one in self.candidates)

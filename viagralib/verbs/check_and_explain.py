@@ -9,7 +9,7 @@ from viagralib.base.messages import FAULTY, NOT_WELL, Fault, exit_code, safe
 from viagralib.base.printer import Printer
 from viagralib.base.users import user_name
 from viagralib.health.checkup import examine
-from viagralib.processes import table
+from viagralib.processes import aliases, table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.verdicts import UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.recovery import standing
@@ -110,7 +110,7 @@ def explain(run: Run, options: Options, out: Printer) -> int:
     for one in candidates:
         out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")
         out.say(f"    {_portrait(one.process)}")
-    for process in _near(daemon, candidates) if daemon else []:
+    for process in _near(run, daemon, candidates) if daemon else []:
         out.say(f'  pid {process.pid}, another name: "{safe(process.name)}"')
         out.say(f"    {_portrait(process)}")
     return code
@@ -133,7 +133,7 @@ def _portrait(process: Process) -> str:
     return f"user {user}, for {spell(process.age())}: {safe(command)[:200]}"
 
 
-def _near(daemon: Daemon, candidates: list[Candidate]) -> list[Process]:
+def _near(run: Run, daemon: Daemon, candidates: list[Candidate]) -> list[Process]:
     """Return some processes that somebody may have meant by the daemon's name."""
     seen = {one.process.pid for one in candidates}
     wanted = daemon.process.lower()
@@ -142,6 +142,7 @@ def _near(daemon: Daemon, candidates: list[Candidate]) -> list[Process]:
         name = process.name.lower()
         if process.pid in seen or len(near) == _NEAR or process.pid == table.own_pid():
             continue
-        if wanted in name or (len(name) > 2 and name in wanted):
+        is_near = wanted in name or (len(name) > 2 and name in wanted)
+        if is_near or daemon.process in aliases.names(process, run.observer):
             near.append(process)
     return near
