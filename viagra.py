@@ -10,6 +10,8 @@ nothing. It keeps nothing running, and needs nothing that it remembers.
 import os
 import sys
 
+# Nobody else may write the bytecode that Python keeps of our parts.
+os.umask(os.umask(0o022) | 0o022)
 # Under -I, Python leaves our own directory out of its search path too.
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 

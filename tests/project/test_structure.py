@@ -166,3 +166,33 @@ def test_the_version_has_one_place(world: World) -> None:
     assert done.out.split()[-1] in (LIBRARY / "__init__.py").read_text()
     places = [path for path in FILES if done.out.split()[-1] in path.read_text()]
     assert places == []
+
+
+EXECUTES = ("exec", "spawn", "posix_spawn", "system", "popen", "startfile")
+EXECUTING = {"subprocess", "pty", "runpy", "multiprocessing", "asyncio"}
+
+
+def executions(path: Path) -> set[str]:
+    """Return the names by which a file could execute a program, or text as code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names} & EXECUTING
+        elif isinstance(node, ast.ImportFrom):
+            found |= {(node.module or "").partition(".")[0]} & EXECUTING
+            if node.module == "os":
+                names = [alias.name for alias in node.names]
+                found |= {name for name in names if name.startswith(EXECUTES)}
+        elif isinstance(node, ast.Attribute):
+            of_os = isinstance(node.value, ast.Name) and node.value.id == "os"
+            if of_os and node.attr.startswith(EXECUTES):
+                found.add(node.attr)
+        elif isinstance(node, ast.Name) and node.id in {"exec", "eval", "__import__"}:
+            found.add(node.id)
+    return found
+
+
+def test_the_gate_alone_executes() -> None:
+    gate = LIBRARY / "trust" / "gate.py"
+    found = {path: names for path in FILES if (names := executions(path))}
+    assert found == {gate: {"execve", "posix_spawn", "subprocess"}}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -18,6 +18,7 @@ from viagralib.hooks import child_process
 from viagralib.processes.tree import AFTER_KILL, send
 from viagralib.settings.configuration import Settings
 from viagralib.state.hook_log import create_roomy, memory
+from viagralib.trust.gate import Gate, Program
 
 LARGEST = 4_000_000  # bytes of each capture; ps on a huge machine stays below it
 # Taken besides the commands of viagra.toml, by the first of them that is there.
@@ -50,13 +51,13 @@ class Capture:
 class Evidence:
     """What one run captures as evidence, side by side, each limited in time."""
 
-    def __init__(self, settings: Settings, search_path: str, directory: str) -> None:
+    def __init__(self, settings: Settings, gate: Gate, directory: str) -> None:
         self.directory = directory
         self.captures: dict[str, Capture] = {}
         self.problems: list[str] = []
         self.kernel_log: list[kernel_log.Line] = []
         self._timeout = settings.evidence_timeout
-        self._search_path = search_path
+        self._gate = gate
         self._commands = settings.commands
 
     def begin(self, units: Iterable[str] = ()) -> None:
@@ -115,29 +116,32 @@ class Evidence:
                 self.problems.append(f"{name}: {reason(error)}")
 
     def _start(self, name: str, commands: tuple[str, ...]) -> None:
-        found = [words for words in map(shlex.split, commands) if self._find(words)]
-        if not found:
-            self.problems.append(f"{shlex.split(commands[0])[0]}: not found")
-            return
-        program, *arguments = found[0]
-        environment = {"PATH": self._search_path, "LC_ALL": "C", "COLUMNS": "200"}
+        path = self._gate.search_path
+        environment = {"PATH": path, "LC_ALL": "C", "COLUMNS": "200"}
+        called = shlex.split(commands[0])[0]
         try:
+            program, arguments = self._find(commands)
+            called = program.given
             capture = Capture(name, self._open(name))
         except OSError as error:
-            self.problems.append(f"{program}: {reason(error)}")
+            self.problems.append(f"{called}: {reason(error)}")
             return
         self.captures[name] = capture
         try:
             capture.child = child_process.start(
-                self._find([program]), arguments, capture.output, environment, LARGEST
+                self._gate, program, arguments, capture.output, environment, LARGEST
             )
             capture.child.release()
         except OSError as error:
             capture.problem = reason(error)
-            self.problems.append(f"{program}: {reason(error)}")
+            self.problems.append(f"{called}: {reason(error)}")
 
-    def _find(self, words: list[str]) -> str:
-        return shutil.which(words[0], path=self._search_path) or "" if words else ""
+    def _find(self, commands: tuple[str, ...]) -> tuple[Program, list[str]]:
+        """Return the first that is there, and its arguments. Raises OSError."""
+        for name, *arguments in map(shlex.split, commands):
+            with contextlib.suppress(FileNotFoundError):
+                return self._gate.find(name), arguments
+        raise FileNotFoundError(errno.ENOENT, "not found")
 
     def _open(self, name: str) -> int:
         """Return where a capture goes: memory, when the disk has no room for it."""

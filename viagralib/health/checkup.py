@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from viagralib.health.plugins import Check
     from viagralib.health.sockets import Call
 
+_NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
 _TICK = 0.005  # seconds between two looks at checks that are under way
 
 
@@ -29,6 +30,9 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
         if verdict.word == SICK and not is_of_age(daemon, verdict):
             verdicts[name] = Verdict(UP, "", verdict.candidates)
         elif verdict.word == UP and daemon.has_health:
+            if run.is_unsafe:
+                verdicts[name] = Verdict(UNKNOWN, _NOT_ASKED, verdict.candidates)
+                continue
             try:
                 checkups |= _begin(run, daemon, verdict)
             except OSError as error:

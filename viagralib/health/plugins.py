@@ -26,13 +26,13 @@ class Check:
         self._output = memory("check")
         self._child: child_process.Child | None = None
         variables = {"STATE": run.state.path}
-        path = run.observer.trust.search_path()
         try:
             self._child = child_process.start(
-                os.path.realpath(program),
+                run.gate,
+                run.gate.hook(program),
                 hook_call.arguments(daemon, "check.d"),
                 self._output,
-                hook_call.environment(daemon.name, path, variables),
+                hook_call.environment(daemon.name, run.gate.search_path, variables),
             )
             self._child.release()
         except OSError as error:

@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
 
 from viagralib.base import resource_limits
 from viagralib.base.messages import trouble
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 from viagralib.processes.tree import ProcessTree
+from viagralib.trust.gate import Gate, Program
 
 _GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
 _GO = b"g"
@@ -92,14 +94,15 @@ class Child:
 
 
 def start(  # noqa: PLR0913, PLR0917
-    path: str,
+    gate: Gate,
+    program: Program,
     arguments: Iterable[str],
     output: int,
     environment: Mapping[str, str],
     largest_file: int | None = None,
     stdin: int = -1,
 ) -> Child:
-    """Fork a child that will execute `path` once it is released.
+    """Fork a child that will execute `program`, by the gate, once it is released.
 
     It is in a session of its own, in `/`, with `output` (a descriptor) for stdout and
     stderr, `stdin` or /dev/null, nothing else open, and nothing of our signals, mask,
@@ -119,24 +122,20 @@ def start(  # noqa: PLR0913, PLR0917
     if pid == 0:
         _in_the_child(
             (gate_read, failure_write, output, stdin),
-            path,
-            [path, *arguments],
-            environment,
             largest_file,
+            lambda: gate.execute(program, arguments, environment),
         )
     os.close(gate_read)
     os.close(failure_write)
     process = table.find(pid) or Process(pid, "", 0, os.getpid(), pid, False)
     mark = f"{_MARK}={environment[_MARK]}" if environment.get(_MARK) else ""
-    return Child(path, process, gate_write, failure_read, mark)
+    return Child(program.path, process, gate_write, failure_read, mark)
 
 
 def _in_the_child(
     descriptors: tuple[int, int, int, int],
-    path: str,
-    argv: list[str],
-    environment: Mapping[str, str],
     largest_file: int | None,
+    execute: Callable[[], NoReturn],
 ) -> None:
     """Clean the room, wait for the release, execute. Never returns."""
     failure = descriptors[1]
@@ -148,7 +147,7 @@ def _in_the_child(
             _clean_room(largest_file)
             if os.read(_GATE, 1) != _GO:
                 os._exit(0)  # whoever started us is dead: nothing has happened
-            os.execve(path, argv, environment)
+            execute()
         except (OSError, MemoryError) as error:
             os.write(failure, trouble(error).encode())
     finally:

@@ -82,15 +82,16 @@ def _launch(
     if execution.is_over():
         return hook_call.Outcome(program, "not executed: no time was left", None)
     variables = {**execution.variables, "STEP": _step(execution, program)}
+    gate = execution.run.gate
     environment = hook_call.environment(
-        execution.daemon.name, execution.run.search_path, variables
+        execution.daemon.name, gate.search_path, variables
     )
     arguments = hook_call.arguments(execution.daemon, execution.kind)
-    path = os.path.realpath(program)
     log = execution.incident.log.open()
     while True:
         try:
-            return child_process.start(path, arguments, log, environment)
+            found = gate.hook(program)
+            return child_process.start(gate, found, arguments, log, environment)
         except OSError as error:
             why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
         if execution.is_over():

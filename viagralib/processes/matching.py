@@ -12,7 +12,7 @@ from viagralib.base.users import user_id, user_name
 from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
 from viagralib.processes.observer import Observer, scripts
 from viagralib.settings.configuration import Daemon
-from viagralib.trust.path_walk import walk
+from viagralib.trust.owners import walk
 
 # What a process that has a daemon's name may be to it.
 COUNTED = "counted"

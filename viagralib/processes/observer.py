@@ -8,7 +8,7 @@ import sys
 from viagralib.base.users import SERVICE_USERS, ordinary_users
 from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
-from viagralib.trust.owners import Trust
+from viagralib.trust.programs import ProgramTrust
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Observer:
         self.daemons = list(daemons)
         self.user = user
         self.pid = pid
-        self.trust = Trust(user)
+        self.trust = ProgramTrust(user)
         # Found by whoever looks only once, at all daemons; None: to be looked for.
         self.hooks_at_work: list[Process] | None = None
         # Whom this run left alone when it stopped their daemon.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 
 from viagralib.base import files
 from viagralib.base.durations import spell
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.trust.gate import Gate
 
 # Files that a package manager keeps locked while it works.
 _PACKAGE_LOCKS = (
@@ -23,15 +23,16 @@ _PACKAGE_LOCKS = (
 # Files that are there while a package manager works, or was killed at it.
 _PACKAGE_MARKS = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
+_LONGEST_ANSWER = 2.0  # seconds that a command may take to tell of the machine
 
 
-def why_not_now(boot: float, packages: float, search_path: str) -> str:
+def why_not_now(boot: float, packages: float, gate: Gate) -> str:
     """Return why nothing should be started on this machine now, or "".
 
     `boot` is for how many seconds after its boot a machine is left to itself, and
     `packages` for how many a package transaction may hold things back.
     """
-    return _booting(boot) or _shutting_down(search_path) or _installing(packages)
+    return _booting(boot) or _shutting_down(gate) or _installing(packages)
 
 
 def _booting(boot: float) -> str:
@@ -39,12 +40,12 @@ def _booting(boot: float) -> str:
     return f"the machine is up for {spell(age)} only" if age < boot else ""
 
 
-def _shutting_down(search_path: str) -> str:
+def _shutting_down(gate: Gate) -> str:
     """Ask who knows: systemd, sysvinit's runlevel, or a shutdown that is at work."""
     if os.path.isdir("/run/systemd/system"):
-        state = _ask("systemctl is-system-running", search_path)
+        state = _ask("systemctl is-system-running", gate)
         return "the machine is shutting down" if state == "stopping" else ""
-    level = _ask("runlevel", search_path)  # such as "2 0": before, and now
+    level = _ask("runlevel", gate)  # such as "2 0": before, and now
     if level.split()[-1:] in (["0"], ["6"]):
         return "the machine is shutting down"
     marks = [f"{place}/nologin" for place in ("/run", "/var/run", "/etc")]
@@ -53,26 +54,28 @@ def _shutting_down(search_path: str) -> str:
     return ""
 
 
-def _ask(command: str, search_path: str) -> str:
+def _ask(command: str, gate: Gate) -> str:
     """Return what a command prints; "" when it is not there, or does not answer."""
-    program, *arguments = command.split()
-    path = shutil.which(program, path=search_path)
-    if path is None:
-        return ""
-    import subprocess  # dear, and few systems get here
+    from viagralib.hooks import child_process  # few systems get here
+    from viagralib.state.hook_log import memory
 
+    name, *arguments = command.split()
+    output = memory(name)
     try:
-        done = subprocess.run(
-            [path, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=2,
-            check=False,
-            env={"PATH": search_path, "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        environment = {"PATH": gate.search_path, "LC_ALL": "C"}
+        program = gate.find(name)
+        child = child_process.start(gate, program, arguments, output, environment)
+        child.release()
+        while not child.poll():
+            if child.seconds() > _LONGEST_ANSWER:
+                child.kill()
+                return ""
+            time.sleep(0.005)
+        return os.pread(output, 4096, 0).decode(errors="replace").strip()
+    except OSError:
         return ""
-    return done.stdout.decode(errors="replace").strip()
+    finally:
+        os.close(output)
 
 
 def _installing(longest: float) -> str:

@@ -75,10 +75,9 @@ def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
 def _by_machine(run: Run) -> Standing | None:
     """The machine has other things to do; asked once in a run."""
     if run.why_not_now is None:
-        path = run.observer.trust.search_path()
         settings = run.settings
         run.why_not_now = inhibitions.why_not_now(
-            settings.boot, settings.packages, path
+            settings.boot, settings.packages, run.gate
         )
     return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
 

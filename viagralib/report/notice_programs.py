@@ -26,6 +26,7 @@ from viagralib.state import announced, incidents
 from viagralib.state.directory import write_record
 from viagralib.state.hook_log import memory
 from viagralib.state.run_context import Run
+from viagralib.trust.gate import Gate
 
 TICK = 0.02  # seconds between two looks at a program at work
 _LARGEST_OUTPUT = 1_000_000  # bytes that a program may print
@@ -44,25 +45,28 @@ class Program:
     """One program of notice.d: what it is called, and how it failed in this run."""
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)
+        self.path = path
         self.name = f"notice.d/{safe(os.path.basename(path))}"
         self.failures: list[str] = []
         self.is_spent = False  # it had to be ended: it is run no more in this run
 
     def why_not(self, run: Run) -> str:
         """Return who else could change it, or the settings beside it; or ""."""
-        trust, settings = run.observer.trust, f"{self.path}.conf"
+        trust, settings = run.observer.trust, f"{os.path.realpath(self.path)}.conf"
         why = trust.why_not_program(self.path)
         return why or (trust.why_not(settings) if os.path.lexists(settings) else "")
 
-    def carry(self, text: str, environment: dict[str, str], seconds: float) -> None:
+    def carry(
+        self, gate: Gate, text: str, environment: dict[str, str], seconds: float
+    ) -> None:
         """Run it to its end, for at most so long, with the text on its stdin."""
         output, stdin = memory("output"), memory("notice")
         try:
             with open(stdin, "wb", closefd=False) as file:
                 file.write(f"{text}\n".encode(errors="backslashreplace"))
             os.lseek(stdin, 0, os.SEEK_SET)
-            child = start(self.path, (), output, environment, stdin=stdin)
+            found = gate.hook(self.path)
+            child = start(gate, found, (), output, environment, stdin=stdin)
             child.release()
             if why := self._attend(child, output, seconds):
                 self.failures.append(why)
@@ -97,6 +101,8 @@ class Program:
 def programs(run: Run) -> tuple[list[Program], list[Fault]]:
     """Return what would be run, in order, and why others would not be."""
     found = []
+    if run.is_unsafe:
+        return [], []  # nothing is executed at all
     try:
         found = [Program(one) for one in start_d.steps(f"{run.settings.home}/notice.d")]
     except FileNotFoundError:
@@ -112,7 +118,6 @@ def deliver(run: Run, notices: list[Notice]) -> list[str]:
     """Run each program for each notice; return what there is to say of failures."""
     found, faults = programs(run)
     said = [str(fault) for fault in faults]
-    path = run.search_path or run.observer.trust.search_path()
     file = f"{run.state.path}/.notice.{os.getpid()}.json"
     for notice in notices if found else ():
         document = _document(run, notice)
@@ -122,10 +127,13 @@ def deliver(run: Run, notices: list[Notice]) -> list[str]:
             variables["JSON"] = file
         except OSError as error:
             said.append(f"notice.d: no VIAGRA_JSON: {reason(error)}")
-        environment = hook_call.environment(notice.daemon, path, variables)
+        environment = hook_call.environment(
+            notice.daemon, run.gate.search_path, variables
+        )
         for program in found:
             if not program.is_spent:
-                program.carry(notice.text, environment, run.settings.notice_timeout)
+                seconds = run.settings.notice_timeout
+                program.carry(run.gate, notice.text, environment, seconds)
     with contextlib.suppress(OSError):
         os.unlink(file)
     for program in found:

@@ -185,7 +185,7 @@ def _read_general(settings: Settings) -> None:
     except Fault as fault:
         settings.faults.append(fault)
         return
-    for section, table in tables.items():
+    for section, table in [*tables.items()][: facts_of.MOST_COMPLAINTS]:
         if section not in _SECTIONS:
             near = resembling(section, _SECTIONS)
             complaints = [f"unknown section or key {shown(section)}{near}"]
@@ -217,7 +217,7 @@ def _read_section(
     settings: Settings, section: str, table: dict[str, object]
 ) -> list[str]:
     complaints = []
-    for key, value in table.items():
+    for key, value in [*table.items()][: facts_of.MOST_COMPLAINTS]:
         if key not in _SECTIONS[section]:
             near = resembling(key, _SECTIONS[section])
             complaints.append(f"[{section}]: unknown key {shown(key)}{near}")

@@ -44,6 +44,9 @@ class Facts:
     unit = ""
 
 
+MOST_COMPLAINTS = 20  # of one file: what somebody else wrote must not fill a mail
+
+
 def read(table: dict[str, object], base: Facts, where: str) -> tuple[Facts, list[str]]:
     """Return the facts of `table` laid over `base`, and what is wrong with it.
 
@@ -52,8 +55,11 @@ def read(table: dict[str, object], base: Facts, where: str) -> tuple[Facts, list
     """
     facts = Facts()
     facts.__dict__.update(base.__dict__)
-    complaints = []
+    complaints: list[str] = []
     for key, value in table.items():
+        if len(complaints) == MOST_COMPLAINTS:
+            complaints.append(f"{where}: and more; these first")
+            break
         if key not in _PARSERS:
             near = resembling(key, _PARSERS)
             complaints.append(f"{where}: unknown key {shown(key)}{near}")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from viagralib.base.messages import Fault, safe
 from viagralib.processes import table
 from viagralib.processes.observer import Observer
 from viagralib.processes.verdicts import Verdict
-from viagralib.settings.configuration import Daemon, Settings
+from viagralib.settings.configuration import HOOK_KINDS, Daemon, Settings
 from viagralib.settings.homes import PROGRAM
 from viagralib.state import known_pids
 from viagralib.state.directory import HOOK_LOG_CAP, State
+
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from viagralib.trust.gate import Gate
 
 _HOUR = 3600.0  # seconds
 _CRONS = ("cron", "crond", "CROND", "fcron", "bcron-exec", "busybox")
@@ -43,7 +48,6 @@ class Run:
         self.began = time.time()  # seconds since 1970
         self.first_look = time.monotonic()
         self.previous = state.last_run()  # seconds since 1970; 0.0: not known
-        self.search_path = ""  # PATH for what we run; known once something is to be run
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
@@ -51,6 +55,8 @@ class Run:
         self.only_looks = False  # for a verb that changes nothing
         self.notes: list[str] = []  # what people should know of what they are shown
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
+        self._gate: Gate | None = None
+        self._general: list[Fault] | None = None  # what concerns every daemon
         for name in names:
             if name not in settings.daemons and name not in settings.set_aside:
                 text = f"start.d in {settings.home} has no such hook"
@@ -61,12 +67,20 @@ class Run:
         """Return the watched daemon of this name."""
         return self.settings.daemons.get(name)
 
+    @property
+    def gate(self) -> Gate:
+        """What all that it executes goes through; closed where anything is unsafe."""
+        if self._gate is None:
+            from viagralib.trust.gate import Gate
+
+            closed = next((fault.text for fault in self._general_faults()), "")
+            path = self.observer.trust.search_path()
+            self._gate = Gate(self.observer.user, path, closed)
+        return self._gate
+
     def find_faults(self) -> list[Fault]:
         """Return all that its user has to mend, for the names that it is about."""
-        state = self._why_not(self.state.places() if self.is_ours else [])
-        general = state + self._why_not(self._parts())
-        self.is_state_unsafe, self.is_unsafe = bool(state), bool(general)
-        found = [Fault("", f"refused: {why}") for why in dict.fromkeys(general)]
+        found = [*self._general_faults()]
         for fault in self.settings.faults:
             if fault.subject in self.names or fault.subject not in self._all_names():
                 found.append(fault)
@@ -75,6 +89,27 @@ class Run:
                 if name in self.settings.daemons:
                     found += self.observer.trust.faults(self.settings.daemons[name])
         return found
+
+    def _general_faults(self) -> list[Fault]:
+        """Return what concerns every daemon: others could change the state, or us."""
+        if self._general is None:
+            trust = self.observer.trust
+            places = self.state.places() if self.is_ours else []
+            state = [why for place in places for why in trust.whys(place)]
+            parts = [why for part in self._parts() for why in trust.whys(part)]
+            ours = trust.whys_below(f"{PROGRAM}/viagralib")
+            ours += [why for part in _environment() for why in trust.whys(part)]
+            whys = dict.fromkeys([*state, *parts, *ours])
+            self.is_state_unsafe, self.is_unsafe = bool(state), bool(whys)
+            self._general = [Fault("", f"refused: {why}") for why in whys]
+        return self._general
+
+    def faults_of_environment(self) -> list[Fault]:
+        """Return what others could change of our own Python's packages, all of them."""
+        if not _environment() or self.is_unsafe:
+            return []
+        whys = self.observer.trust.whys_below(sys.prefix)
+        return [Fault("", f"refused: {why}") for why in whys]
 
     def is_by_hand(self) -> bool:
         """Return whether a person waits for an answer: on a terminal, or with names.
@@ -145,22 +180,25 @@ class Run:
     def _all_names(self) -> set[str]:
         return {*self.settings.daemons, *self.settings.set_aside}
 
-    def _why_not(self, parts: list[str]) -> list[str]:
-        whys = map(self.observer.trust.why_not, parts)
-        return [why for why in dict.fromkeys(whys) if why]
-
     def _parts(self) -> list[str]:
-        """Return what the run is made of: the program itself, and the home."""
-        parts = [f"{PROGRAM}/viagra.py"]
-        folders = [f"{PROGRAM}/viagralib"]
-        for folder in folders:  # which grows as they are found
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    parts.append(entry.path)
-                    if entry.is_dir() and entry.name != "__pycache__":
-                        folders.append(entry.path)
+        """Return what a run is made of, beside the library: itself, and the home."""
         home = self.settings.home
-        return parts + [f"{home}/start.d", f"{home}/viagra.toml"]
+        kinds = [f"{home}/{kind}" for kind in HOOK_KINDS]
+        return [f"{PROGRAM}/viagra.py", *kinds, f"{home}/viagra.toml"]
+
+
+def _environment() -> list[str]:
+    """Return what can have our own Python load code at its start; [] for another's.
+
+    A .pth file is executed: site(3), that is Python's module of that name.
+    """
+    prefix = sys.prefix
+    if not prefix.startswith(f"{PROGRAM}/"):
+        return []
+    places = [place for place in sys.path if place.startswith(f"{prefix}/")]
+    names = [f"{p}/{name}" for p in places for name in os.listdir(p)]
+    paths = [name for name in names if name.endswith(".pth")]
+    return [sys.executable, f"{prefix}/pyvenv.cfg", *places, *paths]
 
 
 def _is_of_cron() -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import time
 
 from viagralib.base import durations, files
@@ -103,17 +101,17 @@ def _whole(incident: Incident) -> list[str]:
 
 def _paged(run: Run, text: str) -> bool:
     """Show a text page by page; False when there is no pager."""
-    path = run.observer.trust.search_path()
-    pager = shutil.which("less", path=path) or shutil.which("more", path=path)
-    if pager is None:
+    try:
+        pager = run.gate.find("less", "more")
+    except OSError:
         return False
     # LESSSECURE: what is shown is evidence, not a way to a shell.
     environment = {
-        "PATH": path,
+        "PATH": run.gate.search_path,
         "LESSSECURE": "1",
         "LESS": "-F",
         "TERM": os.environ.get("TERM", "dumb"),
     }
     data = text.encode(errors="backslashreplace")
-    subprocess.run([pager], input=data, env=environment, check=False)
+    run.gate.feed(pager, environment, data)
     return True

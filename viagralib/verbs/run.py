@@ -59,7 +59,7 @@ class Response:
     def _is_only_said(self, name: str, verdict: Verdict) -> bool:
         """Say what calls for words alone; return whether that was all."""
         word, why, tell = verdict.word, verdict.reason, self.announcer.announce
-        if self.run.is_unsafe:
+        if self.run.is_unsafe and word != UNKNOWN:
             tell(name, word, f"{why}; not started: what would start it is unsafe")
         elif word == UP:
             tell(name, word, why, WELL)
@@ -78,9 +78,8 @@ class Response:
         if not recoveries:
             return
         run = self.run
-        run.search_path = run.observer.trust.search_path()
         directory = next((r.incident.directory for r in recoveries), "")
-        evidence = Evidence(run.settings, run.search_path, directory)
+        evidence = Evidence(run.settings, run.gate, directory)
         begun = [recovery for recovery in recoveries if not recovery.result]
         if begun:
             evidence.begin(dict.fromkeys(one.unit for one in begun if one.unit))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Callable
 
 from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
+from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.processes import table
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import FORMAT
@@ -19,13 +19,20 @@ from viagralib.state import death_records, incidents, pauses
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
 
+# What runs execute besides, where it is there.
+_OTHER_PROGRAMS = [one.split()[0] for one in (*DISKS, *SOCKETS)]
+_OTHER_PROGRAMS += ["dmesg", "journalctl", "less", "runlevel", "systemctl"]
 _SETTING = "set [evidence] commands"
 
 
 def test(run: Run, options: Options, out: Printer) -> int:
     """Show every fault, and every entry of start.d that is not watched, with why."""
     notes: list[str] = []
-    faults = [*run.find_faults(), *_faults_of_the_off(run)]
+    faults = [
+        *run.find_faults(),
+        *run.faults_of_environment(),
+        *_faults_of_the_off(run),
+    ]
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
     programs, refused = notice_programs.programs(run)
     faults += refused
@@ -102,17 +109,25 @@ def _faults_of_machine(run: Run) -> list[Fault]:
 
 
 def _missing_programs(run: Run, notes: list[str]) -> list[Fault]:
-    """Return a Fault for each program that viagra.toml wants for evidence in vain.
+    """Return a Fault for each program that viagra.toml wants for evidence in vain, or
+    that somebody else could change.
 
     One that nobody has asked for is noted: a machine may do without it.
     """
-    path = run.observer.trust.search_path()
-    missing = [
-        Fault(safe(program), f"not found in {path}: install it, or {_SETTING}")
-        for program in sorted({shlex.split(one)[0] for one in run.settings.commands})
-        if not shutil.which(program, path=path)
-    ]
+    if run.is_unsafe:
+        return []  # nothing is executed at all
+    wanted = {shlex.split(one)[0] for one in run.settings.commands}
+    missing, refused = [], []
+    for program in sorted({*wanted, *_OTHER_PROGRAMS}):
+        try:
+            run.gate.find(program)
+        except FileNotFoundError:
+            where = "" if "/" in program else f" in {run.gate.search_path}"
+            text = f"not found{where}: install it, or {_SETTING}"
+            missing += [Fault(safe(program), text)] if program in wanted else []
+        except OSError as error:
+            refused.append(Fault(safe(program), reason(error)))
     if run.settings.commands != Settings("").commands:
-        return missing
+        return missing + refused
     notes += [f"{fault}; notices do without it" for fault in missing]
-    return []
+    return refused

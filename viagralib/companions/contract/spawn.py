@@ -6,8 +6,9 @@ import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from viagralib.base.messages import Fault, reason, safe
+from viagralib.base.messages import Fault, safe
 from viagralib.companions.contract import signals
+from viagralib.trust import gate
 
 CANNOT_RUN = 126  # found, but could not be executed
 NOT_FOUND = 127
@@ -79,11 +80,8 @@ def start(
         return _fork(argv, environment, output, prepare)
     # Not by fork(2): the child would wait for its turn, on a busy machine for long.
     ends = (1, 2) if output is not None else ()
-    if not argv[0]:
-        raise not_started("", errno.ENOENT)
     try:
-        return os.posix_spawnp(
-            argv[0],
+        return gate.spawn(
             list(argv),
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, output, end) for end in ends],
@@ -93,7 +91,7 @@ def start(
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.ENOMEM):
             raise OSError(error.errno, os.strerror(error.errno)) from None
-        raise not_started(argv[0], error.errno or errno.EIO) from None
+        raise not_started(argv[0], error) from None
 
 
 def _fork(
@@ -112,16 +110,15 @@ def _fork(
     os.close(told)
     if failure:
         os.waitpid(pid, 0)
-        raise not_started(argv[0], int(failure))
+        number, _, words = failure.decode(errors="replace").partition(" ")
+        raise not_started(argv[0], OSError(int(number), words))
     return pid
 
 
 def execute(argv: Sequence[str], environment: Mapping[str, str]) -> None:
     """Become the program `argv`, looked up in PATH. Raises OSError."""
     signals.restore()
-    if not argv[0]:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    os.execvpe(argv[0], list(argv), environment)
+    gate.become(list(argv), environment)
 
 
 def become(argv: Sequence[str]) -> None:
@@ -129,7 +126,7 @@ def become(argv: Sequence[str]) -> None:
     try:
         execute(argv, os.environ)
     except OSError as error:
-        raise not_started(argv[0], error.errno or errno.EIO) from None
+        raise not_started(argv[0], error) from None
 
 
 def _become(
@@ -139,8 +136,8 @@ def _become(
     prepare: Callable[[], None],
     tell: int,
 ) -> None:
-    """Be the command, or report the error number and exit. Runs in the child."""
-    number = errno.EIO
+    """Be the command, or report the error and exit. Runs in the child."""
+    failure = f"{errno.EIO} {os.strerror(errno.EIO)}"
     try:
         if output is not None:
             os.dup2(output, 1)
@@ -148,10 +145,10 @@ def _become(
         prepare()
         execute(argv, environment)
     except OSError as error:
-        number = error.errno or errno.EIO
+        failure = f"{error.errno or errno.EIO} {error.strerror}"
     finally:
         # Never return into the parent's code, whatever went wrong.
-        os.write(tell, str(number).encode())
+        os.write(tell, failure.encode(errors="replace"))
         os._exit(CANNOT_RUN)
 
 
@@ -162,12 +159,12 @@ def _read_all(descriptor: int) -> bytes:
     return text
 
 
-def not_started(program: str, number: int) -> NotStarted:
-    """Return what to raise for the error `number` of exec(2), with ctrun's codes."""
+def not_started(program: str, error: OSError) -> NotStarted:
+    """Return what to raise for an error of exec(2), with ctrun's codes."""
     searched = "/" not in program  # then a PATH entry that is no directory is skipped
-    absent = number == errno.ENOENT or (searched and number == errno.ENOTDIR)
+    absent = error.errno == errno.ENOENT or (searched and error.errno == errno.ENOTDIR)
     code = NOT_FOUND if absent else CANNOT_RUN
-    words = reason(OSError(number, os.strerror(number)))
-    if number == errno.ENOEXEC:
+    words = error.strerror or ""
+    if error.errno == errno.ENOEXEC:
         words += " (a script needs a #! line)"
     return NotStarted(code, f"{safe(program)}: could not run: {words}")

@@ -1,0 +1,241 @@
+"""Attacks: what another account has tried, each with real processes of that account."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from checkout import COMPANIONS
+from other_users import ORDINARY, public_world, run_as
+from world import World, environment, need, need_root, unique
+
+from viagralib.hooks import child_process
+from viagralib.state.hook_log import memory
+from viagralib.trust.gate import Gate
+
+
+@pytest.fixture
+def public(program: Path) -> Iterator[World]:
+    """A world in which other users may look, and some write."""
+    need_root()
+    with public_world(program) as world:
+        yield world
+
+
+class Victim:
+    """A daemon of root's that is up, and old enough to be checked."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.name = unique("victim")
+        self.executed = world.place / "executed"
+        world.watch(self.name, 'start_timeout = "1ms"\n')
+        self.daemon = world.up(self.name)
+
+    def script(self, path: Path, user: int = ORDINARY) -> Path:
+        """Write a program that would show that it was executed."""
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        self.world.write(path, f"#!/bin/sh\nid -u >> {self.executed}\n", 0o755)
+        os.chown(path, user, user)
+        return path
+
+    def verdict(self) -> str:
+        told = json.loads(self.world.run("check", "--json").out)
+        return str(told["daemons"][self.name]["verdict"])
+
+    def assert_executed_by_no_verb(self, wanted: str) -> None:
+        for verb in ("run", "check", "status", "explain", "restart"):
+            words = [verb, self.name] if verb in ("explain", "restart") else [verb]
+            told = self.world.run(*words)
+            assert not self.executed.exists(), (verb, told)
+            assert told.code == 2 and wanted in told.out + told.err, (verb, told)
+        assert self.verdict() == "unknown"
+
+
+@pytest.fixture
+def victim(public: World) -> Victim:
+    return Victim(public)
+
+
+# Nothing is executed that another account could change
+
+
+def _others_may_write_the_home(victim: Victim) -> Path:
+    victim.script(victim.world.home / "check.d" / victim.name)
+    for kind in ("start.d", "check.d"):
+        os.chown(victim.world.home / kind, 0, ORDINARY)
+        (victim.world.home / kind).chmod(0o2775)
+    return victim.world.home / "check.d"
+
+
+def _others_may_write_the_state(victim: Victim) -> Path:
+    victim.script(victim.world.home / "check.d" / victim.name, user=0)
+    counts = victim.world.state / "counts"
+    counts.mkdir(parents=True)
+    os.chown(counts, 0, ORDINARY)
+    counts.chmod(0o770)
+    return counts
+
+
+def _others_own_bytecode(victim: Victim) -> Path:
+    """As a user leaves it who has run the program once, before it became root's."""
+    victim.script(victim.world.home / "check.d" / victim.name, user=0)
+    place = victim.world.program.parent / "viagralib" / "trust" / "__pycache__"
+    place.mkdir(exist_ok=True)
+    code = place / "owners.cpython-399.pyc"
+    code.write_bytes(b"")
+    os.chown(code, ORDINARY, ORDINARY)
+    return place
+
+
+UNSAFE = [_others_may_write_the_home, _others_may_write_the_state, _others_own_bytecode]
+
+
+@pytest.mark.parametrize("spoil", UNSAFE, ids=lambda spoil: spoil.__name__[1:])
+def test_where_anything_is_unsafe_no_verb_executes_a_check(
+    victim: Victim, spoil: Callable[[Victim], Path]
+) -> None:
+    victim.assert_executed_by_no_verb(str(spoil(victim)))
+
+
+def test_an_empty_directory_of_hooks_that_others_may_write_is_named(
+    victim: Victim,
+) -> None:
+    places = [victim.world.home / kind for kind in ("stop.d", "check.d", "fail.d")]
+    for place in places:
+        place.mkdir()
+        os.chown(place, 0, ORDINARY)
+        place.chmod(0o2775)
+    told = victim.world.run("test")
+    for place in places:
+        assert told.code == 2 and f"refused: {place} can be written by" in told.out
+
+
+def test_a_hook_is_judged_at_the_moment_of_its_execution(victim: Victim) -> None:
+    hook = victim.script(victim.world.place / "hook", user=0)
+    gate, output = Gate(0, "/usr/bin:/bin"), memory("output")
+    told = []
+    for mode in (0o775, 0o755):
+        child = child_process.start(gate, gate.hook(str(hook)), (), output, {})
+        hook.chmod(mode)
+        child.release()
+        while not child.poll():
+            pass
+        told.append((child.status, "chmod g-w" in child.failure))
+    os.close(output)
+    assert told == [(127, True), (0, False)]
+    assert victim.executed.read_text() == "0\n"
+
+
+def test_evidence_is_taken_by_no_program_of_another_account(victim: Victim) -> None:
+    world, vmstat = victim.world, victim.script(victim.world.place / "own" / "vmstat")
+    own = victim.script(victim.world.place / "own" / "ours", user=0)
+    own.write_text("#!/bin/sh\necho evidence\n")
+    world.settings(
+        f'[defaults]\npatience = "0s"\n[evidence]\ncommands = ["{vmstat}", "{own}"]\n'
+    )
+    told = world.run("test")
+    assert told.code == 2 and f"refused: {vmstat} belongs to {ORDINARY}" in told.out
+    assert "not found" not in told.out.replace("note:", ""), told
+    world.kill(victim.daemon.pid)
+    told = world.run()
+    assert told.code == 0 and f"{vmstat}: refused: {vmstat} belongs to" in told.out, (
+        told
+    )
+    assert not victim.executed.exists()
+    [incident] = world.incidents(victim.name)
+    assert (incident / "ours.txt").read_text() == "evidence\n"
+
+
+def test_what_hooks_and_steps_read_in_is_judged_with_them(public: World) -> None:
+    step, stop = unique("step"), unique("stop")
+    fragment = public.home / "start.d" / "service.subr"
+    World.write(fragment, f"touch {public.place}/executed\n")
+    public.hook(f"{step}/10", '. "${0%/*/*}/service.subr"\nexit 75')
+    script = public.place / "init" / stop  # what start.d links to lies elsewhere
+    script.parent.mkdir(mode=0o755)
+    World.write(script, "#!/bin/sh\nexit 75\n", 0o755)
+    (public.home / "start.d" / stop).symlink_to(script)
+    public.hook(stop, f". {fragment}", "stop.d")
+    assert public.run("test").code == 0
+    fragment.chmod(0o664)
+    told = public.run()
+    for name in (step, stop):
+        assert f"{name}: refused: {fragment} can be written by" in told.err, told
+    assert told.code == 2 and not (public.place / "executed").exists()
+
+
+def test_what_our_own_python_loads_is_judged(victim: Victim) -> None:
+    world = victim.world
+    venv = world.program.parent / "venv"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = venv / "lib" / version / "site-packages"
+    packages.mkdir(parents=True)
+    (venv / "bin").mkdir()
+    python = Path(need("python3")).resolve() if not sys.prefix else sys.executable
+    (venv / "bin" / "python").symlink_to(os.path.realpath(python))
+    World.write(
+        venv / "pyvenv.cfg", f"home = {os.path.dirname(os.path.realpath(python))}\n"
+    )
+    World.write(packages / "ours.pth", "\n")
+    World.write(packages / "module.py", "\n")
+
+    def told(verb: str) -> tuple[int, str]:
+        command = world.command(verb)
+        command[0] = str(venv / "bin" / "python")
+        done = run_as(command)
+        return done.code, done.out + done.err
+
+    assert told("run") == (0, "")
+    for path, verb in ((packages / "ours.pth", "run"), (packages, "run")):
+        path.chmod(path.stat().st_mode | 0o002)
+        code, text = told(verb)
+        assert code == 2 and f"refused: {path} can be written by everybody" in text
+        path.chmod(path.stat().st_mode & ~0o002)
+    os.chown(packages / "module.py", ORDINARY, 0)
+    assert told("run") == (0, "")  # a quiet run loads none of it
+    code, text = told("test")
+    assert code == 2 and f"{packages}/module.py belongs to {ORDINARY}" in text
+
+
+def test_a_companion_of_root_executes_nobody_elses_program(victim: Victim) -> None:
+    script = victim.script(victim.world.place / "own" / "command")
+    state = {"VIAGRA_STATE": str(victim.world.state)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-I", str(COMPANIONS / words[0]), *words[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment() | state,
+        )
+
+    for words in (
+        ["viagra-run", "-n", victim.name, "--", str(script)],
+        ["viagra-run", "--user", "root", "-n", victim.name, "--", str(script)],
+        ["viagra-wait", "path:/", "--", str(script)],
+    ):
+        done = run(*words)
+        assert done.returncode == 126, done
+        assert f"refused: {script} belongs to {ORDINARY}" in done.stderr, done
+    assert not victim.executed.exists()
+    shutil.chown(script, "root")
+    assert run("viagra-wait", "path:/", "--", str(script)).returncode == 0
+    assert victim.executed.read_text() == "0\n"
+
+
+def test_what_another_account_wrote_fills_no_mail(public: World) -> None:
+    name = unique("keys")
+    public.watch(name, "".join(f"key{number} = 1\n" for number in range(20_000)))
+    facts = public.home / "start.d" / f"{name}.toml"
+    os.chown(facts, ORDINARY, ORDINARY)
+    told = public.run()
+    assert told.code == 2 and f"{facts} belongs to {ORDINARY}" in told.err, told
+    assert len(told.err) < 10_000
