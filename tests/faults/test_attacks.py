@@ -56,6 +56,7 @@ class Victim:
             assert not self.executed.exists(), (verb, told)
             assert told.code == 2 and wanted in told.out + told.err, (verb, told)
         assert self.verdict() == "unknown"
+        assert not (self.world.place / "metrics").exists()
 
 
 @pytest.fixture
@@ -68,6 +69,8 @@ def victim(public: World) -> Victim:
 
 def _others_may_write_the_home(victim: Victim) -> Path:
     victim.script(victim.world.home / "check.d" / victim.name)
+    metrics = victim.world.place / "metrics"  # no file is written for others, either
+    victim.world.settings(f'[run]\nmetrics = "{metrics}"\n')
     for kind in ("start.d", "check.d"):
         os.chown(victim.world.home / kind, 0, ORDINARY)
         (victim.world.home / kind).chmod(0o2775)

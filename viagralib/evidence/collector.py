@@ -120,8 +120,7 @@ class Evidence:
         environment = {"PATH": path, "LC_ALL": "C", "COLUMNS": "200"}
         called = shlex.split(commands[0])[0]
         try:
-            program, arguments = self._find(commands)
-            called = program.given
+            program, (called, *arguments) = self._find(commands)
             capture = Capture(name, self._open(name))
         except OSError as error:
             self.problems.append(f"{called}: {reason(error)}")
@@ -137,10 +136,10 @@ class Evidence:
             self.problems.append(f"{called}: {reason(error)}")
 
     def _find(self, commands: tuple[str, ...]) -> tuple[Program, list[str]]:
-        """Return the first that is there, and its arguments. Raises OSError."""
-        for name, *arguments in map(shlex.split, commands):
+        """Return the first that is there, and its words. Raises OSError."""
+        for words in map(shlex.split, commands):
             with contextlib.suppress(FileNotFoundError):
-                return self._gate.find(name), arguments
+                return self._gate.find(words[0]), words
         raise FileNotFoundError(errno.ENOENT, "not found")
 
     def _open(self, name: str) -> int:

@@ -101,6 +101,8 @@ class Run:
             ours += [why for part in _environment() for why in trust.whys(part)]
             whys = dict.fromkeys([*state, *parts, *ours])
             self.is_state_unsafe, self.is_unsafe = bool(state), bool(whys)
+            if whys:
+                self.settings.metrics = ""  # root's file, where others wanted one
             self._general = [Fault("", f"refused: {why}") for why in whys]
         return self._general
 
