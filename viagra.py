@@ -27,7 +27,7 @@ try:
     )
     from viagralib.base.printer import Printer
     from viagralib.processes.verdicts import judge
-    from viagralib.settings.command_line import HELP, Options, parse
+    from viagralib.settings.command_line import Options, parse
     from viagralib.settings.configuration import load
     from viagralib.settings.homes import find_home, find_state, owner
     from viagralib.state.directory import State
@@ -45,10 +45,16 @@ def main() -> int:
     try:
         code = act(parse(sys.argv[1:]), out, err)
     except Fault as fault:
-        err.say(f"viagra.py: {fault}")
+        if "--json" in sys.argv:
+            from viagralib.report.verdict_lines import fault_document
+
+            out.say(fault_document(fault))
+        else:
+            err.say(f"viagra.py: {fault}")
         code = FAULTY
     except Exception as error:
-        if not (what := trouble(error)):
+        what = trouble(error)
+        if not what:
             raise
         error.__traceback__ = None  # it holds all the memory that words may need
         err.say(f"viagra.py: could not go on: {what}; the next run tries it")
@@ -64,7 +70,10 @@ def main() -> int:
 def act(options: Options, out: Printer, err: Printer) -> int:
     """Read the settings and do what the verb says; return the exit code."""
     if options.help or options.version:
-        out.say(HELP.rstrip() if options.help else f"viagra.py {VERSION}")
+        from viagralib.settings.help_texts import help_text
+
+        verb = options.verb if options.verb_given else None
+        out.say(help_text(verb) if options.help else f"viagra.py {VERSION}")
         return WELL
     home, user = find_home(options.home), os.geteuid()
     if user and not (options.home and options.state) and owner(home) != user:
@@ -74,6 +83,8 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     state = State(find_state(options.state))
     state.recall_answers()
     run = Run(load(home), state, options.names)
+    if options.verb != "history":  # which has those of hooks that have gone, too
+        run.require_hooks()
     if options.verb == "run":
         options.verbose = options.verbose or run.is_by_hand()
         return watch(run, options, out, err)

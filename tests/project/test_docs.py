@@ -18,6 +18,7 @@ from world import World
 
 from viagralib import VERSION
 from viagralib.settings import command_line, configuration, facts
+from viagralib.settings.help_texts import help_text
 
 ROOT = CHECKOUT
 PAGES = sorted((ROOT / "man").glob("*.[1-9]"))
@@ -64,7 +65,7 @@ def test_page_is_without_fault(page: Path) -> None:
 @pytest.mark.parametrize("verb", command_line.VERBS)
 def test_each_verb_is_in_page_help_and_readme(verb: str) -> None:
     assert re.search(rf"^\.It Cm {verb}\b", COMMANDS, re.MULTILINE)
-    assert re.search(rf"\b{verb}\b", command_line.HELP)
+    assert re.search(rf"\b{verb}\b", help_text(None))
     assert re.search(rf"^    viagra\.py \[?{verb}\b", README, re.MULTILINE)
 
 
@@ -90,7 +91,7 @@ def test_each_option_is_in_the_page_and_each_of_the_page_is_one_or_not_yet() -> 
     lines = re.findall(r"^\.It (Fl .*)", part_of(COMMANDS, "OPTIONS"), re.MULTILINE)
     told = {f"-{one}" for line in lines for one in re.findall(r"Fl (-\w+)", line)}
     missing = {f"-{one}" for one in marked(part_of(COMMANDS, "NOT YET"), "Fl")}
-    assert told - missing == set(re.findall(r"--\w+", command_line.HELP))
+    assert told - missing == set(re.findall(r"--\w+", help_text(None)))
     assert missing <= told
 
 

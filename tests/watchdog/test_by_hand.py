@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import struct
 import subprocess
+import sys
 import termios
 from pathlib import Path
 
 import pytest
+from checkout import COMPANIONS, LIBRARY
 from other_users import ORDINARY, public_world, run_as, users_python
 from world import Result, World, environment, need_root, unique
+
+from viagralib.settings.command_line import FLAGS, VALUES, VERBS
 
 COLUMNS = 40
 
@@ -175,3 +181,68 @@ def test_who_forgot_sudo_acts_on_nothing_and_is_told_with_whose_eyes_to_look(
             assert f"sudo viagra.py {given} {verb} {name}\n" in told.out
             assert not told.err and " down" not in told.out, told
         assert json.loads(ask("check", "--json").out)["notes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["stauts"], "(is 'status' meant?)"),
+        (["check", "my-deamon"], "(is 'my-daemon' meant?)"),
+        (["start"], "(is 'restart NAME' meant?)"),
+        (["help"], "(is --help meant?)"),
+        (["check", "--verbos"], "(is '--verbose' meant?)"),
+        (["history", "my-deamon"], "(is 'my-daemon' meant?)"),
+    ],
+)
+def test_what_was_meant_is_asked(world: World, words: list[str], meant: str) -> None:
+    world.hook("my-daemon", "true", mode=0o644)
+    told = world.run(*words)
+    assert told.code == 2 and meant in told.err and told.err.count("\n") == 1, told
+
+
+def test_history_has_those_whose_hook_has_gone(world: World) -> None:
+    assert world.run("history").out.startswith("no incidents\n")
+    name = unique("gone")
+    hook = world.watch(name)
+    world.run()
+    hook.unlink()
+    assert f"-{name}  down, brought back" in world.run("history", name).out
+
+
+@pytest.mark.parametrize(
+    "words", [["stauts"], ["pause"], ["--no-such"], ["pause", "x"]]
+)
+def test_with_json_a_usage_error_is_a_document(world: World, words: list[str]) -> None:
+    told = world.run(*words, "--json")
+    document = json.loads(told.out)
+    assert (told.code, told.err) == (2, "")
+    assert (document["version"], document["exit"]) == (1, 2) and document["faults"]
+
+
+def test_each_verb_has_its_own_help(world: World) -> None:
+    for verb in VERBS:
+        told = world.run(verb, "--help")
+        options = set(re.findall(r"^  (--\w+)", told.out, re.MULTILINE))
+        every = {name: verbs for name, (_, verbs) in VALUES.items()} | FLAGS
+        assert told.code == 0 and options == {n for n in every if verb in every[n]}
+        assert len(re.findall(r"^  viagra\.py ", told.out, re.MULTILINE)) == 1
+        assert max(map(len, told.out.splitlines())) <= 88
+    assert world.run("-h").out == world.run("--help").out != world.run("run", "-h").out
+    assert world.run("-V").out == world.run("--version").out
+
+
+@pytest.mark.parametrize("name", ["viagra.py", "viagra-run", "viagra-wait"])
+def test_an_old_python_is_told_in_one_line(program: Path, name: str) -> None:
+    script = program if name == "viagra.py" else COMPANIONS / name
+    old = "import runpy, sys; sys.hexversion = 0x03090000; del sys.argv[0]; "
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"{old}runpy.run_path(sys.argv[0])", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name}: needs Python 3.11 or later, not ")
+    assert done.stderr.count("\n") == 1
+    for part in (script, LIBRARY / "__init__.py"):  # what comes before that line
+        ast.parse(part.read_text(), feature_version=(3, 7))

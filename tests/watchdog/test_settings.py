@@ -379,13 +379,13 @@ def test_a_long_chain_of_after_is_no_circle() -> None:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--frob"], "no such option: --frob; see viagra.py --help"),
+        (["--frob"], "no such option: --frob (is '--for' meant?); see viagra.py -"),
         (["-x"], "no such option: -x"),
         (["--json=1"], "no such option: --json=1"),
         (["--\x1b[2J"], "no such option: --\\x1b[2J"),
         (["--dir"], "--dir needs a value"),
         (["--dir="], "--dir needs a value"),
-        (["--dir", "--json"], "--dir needs a value"),
+        (["--dir", "--verbose"], "--dir needs a value"),
         (["--state"], "--state needs a value"),
         (["explain"], "explain needs one NAME"),
         (["explain", "a", "b"], "explain needs one NAME"),
@@ -451,7 +451,7 @@ def test_the_home_is_looked_for_in_order(program: Path) -> None:
         shutil.rmtree(beside / "start.d")
         shutil.rmtree(home / ".config")
         if not any(os.path.isdir(f"{place}/viagra/start.d") for place in _ETC):
-            told = run_as(command, ORDINARY).err
+            told = run_as(command, ORDINARY).out
             assert f"no start.d found in {beside}, {home}/.config/viagra, /etc/" in told
             assert "--dir" in told
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 
-from viagralib.base.messages import exit_code, safe
+from viagralib.base.messages import FAULTY, Fault, exit_code, safe
 from viagralib.base.users import user_name
 from viagralib.processes.linux import Unreadable, Vanished
 from viagralib.processes.verdicts import UP, Verdict
@@ -61,6 +62,11 @@ def nothing_watched(run: Run) -> str:
     """Return what to do where no hook is on."""
     place = safe(f"{run.settings.home}/start.d")
     return f"nothing is watched: chmod +x a hook in {place}, or put one in"
+
+
+def fault_document(fault: Fault) -> str:
+    """Return what --json prints when nothing else could be done."""
+    return json.dumps({"version": FORMAT, "exit": FAULTY, "faults": [str(fault)]})
 
 
 def document(

@@ -1,8 +1,8 @@
-"""The command line: verbs, options, and the help. argparse costs half a quiet run."""
+"""The command line: verbs and options. argparse costs half a quiet run."""
 
 from __future__ import annotations
 
-from viagralib.base.messages import Fault, safe
+from viagralib.base.messages import Fault, resembling, safe
 
 VERBS = (
     "run",
@@ -16,12 +16,12 @@ VERBS = (
     "test",
 )
 # Options without a value, and the verbs that know them.
-_FLAGS = {
+FLAGS = {
     **dict.fromkeys(("--json", "--verbose", "--version", "--help"), VERBS),
     "--html": ("status",),
 }
 # Options with a value: the attribute that takes it, and the verbs that know it.
-_VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
+VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
     "--dir": ("home", VERBS),
     "--state": ("state", VERBS),
     "--for": ("duration", ("pause",)),
@@ -29,23 +29,7 @@ _VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
     "--reason": ("reason", ("pause",)),
     "--since": ("since", ("history",)),
 }
-HELP = """\
-usage: viagra.py [run] [NAME ...]    bring back what is down; silent when all is up
-       viagra.py check [NAME ...]    look only: a line for each daemon that is not up
-       viagra.py status [NAME ...]   every daemon: verdict, pids, restarts, incidents
-       viagra.py explain NAME        each process that may be the daemon, and why
-       viagra.py restart NAME ...    stop it if it is up, and start it, now
-       viagra.py pause NAME ... [--for 2h | --until 18:00] [--reason TEXT]
-       viagra.py resume NAME ...     watch it again
-       viagra.py history [NAME ...] [--since 7d]     incidents, newest first
-       viagra.py history show ID     one incident, whole
-       viagra.py test                every fault in hooks, facts and permissions
-options:
-  --dir DIR      the home, with start.d in it    --json     one JSON document
-  --state DIR    the state directory             --verbose  say what is left alone
-  --html         status as one HTML page         --version, --help
-exit: 0 well, 1 a daemon is down, sick or unknown, 2 a fault to mend, 75 try later
-"""
+_SHORT = {"-h": "--help", "-v": "--verbose", "-V": "--version"}
 
 
 class Options:
@@ -53,6 +37,7 @@ class Options:
 
     def __init__(self) -> None:
         self.verb = "run"
+        self.verb_given = False
         self.names: list[str] = []
         self.home: str | None = None
         self.state: str | None = None
@@ -74,32 +59,35 @@ def parse(arguments: list[str]) -> Options:
     words: list[str] = []
     given: list[str] = []
     rest = iter(arguments)
-    for argument in rest:
+    for word in rest:
+        argument = _SHORT.get(word, word)
         name, equals, value = argument.partition("=")
         if argument == "--":
             words += rest
-        elif name in _VALUES:
+        elif name in VALUES:
             value = value if equals else next(rest, "")
             if not value or (not equals and value.startswith("-")):
                 raise Fault("", f"{name} needs a value; see viagra.py --help")
             given.append(name)
-            setattr(options, _VALUES[name][0], value)
-        elif argument in _FLAGS:
+            setattr(options, VALUES[name][0], value)
+        elif argument in FLAGS:
             given.append(argument)
             setattr(options, argument[2:].replace("-", "_"), True)
-        elif argument == "-h":
-            options.help = True
         elif argument.startswith("-"):
-            raise Fault("", f"no such option: {safe(argument)}; see viagra.py --help")
+            near = resembling(name, [*FLAGS, *VALUES])
+            text = f"no such option: {safe(argument)}{near}; see viagra.py --help"
+            raise Fault("", text)
         else:
             words.append(argument)
     if words and words[0] in VERBS:
         options.verb = words.pop(0)
-    if options.verb == "history" and words[:1] == ["show"]:
+        options.verb_given = True
+    if options.verb == "history" and words[:1] == ["show"] and not options.help:
         options.show = _only_word(words[1:])
         words = []
     options.names = list(dict.fromkeys(words))
-    _check(options, given)
+    if not options.help:
+        _check(options, given)
     return options
 
 
@@ -113,7 +101,7 @@ def _check(options: Options, given: list[str]) -> None:
     """Raise Fault when verb, names and options do not go together."""
     verb = options.verb
     for name in given:
-        known = _FLAGS[name] if name in _FLAGS else _VALUES[name][1]
+        known = FLAGS[name] if name in FLAGS else VALUES[name][1]
         if verb not in known:
             raise Fault("", f"{name} makes no sense with {verb}")
     if verb == "explain" and len(options.names) != 1:

@@ -6,10 +6,11 @@ import os
 import sys
 import time
 
-from viagralib.base.messages import Fault, safe
+from viagralib.base.messages import Fault, resembling, safe
 from viagralib.processes import table
 from viagralib.processes.observer import Observer
 from viagralib.processes.verdicts import Verdict
+from viagralib.settings.command_line import VERBS
 from viagralib.settings.configuration import HOOK_KINDS, Daemon, Settings
 from viagralib.settings.homes import PROGRAM
 from viagralib.state import known_pids
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from viagralib.trust.gate import Gate
 
 _HOUR = 3600.0  # seconds
+# Words that others have for a verb of ours.
+_MEANT = {
+    "help": " (is --help meant?)",
+    "start": " (is 'restart NAME' meant?)",
+    "stop": " (is 'pause NAME' meant? then stop it as always)",
+    "list": " (is 'status' meant?)",
+    "log": " (is 'history' meant?)",
+}
 _CRONS = ("cron", "crond", "CROND", "fcron", "bcron-exec", "busybox")
 
 
@@ -33,7 +42,7 @@ class Run:
         names: list[str],
         user: int | None = None,
     ) -> None:
-        """Raises Fault when a name is no hook's. No names: all that are on.
+        """No names: all that are on.
 
         `user` is whose home it is and with whose eyes to look, if not ours.
         """
@@ -57,11 +66,16 @@ class Run:
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         self._gate: Gate | None = None
         self._general: list[Fault] | None = None  # what concerns every daemon
-        for name in names:
-            if name not in settings.daemons and name not in settings.set_aside:
-                text = f"start.d in {settings.home} has no such hook"
+
+    def require_hooks(self) -> None:
+        """Raise Fault when a name is no hook's, with what may have been meant."""
+        for name in self.names:
+            if name not in self._all_names():
+                text = f"start.d in {self.settings.home} has no such hook"
+                words = [*self._all_names(), *VERBS]
+                near = _MEANT.get(name) or resembling(name, words)
                 hint = "viagra.py test lists them, viagra.py --help the verbs"
-                raise Fault(safe(name), f"{text}: {hint}")
+                raise Fault(safe(name), f"{text}{near}: {hint}")
 
     def daemon(self, name: str) -> Daemon | None:
         """Return the watched daemon of this name."""

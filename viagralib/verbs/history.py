@@ -30,12 +30,14 @@ def history(run: Run, options: Options, out: Printer) -> int:
             continue
         if _began(incident) >= since:
             found.append(incident)
+    if not found and not since:
+        run.require_hooks()  # else there never was such a daemon
     if options.json:
         told = {"version": FORMAT, "incidents": [one.record for one in found]}
         out.say(json.dumps(told, indent=1))
         return WELL
-    for incident in found:
-        out.say(_line(incident))
+    for text in map(_line, found) if found else ["no incidents"]:
+        out.say(text)
     return WELL
 
 

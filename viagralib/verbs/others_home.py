@@ -33,6 +33,7 @@ def look_at_it(home: str, options: Options, out: Printer) -> int:
     if options.verb not in _LOOKS or options.html:
         raise Fault(safe(home), f"these are {name}'s daemons: {command}")
     run = Run(load(home), State(_NO_STATE), options.names, user)
+    run.require_hooks()
     run.notes.append(
         f"these are {name}'s daemons, seen without {name}'s rights: no health, no "
         f"pauses, no incidents. To see all: {command}"
