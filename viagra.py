@@ -106,8 +106,7 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     if run.settings.metrics:
         from viagralib.report.metrics import write
 
-        paused = dict.fromkeys(run.paused(), "paused")
-        faults += write(run, verdicts, paused, faults)
+        faults += write(run, verdicts, {}, faults)
     well = not faults and all(verdict.is_well for verdict in verdicts.values())
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL

@@ -293,7 +293,7 @@ def test_a_leap_of_the_boot_clock(world: World, leaps: None) -> None:
 
 def test_a_boot_clock_set_back_to_the_boot(world: World, leaps: None) -> None:
     """As after a boot, nothing is started; nothing is lost either."""
-    world.settings(QUICK)
+    world.settings(f'{QUICK}[run]\nboot = "2m"\n')
     daemon = Watched(world)
     back = 30 - int(time.clock_gettime(time.CLOCK_BOOTTIME))
     if back > -120:

@@ -75,6 +75,7 @@ def _samples(
     faults: list[Fault],
 ) -> dict[str, _Samples]:
     names = list(run.settings.daemons)
+    standings = dict.fromkeys(run.paused(), "paused") | dict(standings)
     counted = {*run.state.names("counts")} & {*names}
     incidents = incident_ids.newest(run.state.names("incidents"))
     found: dict[str, _Samples] = {name: {} for name in _METRICS}
