@@ -123,14 +123,21 @@ def test_a_check_speaks_as_monitoring_plugins_do(
     assert text.replace("NAME", name) in result.out, result
 
 
-def test_a_check_is_neither_made_of_a_dead_nor_of_a_young_one(world: World) -> None:
+def test_no_run_checks_a_dead_or_a_young_one_but_who_looks_is_told(
+    world: World,
+) -> None:
     name = unique("young")
     world.watch(name, 'start_timeout = "60s"\nrecovery = "report"\n')
-    world.hook(name, f"touch {world.place}/checked; exit 2", kind="check.d")
+    check = f"touch {world.place}/checked; echo wrong port; exit 2"
+    world.hook(name, check, kind="check.d")
     assert "is down" in world.run("check").out
-    world.up(name)
-    assert world.run("check").code == 0
+    pid = world.up(name).pid
+    assert world.run().code == 0
     assert not (world.place / "checked").exists()
+    seen = world.run("check")
+    assert seen.code == 0 and (world.place / "checked").exists()
+    assert f"{name} is up: pid {pid}; too young to be sick: " in seen.out
+    assert "wrong port" in seen.out
 
 
 def test_checks_that_hang_cost_one_time_limit_together(world: World) -> None:

@@ -344,7 +344,7 @@ def test_without_an_owner_one_line_says_what_was_looked_for_and_what_to_do(
     assert (code, calls) == (1, [])
     assert output == (
         "tomcat: no service to be found: /etc/init.d (systemd does not run here) has "
-        "none of: tomcat tomcat11 tomcat10 tomcat9. Install one, or write into "
+        "none of: tomcat tomcat11 tomcat10 tomcat9.\nInstall one, or write into "
         f"{tmp_path}/start.d/tomcat what starts it here.\n"
     )
 

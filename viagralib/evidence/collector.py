@@ -123,7 +123,9 @@ class Evidence:
             program, (called, *arguments) = self._find(commands)
             capture = Capture(name, self._open(name))
         except OSError as error:
-            self.problems.append(f"{called}: {reason(error)}")
+            is_option = isinstance(error, FileNotFoundError) and len(commands) > 1
+            if not is_option:  # `test` notes it
+                self.problems.append(f"{called}: {reason(error)}")
             return
         self.captures[name] = capture
         try:

@@ -19,7 +19,7 @@ def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
         try:
             text = _tail(path)
         except OSError as error:
-            incident.missing.append(f"log {path}: {reason(error)}")
+            incident.missing.append(f"log {path}: {error.strerror or reason(error)}")
             continue
         incident.write(f"log-{number}-{os.path.basename(path)}.txt", text)
         tails[path] = text.rstrip("\n").split("\n")

@@ -28,7 +28,7 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
     for name, verdict in verdicts.items():
         daemon = run.settings.daemons[name]
         if verdict.word == SICK and not is_of_age(daemon, verdict):
-            verdicts[name] = Verdict(UP, "", verdict.candidates)
+            verdicts[name] = _too_young(run, verdict)
         elif verdict.word == UP and daemon.has_health:
             if run.is_unsafe:
                 verdicts[name] = Verdict(UNKNOWN, _NOT_ASKED, verdict.candidates)
@@ -46,18 +46,32 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
         for checkup in checkups.values():
             checkup.close()
     for name, checkup in checkups.items():
-        verdicts[name] = checkup.verdict()
+        verdicts[name] = _outcome(run, checkup)
         if verdicts[name].word != UP:
             run.unwell[name] = verdicts[name].word
 
 
 def _begin(run: Run, daemon: Daemon, verdict: Verdict) -> dict[str, Checkup]:
-    """Return its checks, begun, if it is old enough to be sick."""
-    if is_of_age(daemon, verdict):
+    """Return its checks, begun, if it is old enough to be sick, or only looked at."""
+    if is_of_age(daemon, verdict) or run.only_looks:
         return {daemon.name: Checkup(run, daemon, verdict)}
     if daemon.facts.alarm:
         _alarm(run, daemon, verdict)  # to know from where on to read
     return {}
+
+
+def _outcome(run: Run, checkup: Checkup) -> Verdict:
+    verdict = checkup.verdict()
+    if verdict.word == UP or is_of_age(checkup.daemon, verdict):
+        return verdict
+    return _too_young(run, verdict)
+
+
+def _too_young(run: Run, verdict: Verdict) -> Verdict:
+    """Return what a young one is: up. Whoever only looks sees what comes of it."""
+    why = f"too young to be {verdict.word}: {verdict.reason}"
+    is_told = run.only_looks
+    return Verdict(UP, why if is_told else "", verdict.candidates)
 
 
 def is_of_age(daemon: Daemon, verdict: Verdict) -> bool:

@@ -123,6 +123,9 @@ def _busiest(ps: str) -> list[str]:
         if len(words) == 11 and words[1] != str(os.getpid()):
             found.append((_number(words[2]), words))
     found.sort(key=lambda pair: -pair[0])
+    found = [(number, words) for number, words in found if number]
+    if not found:
+        return []
     lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]
     for _, words in found[:_BUSIEST]:
         user, pid, cpu, memory = words[:4]
