@@ -85,7 +85,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     run = Run(load(home), state, options.names)
     if options.verb != "history":  # which has those of hooks that have gone, too
         run.require_hooks()
-    if options.verb == "run":
+    if options.verb == "run" and not options.dry_run:
         options.verbose = options.verbose or run.is_by_hand()
         return watch(run, options, out, err)
     from viagralib.verbs.dispatch import obey

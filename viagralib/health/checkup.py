@@ -134,7 +134,7 @@ def _calls(daemon: Daemon) -> list[Call]:
 
 def _checks(run: Run, daemon: Daemon) -> list[Check]:
     programs = daemon.programs("check.d")
-    if not programs:
+    if not programs or run.executes_nothing:
         return []
     from viagralib.health.plugins import Check
 

@@ -28,7 +28,7 @@ def stop(recovery: Recovery) -> Task[list[Process]]:
     # viagra-run would start anew what dies of a signal: it must end its command itself.
     runner = supervision.runner(recovery.run.state, recovery.daemon.name)
     roots = [*([runner] if runner else []), *matched, *leftovers]
-    warned = [runner] if runner else _topmost(roots)
+    warned = [runner] if runner else topmost(roots)
     spared = _ourselves(recovery.run.observer.pid, roots)
     is_alone = facts.leftovers == "leave-all" and not runner
     tree = ProcessTree(warned if is_alone else roots, spared, with_kin=not is_alone)
@@ -72,7 +72,7 @@ def run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
             recovery.outcomes.append(outcome)
 
 
-def _topmost(processes: list[Process]) -> list[Process]:
+def topmost(processes: list[Process]) -> list[Process]:
     """Return those whose parent is none of them."""
     pids = {one.pid for one in processes}
     return [one for one in processes if one.parent not in pids]

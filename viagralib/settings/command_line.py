@@ -19,6 +19,7 @@ VERBS = (
 FLAGS = {
     **dict.fromkeys(("--json", "--verbose", "--version", "--help"), VERBS),
     "--html": ("status",),
+    "--dry-run": ("run", "restart"),
 }
 # Options with a value: the attribute that takes it, and the verbs that know it.
 VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -48,6 +49,7 @@ class Options:
         self.show: str | None = None  # the incident that `history show` is to show
         self.json = False
         self.html = False
+        self.dry_run = False
         self.verbose = False
         self.version = False
         self.help = False

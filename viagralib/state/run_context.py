@@ -63,6 +63,7 @@ class Run:
         self._known_pids: list[int] = []  # where daemons were found last
         self.only_looks = False  # for a verb that changes nothing
         self.notes: list[str] = []  # what people should know of what they are shown
+        self.executes_nothing = False  # not even to look, as --dry-run has it
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         self._gate: Gate | None = None
         self._general: list[Fault] | None = None  # what concerns every daemon

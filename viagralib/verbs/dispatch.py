@@ -19,6 +19,7 @@ _MODULES = {
     "pause": "restart_and_pause",
     "resume": "restart_and_pause",
     "test": "test",
+    "dry_run": "dry_run",  # of run and restart
 }
 
 
@@ -27,10 +28,11 @@ def obey(run: Run, options: Options, out: Printer) -> int:
 
     Its module alone is imported: who only looks loads nothing that starts daemons.
     """
-    module = import_module(f"viagralib.verbs.{_MODULES[options.verb]}")
+    verb = "dry_run" if options.dry_run else options.verb
+    module = import_module(f"viagralib.verbs.{_MODULES[verb]}")
     for note in [] if options.json else run.notes:
         out.say(f"note: {note}")
-    code = int(getattr(module, options.verb)(run, options, out))
+    code = int(getattr(module, verb)(run, options, out))
     if not run.settings.daemons and not options.json and not options.show:
         out.say(nothing_watched(run))
     return code
