@@ -445,7 +445,9 @@ def test_hung_hook_is_ended_with_all_that_came_of_it(world: World, deaf: bool) -
     assert result.code == 1, result
     assert time.monotonic() - began < 30
     [hook] = [one for one in facts_of(result.out, "hook") if name in one]
-    assert re.fullmatch(rf"start.d/{name}: still at work after \d\.\d s: ended", hook)
+    assert re.match(
+        rf"start.d/{name}: still at work after \d\.\d s: ended, with:", hook
+    )
     left = [pid for pid in all_pids() if command_of(pid).startswith(tuple(sleeps))]
     assert [pid for pid in left if alive(pid)] == []
     # The other one was served meanwhile, not afterwards.
@@ -464,6 +466,57 @@ def test_wrong_name_is_ended_and_named_with_the_fact_to_set(world: World) -> Non
     [now] = facts_of(result.out, "now")
     assert wrong in now and "set the fact process" in now
     assert world.pids(wrong) == []
+
+
+ESCAPE = "env -i setsid sh -c 'setsid sh -c \"{} {} &\" &' >/dev/null 2>&1"
+
+
+@pytest.mark.parametrize("exit_code", [0, 1], ids=["succeeds", "fails"])
+@pytest.mark.parametrize("number", [1, 2], ids=["alone", "beside another"])
+def test_what_escapes_from_its_hook_is_ended_and_no_second_is_added(
+    world: World, number: int, exit_code: int
+) -> None:
+    """Its parents end at once; it has neither their session nor their environment."""
+    names = [unique("food") for _ in range(number)]
+    wrongs = [unique("httpd") for _ in names]
+    for name, wrong in zip(names, wrongs, strict=True):
+        escape = ESCAPE.format(world.daemon(wrong), SLEEP)
+        world.hook(name, f"{escape}\nexit {exit_code}")
+        world.facts(name, 'start_timeout = "1s"')
+    result = world.run()
+    assert result.code == 1
+    for wrong in wrongs:
+        assert f"{wrong} (pid " in result.out, result
+        assert world.pids(wrong) == []
+    assert result.out.count("set the fact process = ") >= 1, result
+    world.run()
+    assert [world.pids(wrong) for wrong in wrongs] == [[]] * number
+
+
+def test_what_only_hangs_on_to_its_hooks_output_is_its_own(world: World) -> None:
+    """Even where another hook, whose daemon is back, may have left it as well."""
+    name, other, wrong = unique("food"), unique("food"), unique("httpd")
+    escape = ESCAPE.format(world.daemon(wrong), SLEEP).partition(" >")[0]
+    world.hook(name, escape)
+    world.facts(name, 'start_timeout = "1s"')
+    world.watch(other)
+    result = world.run()
+    assert f"ended what its hook left running: {wrong} (pid " in result.out, result
+    assert world.pids(wrong) == [] and len(world.pids(other)) == 1
+
+
+def test_an_orphan_that_ends_is_no_zombie_to_its_hook(world: World) -> None:
+    """An init.d script waits until the pid of what it stops is gone."""
+    name, file = unique("food"), world.place / "pid"
+    world.hook(
+        name,
+        f"(setsid sh -c 'sleep 0.2 & echo $! >{file}')\n"
+        f"while kill -0 $(cat {file}); do sleep 0.05; done\necho gone\n"
+        f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
+    )
+    world.facts(name, 'start_timeout = "20s"')
+    result = world.run()
+    assert result.code == 0 and log(world, name).endswith("gone\n"), result
 
 
 def test_hook_out_of_time_is_left_alone_when_the_daemon_may_be_there(

@@ -13,7 +13,7 @@ from viagralib.base import resource_limits
 from viagralib.base.messages import trouble
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.tree import ProcessTree
+from viagralib.processes.tree import grow
 from viagralib.trust.gate import Gate, Program
 
 _GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
@@ -35,7 +35,7 @@ class Child:
         self.failure = ""  # why it could not be executed
         self._gate = gate
         self._failure = failure
-        self.tree = ProcessTree([process], mark=mark)
+        self.tree = grow(process, mark)
 
     def release(self) -> None:
         """Let it execute its program. Until then it has done nothing."""
@@ -48,6 +48,7 @@ class Child:
 
     def abandon(self) -> None:
         """End it without a release: it executes nothing."""
+        self.tree.is_over = True
         self._close_gate()
         os.waitpid(self.process.pid, 0)
         self.status = 0

@@ -163,11 +163,28 @@ def _out_of_time(
     text = f"still at work after {spell(child.seconds())}"
     if execution.kind == "start.d" and verdict.word != DOWN:
         return hook_call.Outcome(program, f"{text}, left alone", 0)
+    left = [one for one in child.tree.living() if not _is_script(execution, one)]
     rest = yield from end_children([child], spares_daemon=execution.kind == "start.d")
     if rest is None:
         return hook_call.Outcome(program, f"{text}, left alone", 0)
     text += f": ended{names_of(rest, ', but these cannot be ended')}"
+    if left and not rest and execution.kind == "start.d":
+        text += f"{names_of(left, ', with')}; {settling_fact(execution, left)}"
     return hook_call.Outcome(program, text, None)
+
+
+def _is_script(execution: Execution, process: Process) -> bool:
+    """Return whether a process is the hook's script, or does its work for it."""
+    try:
+        return execution.run.observer.is_hook_at_work(process, execution.daemon)
+    except (Vanished, Unreadable):
+        return True
+
+
+def settling_fact(execution: Execution, left: list[Process]) -> str:
+    """Return the fact to set if one of the processes that a hook left is the daemon."""
+    name, file = safe(left[0].name), safe(execution.daemon.name)
+    return f'if that is the daemon, set the fact process = "{name}" in {file}.toml'
 
 
 def end_children(

@@ -1,4 +1,4 @@
-"""What Linux says of itself: which boot this is, and whether all processes are seen."""
+"""What Linux tells beside the table: which boot this is, who is hidden, open files."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def _hidden_but_to() -> str:
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
+
+
+def outputs(process: linux.Process) -> list[str]:
+    """Return where its standard output and errors go, as far as we may know."""
+    try:
+        return [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (1, 2)]
+    except OSError:
+        return []

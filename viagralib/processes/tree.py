@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.pidfd import send
 
 AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state D)
 # A full look may be dear: no more than one part in ten of the time goes into it.
@@ -29,7 +30,10 @@ class _Snapshots:
     def fresh(self) -> _Table:
         """Look now; return the processes that are no zombies."""
         began = time.monotonic()
-        self.newest = {one.pid: one for one in table.look() if not one.zombie}
+        there = {one.pid: one for one in table.look()}
+        self.newest = {pid: one for pid, one in there.items() if not one.zombie}
+        for pid in there.keys() - self.newest.keys():
+            _reap(there[pid])
         self._next = time.monotonic() * (1 + _SHARE) - began * _SHARE
         return self.newest
 
@@ -39,6 +43,42 @@ class _Snapshots:
 
 
 _SNAPSHOTS = _Snapshots()
+_CHILDREN: set[tuple[int, float]] = set()  # our own: all others are orphans
+_HOOKS: list[ProcessTree] = []  # whose orphans may be ours
+
+
+def grow(child: Process, mark: str) -> ProcessTree:
+    """Return the tree of a child of ours; one with a mark is a hook's.
+
+    Where we are the reaper (reaper.py), orphans become our children: those that can
+    have come of no other hook are the hook's.
+    """
+    _CHILDREN.add(child.identity)
+    tree = ProcessTree([child], mark=mark)
+    if mark:
+        _HOOKS.append(tree)
+    return tree
+
+
+def orphans(since: float) -> list[Process]:
+    """Return the living orphans that began `since`, and of which hook is not known."""
+    known = {one.identity for tree in _HOOKS for one in tree.members()}
+    newest = _SNAPSHOTS.newest.values()
+    return [
+        one for one in newest if _is_orphan(one, since) and one.identity not in known
+    ]
+
+
+def _is_orphan(one: Process, since: float) -> bool:
+    ours = one.parent == os.getpid() and one.identity not in _CHILDREN
+    return ours and one.start >= since
+
+
+def _reap(one: Process) -> None:
+    """Reap an orphan that has ended: to an init.d script, a zombie still runs."""
+    if _is_orphan(one, 0):
+        with contextlib.suppress(OSError):
+            os.waitpid(one.pid, os.WNOHANG)
 
 
 class ProcessTree:
@@ -46,8 +86,9 @@ class ProcessTree:
 
     A member stays one when its parent ends, if it was seen before that. What forks
     twice and leaves its session, as daemons do, is not: so `mark`, a variable of the
-    roots' environment, tells what came of them since. `spared` are pids that are no
-    members, whoever their parents are; without `with_kin` there are no other members.
+    roots' environment, and where it writes to, tell what came of them since. `spared`
+    are pids that are no members, whoever their parents are; without `with_kin` there
+    are none but the roots.
     """
 
     def __init__(
@@ -60,7 +101,8 @@ class ProcessTree:
         self._members = {one.identity: one for one in roots}
         self.ever = {**self._members}  # all that were members at some look
         self._mark = mark
-        self._oldest = min((start for _, start in self._members), default=0.0)
+        self.is_over = False  # a hook's that has failed: an orphan may be another's
+        self.oldest = min((start for _, start in self._members), default=0.0)
         self._unmarked: set[tuple[int, float]] = set()
         self._sessions = {pid for pid, _ in self._members}
         self._spared = spared
@@ -106,7 +148,9 @@ class ProcessTree:
         members = {
             one.identity: one
             for one in candidates
-            if one.identity in self._members or self._is_marked(one)
+            if one.identity in self._members
+            or self._is_marked(one)
+            or self._is_adopted(one)
         }
         while kin := [one for one in candidates if self._is_kin(one, members, there)]:
             members.update({one.identity: one for one in kin})
@@ -135,16 +179,28 @@ class ProcessTree:
 
     def _is_marked(self, one: Process) -> bool:
         """Return whether it has the mark; a process without it is asked once."""
-        known = one.start < self._oldest or one.identity in self._unmarked
+        known = one.start < self.oldest or one.identity in self._unmarked
         if known or not self._mark:
             return False
+        directory = self._mark.partition("=")[2]
         try:
+            if any(path.startswith(f"{directory}/") for path in table.outputs(one)):
+                return True
             if self._mark in one.environment():
                 return True
         except (Vanished, Unreadable):
             pass
         self._unmarked.add(one.identity)
         return False
+
+    def _is_adopted(self, one: Process) -> bool:
+        """Return whether it is an orphan of this hook's: of no other's, that is."""
+        if not self._mark or not _is_orphan(one, self.oldest):
+            return False
+        return not any(
+            tree.oldest <= one.start and tree._mark != self._mark and not tree.is_over
+            for tree in _HOOKS
+        )
 
 
 def always(_: object) -> bool:
@@ -192,43 +248,3 @@ def until_gone(
         if not may((yield)):
             return None
     return rest
-
-
-def send(process: Process, number: int) -> bool:
-    """Send a signal to exactly this process; False when it is gone.
-
-    Raises PermissionError when we may not.
-    """
-    if not hasattr(os, "pidfd_open"):
-        return _send_by_pid(process, number)
-    try:
-        handle = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return False
-    except OSError:  # a kernel before Linux 5.3
-        return _send_by_pid(process, number)
-    try:
-        if not is_running(process):
-            return False
-        signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(handle)
-    return True
-
-
-def _send_by_pid(process: Process, number: int) -> bool:
-    if not is_running(process):
-        return False
-    try:
-        os.kill(process.pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def is_running(process: Process) -> bool:
-    """Return whether exactly this process still runs (a zombie does not)."""
-    now = table.find(process.pid)
-    return now is not None and now.start == process.start and not now.zombie

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 
 from viagralib.base.durations import spell
@@ -15,9 +16,12 @@ from viagralib.hooks.execution import (
     end_children,
     names_of,
     perform,
+    settling_fact,
     watch_log,
 )
-from viagralib.processes.tree import always
+from viagralib.processes.linux import Process
+from viagralib.processes.matching import cut
+from viagralib.processes.tree import always, orphans
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP
 from viagralib.recovery.dependencies import wait_for_needed
 from viagralib.recovery.recovery import (
@@ -138,10 +142,8 @@ def _start(recovery: Recovery) -> Task[None]:
             recovery.run.state.count_up(recovery.daemon.name)
     elif failed and failed.code == hook_call.NOT_NOW:
         recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
-    elif failed:
-        recovery.end(FAILED, "")
     else:
-        yield from _give_up(recovery, execution)
+        yield from _give_up(recovery, execution, failed)
 
 
 def _capture_journal(
@@ -214,16 +216,30 @@ def _gets_well(recovery: Recovery, execution: Execution) -> Task[bool]:
             recovery.verdict = yield
 
 
-def _give_up(recovery: Recovery, execution: Execution) -> Task[None]:
-    """Out of time: end what the hook left, unless it may be the daemon."""
-    text = f"not up after {spell(recovery.daemon.facts.start_timeout)}"
+def _give_up(
+    recovery: Recovery, execution: Execution, failed: hook_call.Outcome | None
+) -> Task[None]:
+    """Out of time, or failed: end what the hook left, unless it may be the daemon."""
+    spelt = spell(recovery.daemon.facts.start_timeout)
+    texts = [] if failed else [f"not up after {spelt}"]
+    for child in execution.children:
+        child.tree.is_over = True
     left = [one for child in execution.children for one in child.tree.living()]
     if left and recovery.verdict.word == DOWN:
         if (yield from end_children(execution.children, spares_daemon=True)) is None:
-            text += ", but then: left alone"
+            texts.append("but then: left alone")
         else:
-            text += names_of(left, ", ended what its hook left running")
-            text += "; if that is the daemon, set the fact process to its name"
+            texts.append(names_of(left, "ended what its hook left running"))
+            texts.append(settling_fact(execution, left))
+    if others := _orphans_of_nobody(recovery, execution):
+        texts.append(names_of(others, "left running by this or another hook"))
     if recovery.verdict.word == UNKNOWN:
-        text += f"; {recovery.verdict.reason}"
-    recovery.end(FAILED, text)
+        texts.append(recovery.verdict.reason)
+    recovery.end(FAILED, "; ".join(texts))
+
+
+def _orphans_of_nobody(recovery: Recovery, execution: Execution) -> list[Process]:
+    """Return what a hook left running of which it is not known whose it is."""
+    daemons = {cut(one.process) for one in recovery.run.observer.daemons}
+    since = min((one.tree.oldest for one in execution.children), default=math.inf)
+    return [one for one in orphans(since) if one.name not in daemons]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
-from viagralib.base.messages import trouble
+from viagralib.base.messages import Fault, trouble
 from viagralib.evidence.collector import Evidence
 from viagralib.hooks.execution import Task
+from viagralib.processes import reaper
 from viagralib.processes.verdicts import Verdict, judge
 from viagralib.recovery.phases import steps
 from viagralib.recovery.recovery import Recovery
@@ -24,6 +26,8 @@ def side_by_side(
 
     `ended` is called with each at its end, and returns those that follow from it.
     """
+    with contextlib.suppress(Fault, OSError, ImportError, MemoryError):
+        reaper.hold()  # else marks alone tell what came of a hook
     named: dict[str, Recovery] = {}
     active: dict[str, Task[None]] = {}
     fresh = recoveries

@@ -12,7 +12,8 @@ from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.matching import cut
 from viagralib.processes.observer import SHELLS, Observer
-from viagralib.processes.tree import ProcessTree, is_running
+from viagralib.processes.pidfd import is_running
+from viagralib.processes.tree import ProcessTree
 from viagralib.processes.verdicts import DOWN, UNKNOWN
 from viagralib.recovery import inhibitions
 from viagralib.settings.configuration import Daemon

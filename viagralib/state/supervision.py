@@ -8,7 +8,7 @@ import time
 from viagralib.base.durations import spell
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.tree import is_running
+from viagralib.processes.pidfd import is_running
 from viagralib.state import death_records
 from viagralib.state.directory import State, this_boot
 

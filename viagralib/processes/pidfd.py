@@ -1,0 +1,49 @@
+"""A signal to exactly one process, and to no later one of the same pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from viagralib.processes import table
+from viagralib.processes.linux import Process
+
+
+def send(process: Process, number: int) -> bool:
+    """Send a signal to exactly this process; False when it is gone.
+
+    Raises PermissionError when we may not.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return _send_by_pid(process, number)
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # a kernel before Linux 5.3
+        return _send_by_pid(process, number)
+    try:
+        if not is_running(process):
+            return False
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _send_by_pid(process: Process, number: int) -> bool:
+    if not is_running(process):
+        return False
+    try:
+        os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def is_running(process: Process) -> bool:
+    """Return whether exactly this process still runs (a zombie does not)."""
+    now = table.find(process.pid)
+    return now is not None and now.start == process.start and not now.zombie
