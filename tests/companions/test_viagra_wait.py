@@ -260,7 +260,7 @@ def test_pid(wait: Program) -> None:
         ("", "holds no pid"),
         ("0\n", "holds no pid"),
         ("-1\n", "holds no pid"),
-        ("12 34\n", "holds no pid"),
+        (f"{os.getpid()}\n/var/lib/postgresql/15/main\n", None),
         ("9999999\n", "9999999 does not run"),
     ):
         wait.err.unlink()

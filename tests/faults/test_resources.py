@@ -28,8 +28,8 @@ from fault_world import (
 from other_users import run_as, users_python
 from world import SLEEP, Result, World, absent, need, need_root, unique, until
 
+from viagralib.base import records
 from viagralib.settings import toml_file
-from viagralib.state.directory import read_record
 
 QUICK = """\
 [defaults]
@@ -280,7 +280,7 @@ def test_a_short_file_takes_little_memory(tmp_path: Path, text: str) -> None:
     """It is read on a bad day, too: not into room for the largest there may be."""
     path = tmp_path / "file"
     path.write_text(text)
-    read = read_record if text[0] == "{" else lambda path: toml_file.read(path, "")
+    read = records.read if text[0] == "{" else lambda path: toml_file.read(path, "")
     read(str(path))  # loads the parser
     tracemalloc.start()
     try:

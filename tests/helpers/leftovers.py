@@ -15,7 +15,7 @@ from pathlib import Path
 
 from world import alive, all_pids, arguments, comm, of
 
-from viagralib.state.directory import RUN_LOCKS
+from viagralib.state.lock_file import RUN_LOCKS
 
 _NEW_UTS = 0x04000000  # CLONE_NEWUTS, unshare(2)
 

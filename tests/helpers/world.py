@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from viagralib.state.directory import RUN_LOCKS
+from viagralib.state.lock_file import RUN_LOCKS
 
 SLEEP = "1000"  # seconds that a test's daemon would live if nobody ended it
 # Quick, and enough for most tests; one of patience, evidence or limits sets its own.

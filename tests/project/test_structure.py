@@ -78,6 +78,20 @@ def test_no_companion_imports_another() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_files_are_opened_in_one_place(path: Path) -> None:
+    # base.guarded_files for what others could have put there, base.files for the rest.
+    if path.parent == LIBRARY / "base":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            named = called.rpartition(".")[2]
+            assert called not in {"open", "os.open", "io.open", "os.fdopen"}, path
+            assert named not in {"read_text", "read_bytes", "write_text"}, path
+            assert named not in {"write_bytes", "FileIO", "mkstemp"}, path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_nothing_outgrows_a_reader(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= LONGEST_MODULE

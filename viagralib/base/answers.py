@@ -9,12 +9,11 @@ could answer in our place: `load` is told whether it is safe.
 from __future__ import annotations
 
 import marshal
-import os
 import sys
 import zlib
 
 from viagralib import VERSION
-from viagralib.base import files
+from viagralib.base import guarded_files
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def ask(question: tuple[str, ...], find: Callable[[], Any]) -> object:
 def load(path: str) -> None:
     """Read the answers of before; whatever is no file of ours is as if none."""
     try:
-        content = files.read(path, _LARGEST)
+        content = guarded_files.read(path, _LARGEST)
         header, check, body = content.partition(b"\n")
         if header == _header(body):
             _before.update(marshal.loads(body))
@@ -64,15 +63,8 @@ def save(path: str) -> None:
         return
     body = marshal.dumps(_now)
     if len(body) < _LARGEST - 100:
-        _replace(path, _header(body) + b"\n" + body)
+        guarded_files.replace(path, _header(body) + b"\n" + body)
 
 
 def _header(body: bytes) -> bytes:
     return _HEADER + b"%08x" % zlib.crc32(body)
-
-
-def _replace(path: str, content: bytes) -> None:
-    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.write(descriptor, content)
-    os.close(descriptor)
-    os.replace(f"{path}.new", path)

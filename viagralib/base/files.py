@@ -1,7 +1,8 @@
-"""A whole file, by read(2) itself: what cannot be read is an OSError, and nothing else.
+"""Files of the system's own, by the system calls themselves: what fails is an OSError.
 
 Python's own file objects return None, or raise a TypeError, for a read that gave no
-answer; the files of /proc are made while they are read, and may give none.
+answer; the files of /proc are made while they are read, and may give none. What others
+could have put there is opened by guarded_files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ import os
 _AT_ONCE = 8192  # bytes: small enough to be had on a bad day
 
 
+def open_system(path: str, flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of a file of /dev, /proc or /etc. Raises OSError."""
+    return os.open(path, flags | os.O_CLOEXEC)
+
+
 def read(path: str, most: int = 1 << 40) -> bytes:
     """Return what a file holds, the first `most` bytes of it. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -18,6 +24,21 @@ def read(path: str, most: int = 1 << 40) -> bytes:
         return rest(descriptor, most)
     finally:
         os.close(descriptor)
+
+
+def read_once(path: str, most: int, directory: int | None = None) -> bytes:
+    """Return what one read(2) gives, `most` bytes at most. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def write(descriptor: int, text: bytes) -> None:
+    """Write all of it. Raises OSError: after a part, the system says why no more."""
+    while text:
+        text = text[os.write(descriptor, text) :]
 
 
 def rest(descriptor: int, most: int) -> bytes:

@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Iterable
 
+from viagralib.base import files
+
 _RECORD = 8192  # bytes: the longest record of /dev/kmsg (kernel: printk, dev-kmsg)
 _LONGEST_LOG = 20_000  # records; the ring is far smaller, but a flood must end
 # What the kernel says of a death that it caused or saw. The name is the one that the
@@ -60,7 +62,7 @@ def read() -> list[Line]:
     # The kernel stamps its lines by a clock that stands still in a suspend.
     since_boot = time.clock_gettime(time.CLOCK_MONOTONIC)
     booted = time.time() - since_boot
-    descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = files.open_system("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     lines = []
     try:
         for _ in range(_LONGEST_LOG):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 
+from viagralib.base import guarded_files
 from viagralib.base.messages import reason
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident
@@ -27,20 +27,10 @@ def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
 
 
 def _tail(path: str) -> str:
-    """Return the last lines of a log. Raises OSError.
-
-    A log's directory may be the daemon's user's: a link put there could lead root to
-    any file, and a pipe could keep it waiting, so neither is followed.
-    """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(None, "no regular file", path)
-        data = os.pread(descriptor, _MOST, max(0, status.st_size - _MOST))
-    finally:
-        os.close(descriptor)
-    if status.st_size > _MOST:
+    """Return the last lines of a log. Raises OSError."""
+    with guarded_files.opened(path) as log:
+        size = os.fstat(log).st_size
+        data = os.pread(log, _MOST, max(0, size - _MOST))
+    if size > _MOST:
         data = data.partition(b"\n")[2]
     return data.decode(errors="surrogateescape")

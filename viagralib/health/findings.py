@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 
+from viagralib.base import guarded_files
 from viagralib.base.durations import spell
 from viagralib.base.messages import reason, safe
 from viagralib.processes.linux import Process
@@ -36,7 +36,7 @@ def heartbeat(
     if max(process.age() for process in processes) <= limit:
         return Finding(WELL)
     try:
-        status = os.stat(file)
+        status = guarded_files.status(file)
     except FileNotFoundError:
         return Finding(SICK, f"heartbeat {safe(file)}: there is none")
     except OSError as error:

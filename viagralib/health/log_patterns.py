@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 
+from viagralib.base import guarded_files, records
 from viagralib.base.messages import reason, safe
+from viagralib.base.records import Record
 from viagralib.health.findings import WELL, Finding
 from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN
 from viagralib.settings.configuration import Daemon
-from viagralib.state.directory import Record, State
+from viagralib.state.directory import State
 from viagralib.state.run_context import Run
 
 _MOST = 4_000_000  # bytes of a log that one run reads; the rest is the next run's
@@ -32,8 +33,7 @@ def find(run: Run, daemon: Daemon, process: Process) -> Finding:
     """
     if run.is_state_unsafe:
         return Finding(UNKNOWN, "alarm: the state that tells what is new is unsafe")
-    record = run.state.read("counts", daemon.name).get(_KEY)
-    known = record if isinstance(record, dict) else {}
+    known = records.inner(run.state.read("counts", daemon.name), _KEY)
     try:
         place = _search(daemon, process, known)
     except CannotSearch as why:
@@ -53,21 +53,16 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
     found = known.get("found") if is_same_life else ""
     place: Record = {"start": process.start, "found": str(found or "")}
     try:
-        file = _open(path)
+        with guarded_files.opened(path) as log:
+            status = os.fstat(log)
+            place["inode"] = status.st_ino
+            if not is_same_life:  # what is there may be its predecessor's
+                return {**place, "offset": status.st_size}
+            lines, place["offset"] = _unread(log, path, known, status)
     except FileNotFoundError:
         return {**known, **place} if is_same_life else {**place, "offset": 0}
     except OSError as error:
-        raise CannotSearch(f"could not read {reason(error)}") from None
-    with open(file, "rb") as log:
-        status = os.fstat(log.fileno())
-        place["inode"] = status.st_ino
-        if not is_same_life:
-            place["offset"] = status.st_size  # what is there may be its predecessor's
-            return place
-        try:
-            lines, place["offset"] = _unread(log.fileno(), path, known, status)
-        except OSError as error:
-            raise CannotSearch(f"could not read it: {reason(error)}") from None
+        raise CannotSearch(f"could not read it: {reason(error)}") from None
     place["found"] = place["found"] or _first_match(pattern, lines)
     return place
 
@@ -77,11 +72,10 @@ def position(daemon: Daemon) -> Record:
     if daemon.facts.alarm is None:
         return {}
     try:
-        file = _open(daemon.facts.alarm[0])
+        with guarded_files.opened(daemon.facts.alarm[0]) as log:
+            status = os.fstat(log)
     except OSError:
         return {"found": "", "offset": 0}
-    with open(file, "rb") as log:
-        status = os.fstat(log.fileno())
     return {"found": "", "inode": status.st_ino, "offset": status.st_size}
 
 
@@ -93,22 +87,12 @@ def keep_position(
         _keep(state, daemon.name, {**place, "start": process.start})
 
 
-def _open(path: str) -> int:
-    """Open a log that another user may own: a link or a pipe there is refused."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(None, "no regular file", path)
-    return descriptor
-
-
 def _unread(
     log: int, path: str, place: Record, status: os.stat_result
 ) -> tuple[list[bytes], int]:
     """Return the lines written since `place`, and the offset after the last of them."""
-    offset = place.get("offset")
-    if not isinstance(offset, int) or offset < 0:
+    offset = records.integer(place, "offset")
+    if offset is None or offset < 0:
         offset = status.st_size
     before: list[bytes] = []
     if place.get("inode") != status.st_ino:
@@ -125,13 +109,11 @@ def _unread(
 
 def _rest_of_rotated(path: str, place: Record, offset: int) -> list[bytes]:
     try:
-        file = _open(path)
+        with guarded_files.opened(path) as log:
+            is_it = os.fstat(log).st_ino == place.get("inode")
+            return os.pread(log, _MOST, offset).split(b"\n") if is_it else []
     except OSError:
         return []  # rotated to another name, or compressed: its end is lost
-    with open(file, "rb") as log:
-        if os.fstat(log.fileno()).st_ino != place.get("inode"):
-            return []
-        return os.pread(log.fileno(), _MOST, offset).split(b"\n")
 
 
 def _first_match(pattern: str, lines: list[bytes]) -> str:

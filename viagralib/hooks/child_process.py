@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
-from viagralib.base import resource_limits
+from viagralib.base import files, resource_limits
 from viagralib.base.messages import trouble
 from viagralib.processes import table
 from viagralib.processes.linux import Process
@@ -167,7 +167,7 @@ def _place(gate: int, failure: int, output: int, stdin: int) -> None:
     # Upwards next: dup2 below must not overwrite one that is still to be moved.
     high = [_above(one) for one in (gate, failure, output)]
     if stdin < 0:
-        stdin = os.open("/dev/null", os.O_RDONLY)
+        stdin = files.open_system("/dev/null")
     os.dup2(_above(stdin), 0)
     os.dup2(high[2], 1)
     os.dup2(high[2], 2)
@@ -207,5 +207,4 @@ def _normal_priority() -> None:
 
 def _normal_oom_score() -> None:
     if sys.platform.startswith("linux"):
-        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
-            file.write("0")
+        files.write(files.open_system("/proc/self/oom_score_adj", os.O_WRONLY), b"0")

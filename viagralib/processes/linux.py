@@ -160,7 +160,7 @@ def look(
         if pid not in seen and (process := _read(pid, names, denied)):
             seen.add(pid)
             yield process
-    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    proc = files.open_system("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(proc) as entries:
             for entry in entries:
@@ -210,12 +210,7 @@ def _read_small(
 ) -> bytes:
     """Return what a small file of a process says; b"" when it is gone or hidden."""
     try:
-        flags = os.O_RDONLY | os.O_CLOEXEC
-        descriptor = os.open(path, flags, dir_fd=directory)
-        try:
-            return os.read(descriptor, _STAT_SIZE)
-        finally:
-            os.close(descriptor)
+        return files.read_once(path, _STAT_SIZE, directory)
     except (FileNotFoundError, ProcessLookupError):
         return b""
     except PermissionError:  # hidepid=1, or a security module

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
-
 from viagralib.base.messages import reason, safe
 from viagralib.base.users import user_id
 from viagralib.processes import table
@@ -112,7 +109,9 @@ class _Matcher:
         self.observer = observer
         self.candidates: list[Candidate] = []
         self.hidden: list[int] = []  # pids that the look came upon and may not read
-        self.pidfile_says = _read_pidfile(daemon.facts.pidfile)
+        self.pidfile = daemon.facts.pidfile
+        if self.pidfile:
+            self.pid, self.pidfile_says = _read_pidfile(self.pidfile)
         self._enough = False
 
     def see(self, process: Process) -> bool:
@@ -150,10 +149,9 @@ class _Matcher:
             kind, why = classify(self.daemon, process, self.observer)
         except Unreadable as hidden:
             return Candidate(process, UNSURE, f"could not read {hidden}")
-        pidfile = self.daemon.facts.pidfile
-        if kind == COUNTED and pidfile and process.pid != self.pidfile_says:
-            names = self.pidfile_says or "no process"
-            return Candidate(process, UNSURE, f"{pidfile} names {names}")
+        if kind == COUNTED and self.pidfile and process.pid != self.pid:
+            text = f"{safe(self.pidfile)} {self.pidfile_says}"
+            return Candidate(process, UNSURE, text)
         return Candidate(process, kind, why)
 
     def verdict(self) -> Verdict:
@@ -203,22 +201,16 @@ class _Matcher:
         return text
 
 
-def _read_pidfile(path: str) -> int:
-    """Return the pid that a pidfile holds; 0 when there is none, or no number."""
-    if not path:
-        return 0
+def _read_pidfile(path: str) -> tuple[int, str]:
+    """Return the pid that a pidfile holds, and what it names in words."""
+    from viagralib.processes import pidfile
+
     try:
-        # Its directory may be the daemon's user's: only a file is opened at all.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return 0
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            first = os.read(descriptor, 64).split()[:1]
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return 0
-    return int(first[0]) if first and first[0].isdigit() else 0
+        pid = pidfile.read(path)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        return 0, "names no process" + ("" if missing else f": {error.strerror}")
+    return pid, f"names {pid or 'no process'}"
 
 
 def _list(candidates: list[Candidate]) -> str:

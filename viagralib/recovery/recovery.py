@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from viagralib.base.records import Record
 from viagralib.health import log_patterns
 from viagralib.hooks import hook_call
 from viagralib.hooks.execution import Execution
 from viagralib.processes import service_units
 from viagralib.processes.matching import OTHER
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict
-from viagralib.state.directory import Lock, Record
 from viagralib.state.incidents import Incident
+from viagralib.state.lock_file import Lock
 from viagralib.state.pauses import why_paused
 from viagralib.state.run_context import Run
 

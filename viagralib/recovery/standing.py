@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 
+from viagralib.base import records
 from viagralib.base.durations import spell
 from viagralib.base.messages import NOT_WELL, WELL
 from viagralib.processes import table
@@ -164,8 +165,8 @@ def find_hooks_at_work(observer: Observer) -> list[Process]:
 
 def _is_fresh(last: Incident, daemon: Daemon) -> bool:
     """Return whether an incident's run was killed when its daemon may yet come up."""
-    began = last.record.get("began")
-    if "result" in last.record or not isinstance(began, int | float):
+    began = records.number(last.record, "began")
+    if "result" in last.record or began is None:
         return False
     return 0 <= time.time() - began < daemon.facts.start_timeout
 

@@ -12,8 +12,8 @@ from viagralib.recovery.standing import HELD, NOT_NOW, PAUSED, Standing
 from viagralib.report.verdict_lines import document, lines, nothing_watched, told
 from viagralib.settings.command_line import Options
 from viagralib.state import announced
-from viagralib.state.directory import Lock
 from viagralib.state.incidents import Incident
+from viagralib.state.lock_file import Lock
 from viagralib.state.run_context import Run
 
 ANOTHER_RUN = "another run is at work on it"

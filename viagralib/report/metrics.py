@@ -8,17 +8,18 @@ import stat
 import time
 
 from viagralib import VERSION
+from viagralib.base import guarded_files
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.base.users import ordinary_users
 from viagralib.processes.verdicts import UP, Verdict
 from viagralib.state import incident_ids
 from viagralib.state.run_context import Run
+from viagralib.trust.owners import walk
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _Samples = dict[tuple[str, ...], float]  # by the values of a metric's labels
 # Each metric: its kind, what it says, and its labels.
 _METRICS = {
@@ -119,46 +120,14 @@ def _quoted(text: str) -> str:
 def _replace(run: Run, path: str, text: str) -> None:
     """Replace a file that others may read. Raises OSError.
 
-    In the directory as it was opened: so nobody can lead us elsewhere meanwhile.
+    Debian's directory belongs to a service's user. That one may do what it likes with
+    its own files; in a person's, or everybody's, there is nothing to be written.
     """
-    directory = _open_directory(run, os.path.dirname(path))
-    name = os.path.basename(path)
-    fresh = f".{name}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(fresh, flags, 0o644, dir_fd=directory)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(descriptor, 0o644)
-                file.write(text)
-            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            os.unlink(fresh, dir_fd=directory)
-            raise
-    finally:
-        os.close(directory)
-
-
-def _open_directory(run: Run, path: str) -> int:
-    """Return a descriptor of a directory that no ordinary user can swap.
-
-    Debian's belongs to a service's user. That one may do what it likes with its own
-    files, but must not lead us away: so no link is followed there. Raises OSError.
-    """
-    why = run.observer.trust.why_not(path)
-    if not why:
-        return os.open(path, _DIRECTORY)
-    people, _ = ordinary_users()
-    others = stat.S_IWOTH | stat.S_IWGRP
-    directory = os.open("/", _DIRECTORY)
-    parts = [part for part in path.split("/") if part]
-    for number, part in enumerate(parts, 1):
-        above = directory
-        directory = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-        os.close(above)
-        found = os.fstat(directory)
-        sticky = found.st_mode & stat.S_ISVTX and number < len(parts)
-        if found.st_uid >= people or (found.st_mode & others and not sticky):
-            os.close(directory)
-            raise OSError(None, why)
-    return directory
+    place = os.path.dirname(path)
+    if why := run.observer.trust.why_not(place):
+        people, _ = ordinary_users()
+        for found in map(os.lstat, walk(place)):
+            is_open = found.st_mode & (stat.S_IWOTH | stat.S_IWGRP)
+            if found.st_uid >= people or (is_open and not found.st_mode & stat.S_ISVTX):
+                raise OSError(None, why)
+    guarded_files.replace(path, text.encode(), mode=0o644)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 
+from viagralib.base import files, records
 from viagralib.base.durations import spell
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.hooks import hook_call
@@ -23,7 +24,6 @@ from viagralib.report.announcer import FAULT, UP_AGAIN, Notice
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings import start_d
 from viagralib.state import announced, incidents
-from viagralib.state.directory import write_record
 from viagralib.state.hook_log import memory
 from viagralib.state.run_context import Run
 from viagralib.trust.gate import Gate
@@ -62,8 +62,7 @@ class Program:
         """Run it to its end, for at most so long, with the text on its stdin."""
         output, stdin = memory("output"), memory("notice")
         try:
-            with open(stdin, "wb", closefd=False) as file:
-                file.write(f"{text}\n".encode(errors="backslashreplace"))
+            files.write(stdin, f"{text}\n".encode(errors="backslashreplace"))
             os.lseek(stdin, 0, os.SEEK_SET)
             found = gate.hook(self.path)
             child = start(gate, found, (), output, environment, stdin=stdin)
@@ -123,7 +122,7 @@ def deliver(run: Run, notices: list[Notice]) -> list[str]:
         document = _document(run, notice)
         variables = {"RESULT": notice.result, "SUBJECT": str(document["subject"])}
         try:
-            write_record(file, document)
+            records.write(file, document)
             variables["JSON"] = file
         except OSError as error:
             said.append(f"notice.d: no VIAGRA_JSON: {reason(error)}")

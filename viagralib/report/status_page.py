@@ -10,13 +10,13 @@ from html import escape
 from viagralib import VERSION
 from viagralib.base.durations import spell
 from viagralib.base.messages import Fault, safe
+from viagralib.base.records import Record
 from viagralib.processes.verdicts import UP, Verdict
 from viagralib.recovery.recovery import BACK, CAME_BACK
 from viagralib.report import last_run
 from viagralib.report.verdict_lines import since, user
 from viagralib.state import incidents
 from viagralib.state.announced import date
-from viagralib.state.directory import Record
 from viagralib.state.run_context import Run
 
 DAYS = 90  # of the strip

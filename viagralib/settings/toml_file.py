@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 
-from viagralib.base import answers, files
+from viagralib.base import answers, guarded_files
 from viagralib.base.messages import Fault, reason, safe
 
 LARGEST = 1_000_000  # bytes: facts are a page, not a book
@@ -43,16 +42,9 @@ def _parse(text: str) -> dict[str, object]:
 
 def _text(path: str) -> str | None:
     try:
-        # A pipe put there in place of a file must not hang the run.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        text = guarded_files.read(path, LARGEST + 1)
     except FileNotFoundError:
         return None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("is no regular file: replace it by one")
-        if status.st_size > LARGEST:
-            raise ValueError(f"is larger than {LARGEST} bytes")
-        return files.rest(descriptor, LARGEST).decode()
-    finally:
-        os.close(descriptor)
+    if len(text) > LARGEST:
+        raise ValueError(f"is larger than {LARGEST} bytes")
+    return text.decode()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import time
 
+from viagralib.base import records
 from viagralib.base.messages import safe
-from viagralib.state.directory import Record, State
+from viagralib.base.records import Record
+from viagralib.state.directory import State
 
 AGAIN = 86400.0  # seconds until the same is said again
 GENERAL = "viagra.toml"  # what is no daemon's: no daemon can have that name
@@ -35,8 +37,8 @@ def announce(
     """
     record = of(state, name)
     now = time.time()
-    said_at = record.get("said_at")
-    fresh = isinstance(said_at, int | float) and 0 <= now - said_at < AGAIN
+    said_at = records.number(record, "said_at")
+    fresh = said_at is not None and 0 <= now - said_at < AGAIN
     fresh = fresh or not daily
     if record.get("said") == text and fresh:
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from viagralib.base import guarded_files
 from viagralib.processes import table
 from viagralib.state.directory import State
 
@@ -37,9 +38,8 @@ def set_at(state: State, only_looks: bool) -> float:
 
 
 def _keep(file: str, seen: float, booted: float) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        os.close(os.open(file, flags, 0o600))
+        guarded_files.put(file, b"")
         os.utime(file, (seen, booted))
     except OSError:
         pass  # the next run tries it

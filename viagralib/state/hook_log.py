@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 
+from viagralib.base import files, guarded_files
 from viagralib.base.messages import reason
 from viagralib.state.directory import HOOK_LOG_CAP
 
@@ -13,18 +14,12 @@ _PAGE = 4096  # bytes: what a disk gives at least
 _TRIES = 30  # to read the end of a file to which nothing is added meanwhile
 
 
-def create(path: str, flags: int = os.O_WRONLY) -> int:
-    """Open a file of ours for writing, made if it is not there. Raises OSError."""
-    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
-
-
 def create_roomy(path: str, flags: int) -> int:
     """Open a file of ours that can hold something: of a page at least. Raises OSError.
 
     On a full disk files can be made for long, but not be written.
     """
-    return _tried(create(path, flags))
+    return _tried(guarded_files.open_file(path, flags | os.O_CREAT, link=False))
 
 
 def memory(name: str) -> int:
@@ -41,15 +36,13 @@ def memory(name: str) -> int:
         with tempfile.TemporaryFile() as file:
             return fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
     except OSError:
-        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        return files.open_system("/dev/null", os.O_RDWR)
 
 
 def _tried(descriptor: int) -> int:
     """Return the descriptor of an empty file if it takes a page. Raises OSError."""
     try:
-        left = _PAGE
-        while left:  # after a part of it, the system says why it takes no more
-            left -= os.write(descriptor, b"?" * left)
+        files.write(descriptor, b"?" * _PAGE)
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
     except OSError:
@@ -91,8 +84,8 @@ class HookLog:
 
     def reopen(self) -> None:
         """Take on the file as it is. Raises OSError."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags)
+        flags = os.O_RDWR | os.O_APPEND
+        self._descriptor = guarded_files.open_file(self._path, flags, link=False)
 
     def watch(self) -> None:
         """Cut it when it has outgrown twice HOOK_LOG_CAP; its end is put by."""

@@ -8,17 +8,13 @@ import shutil
 import time
 from collections.abc import Callable, Container, Iterator
 
+from viagralib.base import guarded_files, records
 from viagralib.base.messages import reason
+from viagralib.base.records import Record
 from viagralib.processes.linux import Process
 from viagralib.state import incident_ids
-from viagralib.state.directory import (
-    Record,
-    State,
-    read_record,
-    this_boot,
-    write_record,
-)
-from viagralib.state.hook_log import HookLog, create, cut_log
+from viagralib.state.directory import State, this_boot
+from viagralib.state.hook_log import HookLog, cut_log
 
 OPEN, CLOSED = "open", "closed"
 _ID_TIME = "%Y%m%dT%H%M%SZ"
@@ -58,7 +54,7 @@ class Incident:
         self.record.update(changes)
         if self.directory:
             with self._noting("incident.json"):
-                write_record(f"{self.directory}/incident.json", self.record)
+                records.write(f"{self.directory}/incident.json", self.record)
                 return True
         return False
 
@@ -66,9 +62,8 @@ class Incident:
         """Write one file of the incident."""
         if self.directory:
             with self._noting(file):
-                descriptor = create(f"{self.directory}/{file}")
-                with open(descriptor, "w", encoding="utf-8", errors="replace") as out:
-                    out.write(text)
+                data = text.encode(errors="replace")
+                guarded_files.put(f"{self.directory}/{file}", data)
 
     def note_process(self, key: str, process: Process) -> None:
         """Record a process so that a later run knows it again."""
@@ -100,7 +95,7 @@ def begin(
         directory = _make_directory(state, daemon, began)
         incident = Incident(daemon, directory, incident.record)
         incident.record["id"] = incident.id
-        write_record(f"{directory}/incident.json", incident.record)
+        records.write(f"{directory}/incident.json", incident.record)
     except OSError as error:
         if directory:  # without a record, nobody would find what is in it
             shutil.rmtree(directory, ignore_errors=True)
@@ -131,7 +126,7 @@ def _make_directory(state: State, daemon: str, now: float) -> str:
 def load(state: State, incident_id: str) -> Incident | None:
     """Return the incident of this id; None when it is missing or damaged."""
     directory = f"{state.path}/incidents/{incident_id}"
-    record = read_record(f"{directory}/incident.json")
+    record = records.read(f"{directory}/incident.json")
     if not incident_id or "/" in incident_id or not record.get("daemon"):
         return None
     return Incident(str(record["daemon"]), directory, record)
@@ -139,13 +134,11 @@ def load(state: State, incident_id: str) -> Incident | None:
 
 def recorded_process(incident: Incident, key: str) -> Process | None:
     """Return the process that the incident recorded, if it was of this boot."""
-    identity = incident.record.get(key)
-    if not isinstance(identity, dict) or identity.get("boot") != this_boot():
+    identity = records.process(incident.record, key)
+    boot = records.inner(incident.record, key).get("boot")
+    if identity is None or boot != this_boot():
         return None
-    pid, start = identity.get("pid"), identity.get("start")
-    if not isinstance(pid, int) or not isinstance(start, int | float):
-        return None
-    return Process(pid, "", start, 0, 0, False)
+    return Process(identity[0], "", identity[1], 0, 0, False)
 
 
 def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> None:

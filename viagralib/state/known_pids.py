@@ -6,9 +6,7 @@ the file lacks, or says wrongly, costs time and changes no verdict.
 
 from __future__ import annotations
 
-import os
-
-from viagralib.base import files
+from viagralib.base import guarded_files
 from viagralib.processes.verdicts import Verdict
 from viagralib.state.directory import State
 
@@ -22,7 +20,7 @@ _LARGEST = 4096  # bytes: some hundred pids, far more than there are daemons
 def read(state: State) -> list[int]:
     """Return the pids; [] where none are known."""
     try:
-        words = files.read(_file(state), _LARGEST).split()
+        words = guarded_files.read(_file(state), _LARGEST).split()
     except OSError:
         return []
     return [int(word) for word in words if word.isdigit() and len(word) < 10]
@@ -39,14 +37,7 @@ def note(state: State, known: list[int], verdicts: Iterable[Verdict]) -> None:
     text = " ".join(map(str, found)).encode()
     if len(text) > _LARGEST:
         return
-    new = f"{_file(state)}.new"
-    with open(new, "wb", opener=_private) as file:
-        file.write(text)
-    os.replace(new, _file(state))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    guarded_files.replace(_file(state), text)
 
 
 def _file(state: State) -> str:

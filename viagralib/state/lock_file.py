@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import zlib
 
-from viagralib.base.messages import Fault, safe
+from viagralib.base import files, guarded_files
 
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-OPEN = READ | os.O_RDWR | os.O_CREAT
+RUN_LOCKS = "/run/viagra" if os.path.isdir("/run") else "/var/run/viagra"
 
 
 class LockFile:
     """A file that is opened once; what replaces it in its place is another lock."""
 
-    def __init__(self, path: str, flags: int = OPEN) -> None:
+    def __init__(self, path: str, flags: int = os.O_RDWR | os.O_CREAT) -> None:
         """Open the file. Raises OSError."""
         self._path = path
-        self._descriptor = os.open(path, flags, 0o600)
+        self._descriptor = guarded_files.open_file(path, flags, link=False)
 
     def take(self) -> bool:
         """Lock, if nobody else has; return whether it is ours."""
@@ -46,7 +46,7 @@ class LockFile:
 
     def write(self, text: str) -> None:
         """Append text. Raises OSError."""
-        os.write(self._descriptor, text.encode())
+        files.write(self._descriptor, text.encode())
 
     def release(self) -> None:
         """Unlock."""
@@ -57,11 +57,47 @@ class LockFile:
         os.close(self._descriptor)
 
 
-def check_owner(directory: str) -> None:
-    """Raise Fault when another user could change what is in `directory`."""
-    found = os.stat(directory)
-    if found.st_uid not in (0, os.geteuid()):
-        raise Fault(safe(directory), f"belongs to uid {found.st_uid}")
-    if found.st_mode & 0o022:
-        text = f"others can write there: chmod 0700 {safe(directory)}"
-        raise Fault(safe(directory), text)
+class Lock:
+    """A lock of several files, held until release() or the end of this process.
+
+    The descriptors are closed in every child before it executes anything.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[LockFile] = []
+
+    def add(self, path: str) -> None:
+        """Open one of its files, if its directory takes one."""
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            self._files.append(LockFile(path))
+        except OSError:
+            pass
+
+    def take(self) -> bool:
+        """Return whether it is ours; if not, it is let go. Raises OSError."""
+        is_taken = False
+        try:
+            if not self._files:
+                raise OSError(None, "neither the state nor /run takes a lock")
+            is_taken = all([file.take() for file in self._files])
+        finally:
+            if not is_taken:
+                self.release()
+        return is_taken
+
+    def release(self) -> None:
+        """Let another run have it."""
+        while self._files:
+            try:
+                self._files.pop().close()
+            except OSError:
+                pass  # then at our end
+
+
+def run_lock(name: str, place: str) -> str:
+    """Return the lock in /run of what `name` is for those who have their state there.
+
+    It is root's own, and stays when all state is deleted.
+    """
+    return f"{RUN_LOCKS}/{name}.{zlib.crc32(os.fsencode(place)):08x}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from viagralib.base import records
 from viagralib.base.messages import safe
+from viagralib.base.records import Record
 from viagralib.state.announced import date
-from viagralib.state.directory import Record, State
+from viagralib.state.directory import State
 
 
 def why_paused(state: State, name: str) -> str:
@@ -15,10 +17,8 @@ def why_paused(state: State, name: str) -> str:
     A damaged record pauses nothing: an unwatched daemon is the greater harm.
     """
     record = state.read("paused", name)
-    until = record.get("until")
-    if not _is_sound(record):
-        return ""
-    if isinstance(until, int | float) and until <= time.time():
+    until = records.number(record, "until")
+    if not _is_sound(record) or (until is not None and until <= time.time()):
         return ""
     reason = f": {safe(str(record['reason']))}" if record.get("reason") else ""
     ends = f"until {date(until)}" if until else "until resumed"
@@ -31,10 +31,8 @@ def is_damaged(state: State, name: str) -> bool:
 
 
 def _is_sound(record: Record) -> bool:
-    until = record.get("until")
-    return isinstance(record.get("since"), int | float) and (
-        until is None or isinstance(until, int | float)
-    )
+    numbers = ["since"] if record.get("until") is None else ["since", "until"]
+    return all(records.number(record, key) is not None for key in numbers)
 
 
 def pause(state: State, name: str, until: float | None, reason: str) -> None:

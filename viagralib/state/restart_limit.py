@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+from viagralib.base import records
 from viagralib.base.durations import spell
 from viagralib.base.messages import safe
+from viagralib.base.records import Record
 from viagralib.settings.configuration import Daemon
-from viagralib.state.directory import Record, State
+from viagralib.state.directory import State
 
 # Tries with gaps below this many times `within` are one series.
 _GAP = 2
@@ -39,11 +41,10 @@ def note_try(state: State, daemon: Daemon) -> None:
 
 
 def _series(record: Record) -> int:
-    tries = record.get("tries")
-    return tries if isinstance(tries, int) else 0
+    return records.integer(record, "tries") or 0
 
 
 def _gap(record: Record) -> float:
     """Return the seconds since the last try; below zero if the clock was set back."""
-    at = record.get("tried_at")
-    return time.time() - at if isinstance(at, int | float) else float("inf")
+    at = records.number(record, "tried_at")
+    return float("inf") if at is None else time.time() - at

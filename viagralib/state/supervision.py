@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import time
 
+from viagralib.base import records
 from viagralib.base.durations import spell
+from viagralib.base.records import Record
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 from viagralib.processes.pidfd import is_running
@@ -14,57 +16,48 @@ from viagralib.state.directory import State, this_boot
 
 
 def has_finished(state: State, name: str) -> bool:
-    """Return whether its last instance ended, since this boot, with a plain exit 0."""
+    """Return whether its last instance, since the machine was booted, ended well."""
     record = death_records.read(state.path, name)
-    end = record.get("end") if record else None
-    if not isinstance(end, dict) or end.get("finished") is not True:
-        return False
-    return record is not None and record.get("boot") == this_boot()
+    finished = records.inner(record, "end").get("finished") is True
+    return finished and record.get("boot") == this_boot()
 
 
 def runner(state: State, name: str) -> Process | None:
     """Return the viagra-run that lives and would start the daemon anew, or None."""
-    record = death_records.read(state.path, name)
-    identity = record.get("runner") if record else None
-    if not isinstance(identity, dict):
+    identity = records.process(death_records.read(state.path, name), "runner")
+    process = table.find(identity[0]) if identity else None
+    if not (identity and process) or process.start != identity[1]:
         return None
-    pid, start = identity.get("pid"), identity.get("start")
-    if not isinstance(pid, int) or not isinstance(start, int | float):
-        return None
-    process = table.find(pid)
-    if process is None or process.start != start or not is_running(process):
-        return None
-    return process
+    return process if is_running(process) else None
 
 
 def death_since(state: State, name: str, since: float) -> str:
     """Return how its last instance ended, if not before `since`, for people; or ""."""
-    record = death_records.read(state.path, name) or {}
-    death = record.get("death")
-    at, ran = (death.get("at"), death.get("ran")) if isinstance(death, dict) else (0, 0)
-    started = record.get("started")
-    if not isinstance(at, int | float) or not isinstance(started, int | float):
+    record = death_records.read(state.path, name)
+    death = records.inner(record, "death")
+    at = records.number(death, "at") if death else 0
+    started, ran = records.number(record, "started"), records.number(death, "ran")
+    if at is None or started is None:
         return ""
     if record.get("end") is None and at <= started:
         return _lost(record, started)  # nobody saw that instance's end
-    if not isinstance(death, dict) or at < since:
+    if not death or at < since:
         return ""
-    after = f" after {spell(ran)}" if isinstance(ran, int | float) else ""
+    after = "" if ran is None else f" after {spell(ran)}"
     return f"viagra-run: {_how(death)}{after}"
 
 
-def _lost(record: dict[str, object], started: float) -> str:
-    """Return that viagra-run was killed itself, since this boot; or ""."""
-    runner = record.get("runner")
-    pid = runner.get("pid") if isinstance(runner, dict) else None
-    if not isinstance(pid, int) or started < time.time() - table.uptime():
+def _lost(record: Record, started: float) -> str:
+    """Return that viagra-run itself was killed, since the machine was booted; or ""."""
+    pid = records.integer(records.inner(record, "runner"), "pid")
+    if pid is None or started < time.time() - table.uptime():
         return ""
     return f"viagra-run itself was killed (pid {pid})"
 
 
-def _how(death: dict[str, object]) -> str:
-    number = death.get("signal")
-    if not isinstance(number, int):
+def _how(death: Record) -> str:
+    number = records.integer(death, "signal")
+    if number is None:
         return f"exit {death.get('exit')},"
     try:
         name = f" ({signal.Signals(number).name})"

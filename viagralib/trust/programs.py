@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from viagralib.base import guarded_files
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
 from viagralib.trust.owners import Trust
@@ -156,9 +157,5 @@ def _why_no_program(path: str) -> str:
 
 def first_line(path: str) -> bytes:
     """Return the first line of a file, at most 256 bytes of it, as Linux reads it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        start = os.read(descriptor, 256)
-    finally:
-        os.close(descriptor)
+    start = guarded_files.read(path, 256)
     return start if b"\n" not in start else start[: start.index(b"\n") + 1]

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from viagralib.base import durations, files
+from viagralib.base import durations, files, records
 from viagralib.base.messages import WELL, Fault, reason, safe, safe_lines
 from viagralib.base.printer import Printer
 from viagralib.report.verdict_lines import FORMAT
@@ -51,16 +51,13 @@ def _since(text: str | None) -> float:
 
 
 def _began(incident: Incident) -> float:
-    began = incident.record.get("began")
-    return began if isinstance(began, int | float) else 0.0
+    return records.number(incident.record, "began") or 0.0
 
 
 def _line(incident: Incident) -> str:
     record = incident.record
-    seconds = record.get("seconds")
-    took = ""
-    if isinstance(seconds, int | float) and seconds:
-        took = f" in {durations.spell(seconds)}"
+    seconds = records.number(record, "seconds")
+    took = f" in {durations.spell(seconds)}" if seconds else ""
     result = safe(str(record.get("result") or "did not finish"))
     if record.get("up_again"):
         result += f", up again {date(record['up_again'])}"

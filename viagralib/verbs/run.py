@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from viagralib.base.messages import BUSY, WELL, reason
+from viagralib.base.records import Record
 from viagralib.evidence import log_tails
 from viagralib.evidence.collector import Evidence
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict, judge
@@ -15,8 +16,8 @@ from viagralib.recovery.standing import Standing
 from viagralib.report import notice, recovery_results, syslog
 from viagralib.report.announcer import ANOTHER_RUN, Announcer
 from viagralib.state import announced, incidents
-from viagralib.state.directory import Lock, Record
 from viagralib.state.incidents import CLOSED, OPEN, Incident
+from viagralib.state.lock_file import Lock
 
 _BY_HAND = "restarted by hand"
 _LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run

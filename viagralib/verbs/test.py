@@ -72,7 +72,7 @@ def _damaged(state: State) -> list[str]:
         "open": lambda name: not state.read("open", name),
         "counts": lambda name: not state.read("counts", name),
         "paused": lambda name: pauses.is_damaged(state, name),
-        "deaths": lambda name: death_records.read(state.path, name) is None,
+        "deaths": lambda name: not death_records.read(state.path, name),
     }
     return [
         f"incident {name}" if kind == "incidents" else f"{state.path}/{kind}/{name}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from viagralib.base.messages import Fault, safe
 from viagralib.companions.contract import signals
@@ -56,6 +57,23 @@ class User:
             os.initgroups(self.name, self.gid)
             os.setgid(self.gid)
             os.setuid(self.uid)
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Do what is done meanwhile with the user's rights only."""
+        if os.geteuid() != 0:
+            yield
+            return
+        groups, gid = os.getgroups(), os.getegid()
+        try:
+            os.initgroups(self.name, self.gid)
+            os.setegid(self.gid)
+            os.seteuid(self.uid)
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(gid)
+            os.setgroups(groups)
 
 
 def environment(user: User | None, instance: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from viagralib.base import guarded_files
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.engine import UnreachableError
@@ -150,8 +151,8 @@ def _login(address: Address) -> dict[str, str] | None:
     password = address.password
     if "password" in address.files:
         try:
-            with open(address.files["password"], encoding="utf-8") as file:
-                password = file.readline().rstrip("\n")
+            file = guarded_files.read(address.files["password"], 4096)
+            password = file.partition(b"\n")[0].decode()
         except (OSError, ValueError) as error:
             text = reason(error) if isinstance(error, OSError) else str(error)
             raise Fault("", f"could not read the password: {text}") from None

@@ -17,9 +17,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import zlib
 from collections.abc import Iterator
 
+from viagralib.base import guarded_files
 from viagralib.base.messages import Fault, reason
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.engine import (
@@ -32,8 +32,8 @@ from viagralib.companions.lease.engine import (
     UnreachableError,
     read_entry,
 )
-from viagralib.state.directory import RUN_LOCKS
-from viagralib.state.lock_file import OPEN, READ, LockFile, check_owner
+from viagralib.state.directory import check_ours
+from viagralib.state.lock_file import LockFile, run_lock
 
 
 class FileEngine(Engine):
@@ -59,7 +59,7 @@ class FileEngine(Engine):
         try:
             for place in (self._above, self._directory):
                 os.makedirs(place, mode=0o700, exist_ok=True)
-                check_owner(place)
+                check_ours(place)
             self._locks = [LockFile(path) for path in self._lock_paths()]
         except OSError as error:
             raise Fault("", f"no lock can be made: {reason(error)}") from None
@@ -69,9 +69,9 @@ class FileEngine(Engine):
         paths = [self._path("lock")]
         if os.geteuid() == 0:
             with contextlib.suppress(OSError):
-                os.makedirs(RUN_LOCKS, mode=0o700, exist_ok=True)
-                which = zlib.crc32(os.fsencode(self._directory))
-                paths.append(f"{RUN_LOCKS}/{self.name}.lease.{which:08x}")
+                path = run_lock(f"{self.name}.lease", self._directory)
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+                paths.append(path)
         return paths
 
     # The three calls
@@ -207,7 +207,7 @@ class FileEngine(Engine):
     def _is_locked(self, kind: str) -> bool:
         """Return whether another opening of the file is locked."""
         try:
-            lock = LockFile(self._path(kind), READ)
+            lock = LockFile(self._path(kind), os.O_RDONLY)
         except OSError:
             return False
         free = lock.is_free()
@@ -217,24 +217,14 @@ class FileEngine(Engine):
     def _text(self, kind: str) -> str:
         """Return what a file says; "" when it is not there or no file of ours."""
         try:
-            descriptor = os.open(self._path(kind), READ)
-            with open(descriptor, "rb", buffering=0) as file:
-                return (
-                    (file.read(LARGEST_ENTRY) or b"").decode(errors="replace").strip()
-                )
+            text = guarded_files.read(self._path(kind), LARGEST_ENTRY)
         except OSError:
             return ""
+        return text.decode(errors="replace").strip()
 
     def _write(self, kind: str, text: str) -> None:
-        """Replace a file whole, by rename. Raises OSError."""
-        fresh = self._path(f".{kind}.{os.getpid()}")
-        descriptor = os.open(fresh, OPEN | os.O_TRUNC, 0o600)
-        try:
-            os.write(descriptor, text.encode() + b"\n")
-            os.fsync(descriptor)  # a token that is forgotten would be given twice
-        finally:
-            os.close(descriptor)
-        os.replace(fresh, self._path(kind))
+        """Replace a file: a token that is forgotten would be given twice."""
+        guarded_files.replace(self._path(kind), text.encode() + b"\n", sync=True)
 
     def _forget(self, kind: str) -> None:
         with contextlib.suppress(OSError):

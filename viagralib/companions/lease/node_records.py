@@ -13,9 +13,11 @@ import os
 import signal
 import time
 
+from viagralib.base import records
+from viagralib.base.records import Record
 from viagralib.companions.contract import member
 from viagralib.companions.contract.guardian import boot_clock
-from viagralib.state.directory import Record, read_record, this_boot, write_record
+from viagralib.state.directory import this_boot
 
 
 class NodeRecords:
@@ -38,7 +40,7 @@ class NodeRecords:
     def forbid(self) -> None:
         """Forbid it, and let the keeper know. Raises OSError."""
         self.prepare()
-        write_record(f"{self._directory}/forbidden", {"since": time.time()})
+        records.write(f"{self._directory}/forbidden", {"since": time.time()})
         self._nudge()
 
     def allow(self) -> None:
@@ -53,13 +55,13 @@ class NodeRecords:
     def rest(self, seconds: float) -> None:
         """Have this node not try again for so long. Raises OSError."""
         record: Record = {"boot": this_boot(), "until": boot_clock() + seconds}
-        write_record(f"{self._directory}/rest", record)
+        records.write(f"{self._directory}/rest", record)
 
     def rest_left(self) -> float:
         """Return for how many seconds more this node is not to try."""
-        record = read_record(f"{self._directory}/rest")
-        until = record.get("until")
-        if record.get("boot") != this_boot() or not isinstance(until, int | float):
+        record = records.read(f"{self._directory}/rest")
+        until = records.number(record, "until")
+        if record.get("boot") != this_boot() or until is None:
             return 0.0
         return max(0.0, until - boot_clock())
 
@@ -72,18 +74,18 @@ class NodeRecords:
             "start": own.start if own else 0,
             "since": time.time(),
         }
-        write_record(f"{self._directory}/keeper", record)
+        records.write(f"{self._directory}/keeper", record)
 
     def keeper(self) -> Record:
         """Return what the keeper noted; {} when there is none that lives."""
-        record = read_record(f"{self._directory}/keeper")
-        pid = record.get("pid")
-        found = member.look(pid) if isinstance(pid, int) and pid > 0 else None
+        record = records.read(f"{self._directory}/keeper")
+        pid = records.integer(record, "pid") or 0
+        found = member.look(pid) if pid > 0 else None
         return record if found and found.start == record.get("start") else {}
 
     def _nudge(self) -> None:
         """Have the keeper look at these files now."""
-        pid = self.keeper().get("pid")
-        found = member.look(pid) if isinstance(pid, int) else None
+        pid = records.integer(self.keeper(), "pid")
+        found = member.look(pid) if pid is not None else None
         if found:
             member.send(found, signal.SIGIO)

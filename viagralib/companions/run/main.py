@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from viagralib.base.messages import Fault
@@ -75,5 +74,4 @@ def _recorder(options: Options) -> death_records.Recorder | None:
 def _outfile(options: Options) -> OutputFile | None:
     if not options.output:
         return None
-    owners = {0, os.geteuid()} | ({options.user.uid} if options.user else set())
-    return OutputFile(options.output, frozenset(owners))
+    return OutputFile(options.output, options.user)

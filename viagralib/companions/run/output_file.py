@@ -6,11 +6,12 @@ command runs, as newsyslog(8) and logrotate(8) expect after they moved it away.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
 
+from viagralib.base import guarded_files
 from viagralib.base.messages import Fault, reason
-from viagralib.companions.contract import signals
+from viagralib.companions.contract import signals, spawn
 
 _AT_ONCE = 65536  # bytes: what a pipe holds
 
@@ -18,14 +19,15 @@ _AT_ONCE = 65536  # bytes: what a pipe holds
 class OutputFile:
     """`path`, and the pipe that leads to it; `entrance` is the command's end."""
 
-    def __init__(self, path: str, owners: frozenset[int]) -> None:
-        """Open `path` for appending; it may belong to `owners` (uids) only.
+    def __init__(self, path: str, user: spawn.User | None) -> None:
+        """Open `path` for appending; it may belong to root, us or `user` only.
 
-        Raises Fault.
+        Where others can change what lies there, it is opened as `user`. Raises Fault.
         """
         # Absolute: a later change of directory must not change which file it is.
         self._path = os.path.abspath(path)
-        self._owners = owners
+        self._user = user
+        self._owners = {0, os.geteuid()} | ({user.uid} if user else set())
         self._file = self._open()
         self._exit, self.entrance = os.pipe()
         signals.watch(self._exit)
@@ -58,18 +60,20 @@ class OutputFile:
                 trouble = f"{self._path}: output lost: {reason(error)}"
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        # No link of somebody else's making; and no waiting for a fifo's reader.
-        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        role = None
         try:
-            file = os.open(self._path, flags, 0o640)
+            if self._user and not guarded_files.is_ours(self._path):
+                role = self._user  # who may change what lies there, at any moment
+            with role.acting() if role else contextlib.nullcontext():
+                file = guarded_files.open_file(self._path, flags, 0o640, link=False)
         except OSError as error:
-            raise Fault(self._path, f"could not open: {reason(error)}") from None
+            whose = f" as {role.name}" if role else ""
+            text = f"could not open{whose}: {reason(error)}"
+            raise Fault(self._path, text) from None
         found = os.fstat(file)
         fault = None
-        if not stat.S_ISREG(found.st_mode):
-            fault = "is no regular file"
-        elif found.st_uid not in self._owners:
+        if found.st_uid not in self._owners:
             fault = f"belongs to uid {found.st_uid}"
         elif found.st_nlink != 1:
             fault = "has a second name (hard link)"

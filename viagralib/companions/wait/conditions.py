@@ -13,11 +13,11 @@ import stat
 import time
 from collections.abc import Callable
 
-from viagralib.base import durations, files
+from viagralib.base import durations, files, guarded_files
 from viagralib.base.messages import CannotTell, reason
 from viagralib.companions.contract import member
+from viagralib.processes import pidfile
 
-_LARGEST_PIDFILE = 64  # bytes; a pid has at most 10 digits
 # How much later than its pid file a process may seem to have begun: start times are
 # whole ticks after a boot time in whole seconds.
 _CLOCK_SLACK = 2.0
@@ -159,22 +159,18 @@ def _mount(path: str) -> str | None:
 
 
 def _pid(path: str) -> str | None:
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.open(path, flags)
     try:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            return "is no regular file"
-        text = os.read(file, _LARGEST_PIDFILE).strip()
-    finally:
-        os.close(file)
-    if not text.isdigit() or int(text) < 1:
+        pid = pidfile.read(path)
+    except guarded_files.Refused as refused:
+        return refused.strerror
+    if pid < 1:
         return "holds no pid"
-    process = member.look(int(text))
+    written = guarded_files.status(path).st_mtime
+    process = member.look(pid)
     if process is None or process.state in "ZX":
-        return f"{int(text)} does not run"
-    if member.began_at(process) > found.st_mtime + _CLOCK_SLACK:
-        return f"{int(text)} is younger than the file: another process"
+        return f"{pid} does not run"
+    if member.began_at(process) > written + _CLOCK_SLACK:
+        return f"{pid} is younger than the file: another process"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from viagralib.base import records
 from viagralib.base.messages import CannotTell, Fault
 from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
@@ -11,7 +12,6 @@ from viagralib.processes.verdicts import UNKNOWN, UP, judge
 from viagralib.settings.configuration import Daemon, Settings, load
 from viagralib.settings.facts import Facts
 from viagralib.settings.homes import find_home
-from viagralib.state.directory import read_record
 
 
 class Watched:
@@ -52,5 +52,5 @@ def _home_of_our_hook() -> str | None:
     The run that executes the hook may have been told of another home with --dir.
     """
     incident = os.environ.get("VIAGRA_INCIDENT")
-    home = read_record(f"{incident}/incident.json").get("home") if incident else None
+    home = records.read(f"{incident}/incident.json").get("home") if incident else None
     return home if isinstance(home, str) else None

@@ -1,0 +1,203 @@
+"""Files that others could have put there: none leads elsewhere, holds up or floods.
+
+What a stranger makes is made by a process of that user, not only given to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from checkout import COMPANIONS
+from world import World, comm, need_root, unique, until
+
+from viagralib.base import guarded_files
+
+STRANGER = 65534  # nobody: there is such an account on every system
+SECRET = "for root's eyes only"
+LINK = "is a link that others could change: name the file that it leads to"
+HARD_LINK = "is a hard link that others could have made"
+NO_FILE = "is no regular file"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that strangers may look into, with their own directory in it."""
+    need_root()
+    place = Path(tempfile.mkdtemp(prefix="viagra-test."))
+    place.chmod(0o755)
+    theirs = place / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, STRANGER, STRANGER)
+    private = place / "private"
+    private.mkdir(mode=0o700)
+    (private / "log").write_text(f"{SECRET}\n")
+    (place / "shared").mkdir()
+    (place / "shared").chmod(0o1777)
+    yield place
+    shutil.rmtree(place)
+
+
+def as_stranger(script: str, *words: object) -> None:
+    """Run a shell script as the stranger."""
+    subprocess.run(
+        ["sh", "-ec", script, "sh", *map(str, words)],
+        check=True,
+        user=STRANGER,
+        group=STRANGER,
+        extra_groups=[],
+    )
+
+
+# What others can put in a file's place, and what is said of it: "" for nothing
+
+
+def their_link(place: Path) -> Path:
+    as_stranger('ln -s "$1" "$2"', place / "private/log", place / "theirs/log")
+    return place / "theirs/log"
+
+
+def their_directory_link(place: Path) -> Path:
+    as_stranger('ln -s "$1" "$2"', place / "private", place / "theirs/dir")
+    return place / "theirs/dir/log"
+
+
+def their_link_in_a_sticky_directory(place: Path) -> Path:
+    as_stranger('ln -s "$1" "$2"', place / "private", place / "shared/dir")
+    return place / "shared/dir/log"
+
+
+def roots_link_that_they_can_move(place: Path) -> Path:
+    (place / "theirs/dir").symlink_to(place / "private")
+    return place / "theirs/dir/log"
+
+
+def roots_link_behind_their_directory(place: Path) -> Path:
+    (place / "theirs/roots").mkdir()
+    (place / "theirs/roots/dir").symlink_to(place / "private")
+    return place / "theirs/roots/dir/log"
+
+
+def hard_link(place: Path) -> Path:
+    (place / "theirs/log").hardlink_to(place / "private/log")
+    return place / "theirs/log"
+
+
+def fifo(place: Path) -> Path:
+    as_stranger('mkfifo "$1"', place / "theirs/log")
+    return place / "theirs/log"
+
+
+def socket_file(place: Path) -> Path:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(place / "theirs/log"))
+    return place / "theirs/log"
+
+
+def directory(place: Path) -> Path:
+    return place / "private"
+
+
+def device(place: Path) -> Path:
+    (place / "current").symlink_to("/dev/zero")
+    return place / "current"
+
+
+def their_file(place: Path) -> Path:
+    as_stranger('echo "$1" >"$2"', SECRET, place / "theirs/log")
+    return place / "theirs/log"
+
+
+def a_current_log(place: Path) -> Path:
+    (place / "current").symlink_to("private/log")
+    return place / "current"
+
+
+def roots_links_on_the_way(place: Path) -> Path:
+    (place / "first").symlink_to(place / "shared/../second")
+    (place / "second").symlink_to("private")
+    return place / "first/log"
+
+
+CASES: list[tuple[Callable[[Path], Path], str]] = [
+    (their_link, LINK),
+    (their_directory_link, LINK),
+    (their_link_in_a_sticky_directory, LINK),
+    (roots_link_that_they_can_move, LINK),
+    (roots_link_behind_their_directory, LINK),
+    (hard_link, HARD_LINK),
+    (fifo, NO_FILE),
+    (socket_file, NO_FILE),
+    (directory, NO_FILE),
+    (device, NO_FILE),
+    (their_file, ""),
+    (a_current_log, ""),
+    (roots_links_on_the_way, ""),
+]
+
+
+@pytest.mark.parametrize("has_o_path", [True, False])
+@pytest.mark.parametrize(
+    ("make", "wanted"), CASES, ids=[make.__name__ for make, _ in CASES]
+)
+def test_a_file_is_opened_where_nobody_else_leads(
+    place: Path,
+    make: Callable[[Path], Path],
+    wanted: str,
+    has_o_path: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not has_o_path:  # as on other systems than Linux
+        monkeypatch.delattr(os, "O_PATH")
+    path = str(make(place))
+    if not wanted:
+        assert guarded_files.read(path, 1000).decode() == f"{SECRET}\n"
+        assert guarded_files.read(path, 3).decode() == SECRET[:3]
+        return
+    with pytest.raises(OSError) as refused:
+        guarded_files.read(path, 1000)
+    assert (refused.value.strerror, refused.value.filename) == (wanted, path)
+
+
+def test_what_is_no_file_is_not_opened_even_for_a_moment(
+    place: Path, world: World
+) -> None:
+    path = fifo(place)
+    # open(2) for writing returns once somebody has opened it for reading.
+    writer = world.spawn(["sh", "-c", 'exec >"$1"; exec sleep 1000', "sh", path])
+    until(lambda: Path(f"/proc/{writer.pid}/wchan").exists())
+    name, dead = unique("food"), unique("dead")
+    world.watch(name, f'pidfile = "{path}"\n')
+    world.up(name)
+    assert f"names no process: {NO_FILE}" in world.run("check", name).out
+    alarm = f'alarm = {{ file = "{path}", pattern = "x" }}\n'
+    world.watch(dead, f'start_timeout = "1s"\nlogs = ["{path}"]\n{alarm}')
+    result = world.run(dead)
+    assert f"log {path}: {NO_FILE}" in result.out, result
+    wait = [sys.executable, "-I", str(COMPANIONS / "viagra-wait")]
+    subprocess.run([*wait, "--timeout", "0s", f"pid:{path}"], check=False)
+    assert comm(writer.pid) == "sh" and writer.poll() is None
+
+
+def test_a_log_in_anothers_directory_shows_nothing_of_roots(
+    place: Path, world: World
+) -> None:
+    log, current = their_directory_link(place), a_current_log(place)
+    current.unlink()
+    (place / "today").write_text("what it said last\n")
+    current.symlink_to("today")
+    name = unique("food")
+    world.watch(name, f'logs = ["{log}", "{current}"]\n')
+    result = world.run()
+    assert result.code == 0 and f"log {log}: {LINK}" in result.out, result
+    assert "what it said last" in result.out
+    [incident] = world.incidents(name)
+    kept = [file.read_text() for file in incident.iterdir()]
+    assert not any(SECRET in text for text in [result.out, *kept])
