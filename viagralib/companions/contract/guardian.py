@@ -103,7 +103,7 @@ def _guard(program: str, holder: int, deadlines: int, killed: int, late: int) ->
     while True:
         deadline = _last_deadline(deadlines, deadline)
         left = None if deadline is None else deadline - boot_clock()
-        if left is not None and left <= 0:
+        if is_over(left):
             # The holder first, so that it starts nothing new meanwhile.
             os.kill(holder, signal.SIGKILL)
             _leave(program, "out of time, ended all", late)
@@ -116,6 +116,11 @@ def _guard(program: str, holder: int, deadlines: int, killed: int, late: int) ->
         # What a terminal sends, it sends to the holder as well.
         if arrival and arrival.number in signals.PASSED_ON and not arrival.by_terminal:
             os.kill(holder, arrival.number)
+
+
+def is_over(left: float | None) -> bool:
+    """Return whether all has to end, for the seconds left to the deadline, if any."""
+    return left is not None and left <= 0
 
 
 def _last_deadline(deadlines: int, known: float | None) -> float | None:

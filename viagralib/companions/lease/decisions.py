@@ -51,18 +51,40 @@ class Limits:
         return renewed + self.ttl / 3
 
 
+def deadline_of(asked_at: float, lasts: float, ttl: float) -> float:
+    """Return until when a lease is ours that etcd says lasts for so many seconds.
+
+    Counted from before we asked; and never longer than we told the others (`ttl`).
+    """
+    return asked_at + min(lasts, ttl)
+
+
+def counts(renewed_in: object, confirmed_in: object) -> bool:
+    """Return whether a renewal counts: member and raft term are the next read's.
+
+    A leader that has been replaced and does not know it yet may answer the renewal, but
+    not the read, for which a majority has to confirm it.
+    """
+    return renewed_in == confirmed_in
+
+
+def may_tell_end(is_noted: bool, left: Sequence[object]) -> bool:
+    """Return whether to tell that our command has ended, when so much of it is left."""
+    return is_noted and not left
+
+
 class LastSign:
     """When another's command last gave a sign that it may run on (`Snapshot.mark`)."""
 
     def __init__(self) -> None:
-        self._mark = 0
-        self._seen = 0.0
+        self.mark = 0
+        self.seen = 0.0
         self.ended = 0  # the token of our own last command, of which nothing is left
 
     def see(self, snapshot: Snapshot, now: float) -> None:
         """Take note of a look that was over at `now`."""
-        if snapshot.mark != self._mark:
-            self._mark, self._seen = snapshot.mark, now
+        if snapshot.mark != self.mark:
+            self.mark, self.seen = snapshot.mark, now
 
     def clear_at(self, snapshot: Snapshot, may_last: Callable[[Entry], float]) -> float:
         """Return when no command but ours can run, for who has the lease.
@@ -72,8 +94,8 @@ class LastSign:
         """
         other = snapshot.uncertain
         if other is None or other.token == self.ended:
-            return self._seen
-        return self._seen + may_last(other)
+            return self.seen
+        return self.seen + may_last(other)
 
 
 class GoesBefore:

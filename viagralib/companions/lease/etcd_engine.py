@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from viagralib.companions.contract import signals
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease import etcd_messages as messages
+from viagralib.companions.lease.decisions import counts, deadline_of
 from viagralib.companions.lease.engine import (
     Engine,
     Entry,
@@ -72,16 +73,14 @@ class EtcdEngine(Engine):
             self._revoke(lease_id)
             return None
         self._lease_id = lease_id
-        return Lease(snapshot.token, began + self.ttl, snapshot)
+        deadline = deadline_of(began, self.ttl, self.ttl)
+        return Lease(snapshot.token, deadline, snapshot)
 
     def renew(self, lease: Lease, until: float) -> Lease:
         """Keep the lease alive, then see that the key is still ours.
 
-        A leader that has been replaced and does not know it yet may answer the first
-        question, while its successor counts from its own election. So the answer
-        counts only if one member gave both answers, in one raft term; for the second
-        a majority has to confirm the leader. The second tells all others, by NAME/last
-        put anew, that the command may run for one more ttl.
+        The second tells all others, by NAME/last put anew, that the command may run
+        for one more ttl; and whether the first one counts (`decisions.counts`).
         """
         for _ in range(_TERM_CHANGES):
             ttl, term = self._members.ask(
@@ -94,8 +93,9 @@ class EtcdEngine(Engine):
             snapshot = self._transact(self._keys.is_held(lease.token), last, until)
             if snapshot.token != lease.token:
                 raise LostError("its key was removed")
-            if snapshot.term == term:
-                return Lease(lease.token, began + min(ttl, self.ttl), snapshot)
+            if counts(term, snapshot.term):
+                deadline = deadline_of(began, ttl, self.ttl)
+                return Lease(lease.token, deadline, snapshot)
         raise UnreachableError("the cluster changes its leader again and again")
 
     def give_up(self, lease: Lease, ended: bool, is_lost: bool = False) -> None:

@@ -1,7 +1,4 @@
-"""One time as primary: from a lease that was taken to a command that has ended.
-
-When what has to end, `decisions.Limits` says.
-"""
+"""One time as primary: from a lease that was taken to a command that has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +13,12 @@ from viagralib.base import durations
 from viagralib.base.messages import safe
 from viagralib.companions.contract import process_contract, spawn
 from viagralib.companions.contract.guardian import boot_clock
-from viagralib.companions.lease.decisions import GoesBefore, LastSign, Limits
+from viagralib.companions.lease.decisions import (
+    GoesBefore,
+    LastSign,
+    Limits,
+    may_tell_end,
+)
 from viagralib.companions.lease.engine import (
     Engine,
     Entry,
@@ -94,8 +96,8 @@ class Primary:
             ending = Ending(f"no engine answers: {error}", trouble=True)
         finally:
             self._end()
-        tell = self._tell
-        (tell.trouble if ending.trouble or ending.code else tell.news)(ending.why)
+        is_trouble = ending.trouble or ending.code
+        (self._tell.trouble if is_trouble else self._tell.news)(ending.why)
         return ending
 
     def _serve(self, started: Callable[[], None]) -> Ending:
@@ -218,9 +220,8 @@ class Primary:
     def _stop(self) -> Ending:
         """Ask the command to end, and wait as long as it may take."""
         self._events.tell_child(signal.SIGTERM)
-        end = min(
-            boot_clock() + self._plan.stop, self._limits.kill_at(self._lease.deadline)
-        )
+        hard = self._limits.kill_at(self._lease.deadline)
+        end = min(boot_clock() + self._plan.stop, hard)
         while not self._events.death and boot_clock() < end:
             if self._renew_at <= boot_clock() < self._soft():
                 self._renew()
@@ -239,7 +240,7 @@ class Primary:
         while not self._is_lost and (left := process_contract.survivors()):
             self._wait_for(", ".join(str(member.pid) for member in left))
         self._events.extend(math.inf)
-        ended = self._is_noted and not process_contract.survivors()
+        ended = may_tell_end(self._is_noted, process_contract.survivors())
         if ended:
             self._last_sign.ended = self._lease.token
         try:
