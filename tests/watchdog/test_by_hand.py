@@ -222,7 +222,7 @@ def test_with_json_a_usage_error_is_a_document(world: World, words: list[str]) -
 def test_each_verb_has_its_own_help(world: World) -> None:
     for verb in VERBS:
         told = world.run(verb, "--help")
-        options = set(re.findall(r"^  (--\w+)", told.out, re.MULTILINE))
+        options = set(re.findall(r"^  (--[a-z-]+)", told.out, re.MULTILINE))
         every = {name: verbs for name, (_, verbs) in VALUES.items()} | FLAGS
         assert told.code == 0 and options == {n for n in every if verb in every[n]}
         assert len(re.findall(r"^  viagra\.py ", told.out, re.MULTILINE)) == 1
@@ -246,3 +246,25 @@ def test_an_old_python_is_told_in_one_line(program: Path, name: str) -> None:
     assert done.stderr.count("\n") == 1
     for part in (script, LIBRARY / "__init__.py"):  # what comes before that line
         ast.parse(part.read_text(), feature_version=(3, 7))
+
+
+def test_all_are_paused_and_resumed_at_once(world: World) -> None:
+    name, other, late = unique("food"), unique("other"), unique("late")
+    world.watch(name)
+    world.watch(other)
+    world.run("pause", other, "--reason", "mine")
+    done = world.run("pause", "--all", "--for", "2h", "--reason", "move")
+    assert done.code == 0 and done.out.startswith("all daemons are paused until ")
+    world.watch(late)
+    result = world.run()
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert [world.starts(one) for one in (name, other, late)] == [0, 0, 0]
+    out = world.run("status").out
+    assert out.count("with all others, until ") == 2 and "until resumed: mine" in out
+    held = world.run("resume", name)
+    assert f"{name} is paused with all others: viagra.py resume --all" in held.out
+    resumed = world.run("resume", "--all")
+    assert f"{late} is watched again" in resumed.out and resumed.code == 0
+    world.run()
+    assert [world.starts(one) for one in (name, other, late)] == [1, 1, 1]
+    assert world.run("pause", "--all", name).code == 2

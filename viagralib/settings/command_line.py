@@ -20,6 +20,7 @@ FLAGS = {
     **dict.fromkeys(("--json", "--verbose", "--version", "--help"), VERBS),
     "--html": ("status",),
     "--dry-run": ("run", "restart"),
+    "--all": ("pause", "resume"),
 }
 # Options with a value: the attribute that takes it, and the verbs that know it.
 VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -50,6 +51,7 @@ class Options:
         self.json = False
         self.html = False
         self.dry_run = False
+        self.all = False
         self.verbose = False
         self.version = False
         self.help = False
@@ -108,8 +110,10 @@ def _check(options: Options, given: list[str]) -> None:
             raise Fault("", f"{name} makes no sense with {verb}")
     if verb == "explain" and len(options.names) != 1:
         raise Fault("", "explain needs one NAME: viagra.py explain NAME")
-    if verb in ("restart", "pause", "resume") and not options.names:
+    if verb in ("restart", "pause", "resume") and not (options.names or options.all):
         raise Fault("", f"{verb} needs a NAME: viagra.py {verb} NAME ...")
+    if options.all and options.names:
+        raise Fault("", "--all and NAME say two things: give one of them")
     if verb == "test" and options.names:
         raise Fault("", "test takes no NAME: it looks at all of them")
     if options.duration and options.until:

@@ -22,6 +22,7 @@ _OPTIONS = {
     "--reason": ("TEXT", "why; it is shown wherever the daemon is"),
     "--since": ("7d", "how far back to look"),
     "--html": ("", "one HTML page"),
+    "--all": ("", "pause, or resume, all daemons, of later hooks as well"),
     "--dry-run": ("", "say what run or restart would execute, and do nothing"),
     "--dir": ("DIR", "the home, with start.d in it"),
     "--state": ("DIR", "the state directory"),

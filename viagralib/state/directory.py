@@ -14,6 +14,8 @@ TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from viagralib.state.lock_file import Lock
 
+# The record of a pause of all daemons: no daemon can have that name.
+PAUSE_OF_ALL = "viagra.toml"
 SUBDIRECTORIES = ("incidents", "open", "counts", "paused", "deaths", "locks")
 HOOK_LOG_CAP = 1_000_000  # bytes kept of a hook's output: half its start, half its end
 

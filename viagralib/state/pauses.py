@@ -8,14 +8,19 @@ from viagralib.base import records
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
 from viagralib.state.announced import date
-from viagralib.state.directory import State
+from viagralib.state.directory import PAUSE_OF_ALL, State
 
 
 def why_paused(state: State, name: str) -> str:
-    """Return until when the daemon is paused, and why, or "".
+    """Return until when the daemon is paused, by itself or with all, and why, or "".
 
     A damaged record pauses nothing: an unwatched daemon is the greater harm.
     """
+    of_all = _why(state, PAUSE_OF_ALL)
+    return _why(state, name) or (f"with all others, {of_all}" if of_all else "")
+
+
+def _why(state: State, name: str) -> str:
     record = state.read("paused", name)
     until = records.number(record, "until")
     if not _is_sound(record) or (until is not None and until <= time.time()):

@@ -14,7 +14,7 @@ from viagralib.settings.command_line import VERBS
 from viagralib.settings.configuration import HOOK_KINDS, Daemon, Settings
 from viagralib.settings.homes import PROGRAM
 from viagralib.state import known_pids
-from viagralib.state.directory import HOOK_LOG_CAP, State
+from viagralib.state.directory import HOOK_LOG_CAP, PAUSE_OF_ALL, State
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ class Run:
 
     def paused(self) -> dict[str, str]:
         """Return until when and why some of its daemons are paused, by their names."""
-        names = [name for name in self.state.names("paused") if name in self.names]
+        known = self.state.names("paused")
+        watched = self.settings.daemons if PAUSE_OF_ALL in known else known
+        names = [name for name in self.names if name in watched or name in known]
         if not names or self.is_state_unsafe:
             return {}
         from viagralib.state.pauses import why_paused

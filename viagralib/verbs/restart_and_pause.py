@@ -14,6 +14,7 @@ from viagralib.report.verdict_lines import FORMAT, lines, why_not_watched
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
 from viagralib.state.announced import date
+from viagralib.state.directory import PAUSE_OF_ALL
 from viagralib.state.run_context import Run
 from viagralib.verbs.check_and_explain import look
 from viagralib.verbs.run import Response
@@ -44,7 +45,7 @@ def pause(run: Run, options: Options, out: Printer) -> int:
     """Take daemons out of the watch, for a while or until resumed."""
     until = _until(options)
     _check_state(run)
-    for name in run.names:
+    for name in [PAUSE_OF_ALL] if options.all else run.names:
         try:
             pauses.pause(run.state, name, until, options.reason)
         except OSError as error:
@@ -52,6 +53,7 @@ def pause(run: Run, options: Options, out: Printer) -> int:
             raise Fault(safe(name), text) from None
     ends = f"until {date(until)}" if until else "until viagra.py resume"
     said = [f"{safe(name)} is paused {ends}" for name in run.names]
+    said = [f"all daemons are paused {ends}"] if options.all else said
     return _answer(run, options, out, said)
 
 
@@ -59,12 +61,15 @@ def resume(run: Run, options: Options, out: Printer) -> int:
     """Watch daemons again, and say how they are."""
     _check_state(run)
     was = {name: pauses.why_paused(run.state, name) for name in run.names}
-    for name in run.names:
+    for name in run.state.names("paused") if options.all else run.names:
         pauses.resume(run.state, name)
+    is_all = pauses.why_paused(run.state, PAUSE_OF_ALL)
     seen = look(run)
     said = []
     for name in run.names:
         text = f"{safe(name)} is {'watched again' if was[name] else 'not paused'}"
+        if is_all:
+            text = f"{safe(name)} is paused with all others: viagra.py resume --all"
         how = lines(run, [name], seen.verdicts, seen.standings, everything=False)
         said.append("; ".join([text, *how]))
     return _answer(run, options, out, said)
