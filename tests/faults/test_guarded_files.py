@@ -19,6 +19,8 @@ from checkout import COMPANIONS
 from world import World, comm, need_root, unique, until
 
 from viagralib.base import guarded_files
+from viagralib.state import incidents
+from viagralib.state.directory import HOOK_LOG_CAP
 
 STRANGER = 65534  # nobody: there is such an account on every system
 SECRET = "for root's eyes only"
@@ -201,3 +203,59 @@ def test_a_log_in_anothers_directory_shows_nothing_of_roots(
     [incident] = world.incidents(name)
     kept = [file.read_text() for file in incident.iterdir()]
     assert not any(SECRET in text for text in [result.out, *kept])
+
+
+# What a daemon may do with the hook.log that it was started with
+
+
+def test_a_hook_log_of_forty_gigabytes_is_shown_cut_and_paid_for_by_nobody(
+    world: World,
+) -> None:
+    name, other = unique("big"), unique("other")
+    world.watch(other)
+    world.watch(name)
+    assert world.run().code == 0
+    [incident] = world.incidents(name)
+    log = incident / "hook.log"
+    with log.open("r+b", buffering=0) as inherited:
+        inherited.write(b"its first line")
+        os.truncate(inherited.fileno(), 40 << 30)
+        limited = ["sh", "-c", 'ulimit -v 400000; exec "$@"', "sh"]
+        show = world.command("history", "show", incident.name)
+        shown = subprocess.run([*limited, *show], capture_output=True, check=False)
+        assert shown.returncode == 0 and b"its first line" in shown.stdout
+        assert b"bytes are not shown" in shown.stdout
+        sizes = incidents.size(str(incident)), 2 * HOOK_LOG_CAP + 100_000
+        assert sizes[0] <= sizes[1]
+        # Room that is kept behind the end shows in no size.
+        os.truncate(inherited.fileno(), 100)
+        subprocess.run(
+            ["fallocate", "-n", "-l", "8M", f"/proc/self/fd/{inherited.fileno()}"],
+            pass_fds=[inherited.fileno()],
+            check=True,
+        )
+        assert log.stat().st_blocks * 512 >= 8 << 20
+        os.utime(world.state / "last-run", (0, 0))  # so the hour's first run is next
+        assert world.run().code == 0
+        assert log.stat().st_blocks * 512 <= 2 * HOOK_LOG_CAP
+
+
+# viagra-run -L
+
+
+def test_viagra_run_writes_through_nobodys_link(place: Path) -> None:
+    path = their_directory_link(place).parent / "sudoers"
+    run = [sys.executable, "-I", str(COMPANIONS / "viagra-run")]
+    command = [*run, "-L", str(path), "--user", "nobody", "echo", "all is mine"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 124 and LINK in done.stderr, done
+    assert [one.name for one in (place / "private").iterdir()] == ["log"]
+    log = place / "theirs/log"
+    command[command.index(str(path))] = str(log)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, log.read_text()) == (0, "all is mine\n"), done
+    assert log.stat().st_uid == STRANGER  # opened with that user's rights
+    own = place / "private/own"
+    command[command.index(str(log))] = str(own)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, own.stat().st_uid) == (0, 0), done

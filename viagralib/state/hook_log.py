@@ -112,6 +112,11 @@ class HookLog:
             self.problem = reason(error)
             return b""
 
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+        self._descriptor = -1
+
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
 
@@ -128,11 +133,21 @@ class HookLog:
         self._cut += self._size() - half
         os.ftruncate(self._descriptor, half)
 
+    def give_back(self) -> None:
+        """Free what the disk keeps for it behind its end: fallocate(2)."""
+        os.ftruncate(self._descriptor, self._size())
+
 
 def cut_log(path: str) -> None:
-    """Cut a hook.log that has outgrown its cap, whoever still writes into it."""
+    """Cut a hook.log that has outgrown its cap, whoever still writes into it.
+
+    Who has it open may also have made it longer without writing, or have room kept.
+    """
     with contextlib.suppress(OSError):
-        if os.lstat(path).st_size > 2 * HOOK_LOG_CAP:
+        status = os.lstat(path)
+        if max(status.st_size, status.st_blocks * 512) > 2 * HOOK_LOG_CAP:
             log = HookLog(path)
             log.reopen()
             log.complete()
+            log.give_back()
+            log.close()

@@ -13,7 +13,7 @@ from viagralib.base.messages import reason
 from viagralib.base.records import Record
 from viagralib.processes.linux import Process
 from viagralib.state import incident_ids
-from viagralib.state.directory import State, this_boot
+from viagralib.state.directory import HOOK_LOG_CAP, State, this_boot
 from viagralib.state.hook_log import HookLog, cut_log
 
 OPEN, CLOSED = "open", "closed"
@@ -156,7 +156,7 @@ def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> N
         cut_log(f"{state.path}/incidents/{name}/hook.log")
     kept = {state.read("open", name).get("incident") for name in state.names("open")}
     kept |= set(incident_ids.newest(names).values())
-    sizes = {name: _size(f"{state.path}/incidents/{name}") for name in names}
+    sizes = {name: size(f"{state.path}/incidents/{name}") for name in names}
     number, total = len(names), sum(sizes.values())
     for name in names:
         if number <= keep and total <= keep_bytes:
@@ -175,11 +175,16 @@ def _remove_unborn(place: str) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _size(directory: str) -> int:
+def size(directory: str) -> int:
+    """Return the bytes that an incident counts for."""
     try:
         with os.scandir(directory) as entries:
-            found = [entry.stat(follow_symlinks=False) for entry in entries]
+            found = {one.name: one.stat(follow_symlinks=False) for one in entries}
     except OSError:
         return 0
     # What several incidents share by hard links takes its place once.
-    return sum(one.st_size // max(1, one.st_nlink) for one in found)
+    sizes = {name: one.st_size // max(1, one.st_nlink) for name, one in found.items()}
+    # A daemon that was started with it open may have made it of any size meanwhile:
+    # the others' incidents are not to make room for that.
+    sizes["hook.log"] = min(sizes.get("hook.log", 0), 2 * HOOK_LOG_CAP)
+    return sum(sizes.values())

@@ -188,10 +188,10 @@ class Run:
         for name in self.state.names("incidents"):
             log = f"{self.state.path}/incidents/{name}/hook.log"
             try:
-                is_large = os.lstat(log).st_size > 2 * HOOK_LOG_CAP
+                status = os.lstat(log)
             except OSError:
                 continue
-            if is_large:
+            if max(status.st_size, status.st_blocks * 512) > 2 * HOOK_LOG_CAP:
                 from viagralib.state.hook_log import cut_log  # hardly ever
 
                 cut_log(log)

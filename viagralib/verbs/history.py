@@ -6,15 +6,19 @@ import json
 import os
 import time
 
-from viagralib.base import durations, files, records
+from viagralib.base import durations, guarded_files, records
+from viagralib.base.files import rest
 from viagralib.base.messages import WELL, Fault, reason, safe, safe_lines
 from viagralib.base.printer import Printer
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings.command_line import Options
 from viagralib.state import incidents
 from viagralib.state.announced import date
+from viagralib.state.directory import HOOK_LOG_CAP
 from viagralib.state.incidents import Incident
 from viagralib.state.run_context import Run
+
+_LARGEST = 4_000_000  # bytes that are shown of a file: no evidence has more
 
 
 def history(run: Run, options: Options, out: Printer) -> int:
@@ -90,12 +94,22 @@ def _whole(incident: Incident) -> list[str]:
     for name in names:
         lines.append(f"==== {safe(name)}")
         try:
-            whole = files.read(f"{incident.directory}/{name}")
-            text = whole.decode(errors="surrogateescape")
+            content = _content(f"{incident.directory}/{name}")
+            text = content.decode(errors="surrogateescape")
         except OSError as error:
             text = f"could not read it: {reason(error)}"
         lines += safe_lines(text.rstrip("\n"))
     return lines
+
+
+def _content(path: str) -> bytes:
+    """Return a file, or its two ends where somebody made it larger than we do."""
+    with guarded_files.opened(path, link=False) as file:
+        size, half = os.fstat(file).st_size, HOOK_LOG_CAP // 2
+        if size <= _LARGEST:
+            return rest(file, _LARGEST)
+        mark = b"\n[... %d bytes are not shown ...]\n" % (size - 2 * half)
+        return os.pread(file, half, 0) + mark + os.pread(file, half, size - half)
 
 
 def _paged(run: Run, text: str) -> bool:
