@@ -7,13 +7,24 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checkout import COMPANIONS
-from other_users import ORDINARY, public_world, run_as
-from world import World, environment, need, need_root, unique
+from checkout import CHECKOUT, COMPANIONS
+from other_users import ORDINARY, SYSTEM, public_world, run_as
+from world import (
+    World,
+    absent,
+    all_pids,
+    comm,
+    environment,
+    need,
+    need_root,
+    unique,
+    until,
+)
 
 from viagralib.hooks import child_process
 from viagralib.state.hook_log import memory
@@ -143,6 +154,7 @@ def test_evidence_is_taken_by_no_program_of_another_account(victim: Victim) -> N
     world.settings(
         f'[defaults]\npatience = "0s"\n[evidence]\ncommands = ["{vmstat}", "{own}"]\n'
     )
+    world.facts(victim.name, 'user = "root"\n')  # and time enough to start
     told = world.run("test")
     assert told.code == 2 and f"refused: {vmstat} belongs to {ORDINARY}" in told.out
     assert "not found" not in told.out.replace("note:", ""), told
@@ -242,3 +254,118 @@ def test_what_another_account_wrote_fills_no_mail(public: World) -> None:
     told = public.run()
     assert told.code == 2 and f"{facts} belongs to {ORDINARY}" in told.err, told
     assert len(told.err) < 10_000
+
+
+# Who may be the daemon
+
+
+@pytest.mark.parametrize("facts", ['user = "root"\n', ""])
+def test_a_set_user_id_program_keeps_nothing_dead(public: World, facts: str) -> None:
+    """`su` under the daemon's name, which runs as root until it has its answer."""
+    name = unique("setuid")
+    public.watch(name, facts)
+    program = public.bin / "prompt"
+    shutil.copy(need("dash"), program)
+    program.chmod(0o4755)
+    fake = public.place / name
+    fake.symlink_to(program)
+    # -p: a shell would give back what it was lent.
+    words = [str(fake), "-p", "-c", "kill -STOP $$"]
+    child = public.spawn(words, user=ORDINARY, group=ORDINARY, extra_groups=[])
+    status = Path(f"/proc/{child.pid}/status")
+    until(lambda: f"Uid:\t{ORDINARY}\t0\t" in status.read_text())
+    result = public.run()
+    if facts:
+        assert result.code == 0 and public.starts(name) == 1, result
+        return
+    assert result.code == 1 and public.starts(name) == 0, result
+    assert f"pid {child.pid}" in result.out and f"user {ORDINARY}" in result.out, result
+
+
+def test_a_forged_path_of_the_executable_is_no_daemon(public: World) -> None:
+    """A service account mounts its own file over the daemon's, where it alone sees."""
+    name, service = unique("forged"), ORDINARY
+    real = public.place / "food" / name
+    real.parent.mkdir(mode=0o755)
+    shutil.copy(need("sleep"), real)
+    own = public.place / "own"
+    own.mkdir()
+    shutil.copy(need("sleep"), own / name)
+    for path in (own, own / name):
+        path.chmod(0o755)
+        os.chown(path, service, service)
+    public.watch(name)
+    public.facts(name, f'executable = "{real}"\nuser = "{service}"\n')
+
+    def start(*wrapper: str) -> int:
+        words = [*wrapper, str(real), "1000"]
+        child = public.spawn(words, user=service, group=service, extra_groups=[])
+        until(lambda: comm(child.pid) == name or child.poll() is not None)
+        return 0 if child.poll() is not None else child.pid
+
+    forged = start(
+        *["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"],
+        f'mount --bind {own} {real.parent}; exec "$@"',
+        "sh",
+    )
+    if not forged:
+        absent("needs user namespaces for everybody")
+    assert os.readlink(f"/proc/{forged}/exe") == str(real)
+    verdict = json.loads(public.run("check", "--json").out)["daemons"][name]
+    assert verdict["verdict"] == "down", verdict
+    true = start()
+    verdict = json.loads(public.run("check", "--json").out)["daemons"][name]
+    assert (verdict["verdict"], verdict["pids"]) == ("up", [true]), verdict
+    # An upgrade puts another file in its place: the daemon of before still counts.
+    real.unlink()
+    shutil.copy(need("sleep"), real)
+    verdict = json.loads(public.run("check", "--json").out)["daemons"][name]
+    assert (verdict["verdict"], verdict["pids"]) == ("up", [true]), verdict
+
+
+def test_long_command_lines_of_others_are_not_read(public: World) -> None:
+    """1.8 MB in a process that has the daemon's name: not even its first half."""
+    need("strace")
+    name, trace = unique("long"), public.place / "trace"
+    public.watch(name)
+    words = [str(public.daemon(name)), "1000", *(["0" * 100_000] * 18)]
+    child = public.spawn(words, user=ORDINARY, group=ORDINARY, extra_groups=[])
+    until(lambda: comm(child.pid) == name)
+    calls = ["strace", "-y", "-e", "trace=read", "-o", str(trace)]
+    done = run_as([*calls, *public.command("check")])
+    assert done.code == 1 and f"of the ordinary user {ORDINARY}" in done.out, done
+    place = f"</proc/{child.pid}/cmdline>"
+    lines = [line for line in trace.read_text().splitlines() if place in line]
+    assert lines and sum(int(line.rpartition("= ")[2]) for line in lines) < 100_000
+
+
+def test_a_worker_whose_main_process_lives_is_no_leftover(public: World) -> None:
+    """Of a second instance, say, that a service account runs."""
+    name = unique("worker")
+    public.watch(name, 'user = "root"\ncommand = "^main "\nleftovers = "stop"\n')
+    fake = public.bin / f"{name}"
+    shutil.copy(need("dash"), fake)
+    main = [str(fake), "-c", f"{fake} -c 'kill -STOP $$' & kill -STOP $$"]
+    public.spawn(main, user=SYSTEM, group=SYSTEM, extra_groups=[])
+    until(lambda: sum(comm(pid) == name for pid in all_pids()) == 2)
+    told = public.run("check").out
+    assert "but 1 leftover" in told, told  # the main process itself
+
+
+def test_the_verb_test_names_whom_a_service_account_could_pass_for(
+    public: World,
+) -> None:
+    open_to_all, by_user, by_pidfile = unique("open"), unique("user"), unique("pid")
+    public.watch(open_to_all)
+    public.watch(by_user, 'user = "root"\n')
+    public.watch(by_pidfile, f'pidfile = "{public.place}/pid"\n')
+    told = public.run("test")
+    [line] = [line for line in told.out.splitlines() if "service account" in line]
+    assert line.startswith(f"note: {open_to_all}: ") and told.code == 0, told
+
+
+def test_every_ready_hook_names_its_user() -> None:
+    files = sorted((CHECKOUT / "start.d").glob("*.toml"))
+    assert files
+    without = [p.name for p in files if "user" not in tomllib.loads(p.read_text())]
+    assert without == []

@@ -752,8 +752,11 @@ def test_a_set_user_id_program_under_the_daemons_name(
     pid = up_as(public, name, starter)
     status = Path(f"/proc/{pid}/status").read_text()
     assert f"Uid:\t{starter}\t0\t0\t0" in status
-    assert_unknown(look(public, name), f"pid {pid}: ", f'executable = "{program}"')
-    public.facts(name, f'user = "root"\nexecutable = "{program}"')
+    assert look(public, name).word == "down"  # who started it is not root
+    both = f'user = ["root", "{starter}"]\n'
+    public.facts(name, both)
+    assert_unknown(look(public, name), f"pid {pid}: ", str(program), "executable")
+    public.facts(name, f'{both}executable = "{program}"')
     assert_up(look(public, name), pid)
 
 

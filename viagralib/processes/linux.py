@@ -20,6 +20,8 @@ NAME_LENGTH = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN - 1)
 _STAT_SIZE = 512
 _KERNEL_THREADS = 2  # the pid of the parent of them all
 _CAP_SYS_PTRACE = 19  # linux/capability.h
+# Bytes of a command line that tell its program and script: anybody can make it long.
+FEW_ARGUMENTS = 8192
 _LONGEST_FILE = 2_200_000  # bytes: a command line is at most 2 MB (execve(2))
 
 
@@ -62,12 +64,12 @@ class Process:
         """What no other process of this boot has: pid and start."""
         return self.pid, self.start
 
-    def arguments(self) -> list[str]:
-        """Return its argument vector; [] for a kernel thread.
+    def arguments(self, most: int = _LONGEST_FILE) -> list[str]:
+        """Return its argument vector, up to so many bytes; [] for a kernel thread.
 
         A program that renames itself may leave one text with blanks in it.
         """
-        text = os.fsdecode(_contents(f"{self._place()}/cmdline")).rstrip("\0")
+        text = os.fsdecode(_contents(f"{self.place()}/cmdline", most)).rstrip("\0")
         return text.split("\0") if text else []
 
     def executable(self) -> str:
@@ -76,7 +78,7 @@ class Process:
         After an upgrade the running program is the deleted one.
         """
         try:
-            return os.readlink(f"{self._place()}/exe").removesuffix(" (deleted)")
+            return os.readlink(f"{self.place()}/exe").removesuffix(" (deleted)")
         except FileNotFoundError:
             if _KERNEL_THREADS in {self.pid, self.parent}:
                 raise Unreadable("its executable: a kernel thread has none") from None
@@ -89,7 +91,7 @@ class Process:
     def runs_set_user_id(self) -> bool:
         """Return whether its program changes the user who starts it (chmod u+s)."""
         try:
-            return bool(os.stat(f"{self._place()}/exe").st_mode & 0o4000)
+            return bool(os.stat(f"{self.place()}/exe").st_mode & 0o4000)
         except OSError:
             return False
 
@@ -109,12 +111,12 @@ class Process:
 
     def environment(self) -> list[str]:
         """Return the variables of its environment, as its program was given them."""
-        return os.fsdecode(_contents(f"{self._place()}/environ")).split("\0")
+        return os.fsdecode(_contents(f"{self.place()}/environ")).split("\0")
 
     def directory(self) -> str:
         """Return its working directory."""
         try:
-            return os.readlink(f"{self._place()}/cwd")
+            return os.readlink(f"{self.place()}/cwd")
         except OSError as error:
             raise Unreadable(f"its working directory: {error.strerror}") from None
 
@@ -129,7 +131,7 @@ class Process:
         _, found, rest = self._status_file.partition(b"\n" + field)
         return rest.split(b"\n", 1)[0].split() if found else []
 
-    def _place(self) -> str:
+    def place(self) -> str:
         """Return the directory that tells of it: where the first thread, which stands
         for all, has ended, that of one which lives."""
         place = f"/proc/{self.pid}"
@@ -239,9 +241,9 @@ def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None
     return process
 
 
-def _contents(path: str) -> bytes:
+def _contents(path: str, most: int = _LONGEST_FILE) -> bytes:
     try:
-        return files.read(path, _LONGEST_FILE)
+        return files.read(path, most)
     except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
     except OSError as error:

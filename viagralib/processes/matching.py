@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
-import time
 
 from viagralib.base import answers
 from viagralib.base.messages import safe
 from viagralib.base.users import user_id, user_name
-from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
+from viagralib.processes import table
+from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
 from viagralib.processes.observer import Observer, scripts
 from viagralib.settings.configuration import Daemon
-from viagralib.trust.owners import walk
 
 # What a process that has a daemon's name may be to it.
 COUNTED = "counted"
@@ -22,8 +20,6 @@ UNSURE = "unsure"  # it may be the daemon, but we cannot or must not tell
 
 _STRANGE_LENGTH = 4096  # characters read of a command line that a stranger wrote
 _LONGEST_SEARCH = 0.5  # seconds of work: a pattern can take exponential time
-# How much a file's time, and a process's start, may be off: in seconds.
-_COARSE = 0.1
 
 
 def cut(name: str) -> str:
@@ -37,11 +33,11 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
     Raises Vanished when it is gone, Unreadable when the answer is kept from us.
     """
     if why := _why_never(daemon, process, observer):
-        return OTHER, why
+        return (LEFTOVER if _is_left_behind(daemon, process, observer) else OTHER), why
     if process.identity in observer.left:
         return LEFTOVER, "left alone when the daemon was stopped"
     doubt = _why_doubtful(daemon, process, observer)
-    is_other = not _executes(daemon.facts.executable, process)
+    is_other = bool(daemon.facts.executable) and not _executes(daemon, process)
     if is_other and (doubt or process.runs_set_user_id()):
         return OTHER, f"its executable is {safe(process.executable())}"
     pattern = daemon.facts.command
@@ -50,57 +46,17 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
         kind = OTHER if doubt or is_other else LEFTOVER
         return kind, "its command line does not fit the fact `command`"
     if is_other:
-        return _judge_other_executable(daemon, process, observer)
+        from viagralib.processes.executables import judge_other
+
+        may_be, why = judge_other(daemon, process, observer)
+        return UNSURE if may_be else OTHER, why
     return (UNSURE, doubt) if doubt else _judge_cut_name(daemon, process, observer)
 
 
-def _executes(wanted: str, process: Process) -> bool:
-    return not wanted or process.executable() == os.path.realpath(wanted)
+def _executes(daemon: Daemon, process: Process) -> bool:
+    from viagralib.processes.executables import executes  # for those who have the fact
 
-
-def _judge_other_executable(
-    daemon: Daemon, process: Process, observer: Observer
-) -> tuple[str, str]:
-    """Return what a process is that fits in all but its executable, and why.
-
-    It may be the daemon of before an upgrade: when the fact leads over a link that
-    was made to lead elsewhere, or to a file put there, since it was started.
-    """
-    why = f"its executable is {safe(process.executable())}"
-    if name := observer.whose(process.executable(), daemon):
-        return OTHER, f"{why}, that of {safe(name)}"
-    entry = _changed_since(daemon.facts.executable, time.time() - process.age())
-    if not entry:
-        return OTHER, why
-    return UNSURE, (
-        f"{why}, but {safe(entry)} was changed since it was started: if that is the "
-        "daemon, restart it by hand; if it is not, set the fact command or user"
-    )
-
-
-def _changed_since(path: str, moment: float) -> str:
-    """Return a link on the way to `path`, or its file, that is newer, or ""."""
-    try:
-        way = list(walk(path))
-    except OSError:
-        return path  # it leads nowhere now; once it led somewhere
-    for entry in way:
-        try:
-            status = os.lstat(entry)
-        except OSError:  # nothing is there: was something taken away?
-            there = os.path.dirname(entry)
-            return entry if _modified(there) > moment - _COARSE else ""
-        is_file_or_link = entry == way[-1] or stat.S_ISLNK(status.st_mode)
-        if is_file_or_link and status.st_ctime > moment - _COARSE:
-            return entry
-    return ""
-
-
-def _modified(directory: str) -> float:
-    try:
-        return os.stat(directory).st_mtime
-    except OSError:
-        return 0.0
+    return executes(daemon, process)
 
 
 def _why_never(daemon: Daemon, process: Process, observer: Observer) -> str:
@@ -128,10 +84,33 @@ def _why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
     if observer.user not in (0, real):
         return f"of another user ({user_name(real)})"
     wanted = {user_id(name) for name in daemon.facts.user}
-    if wanted and effective not in wanted:
+    # Who started a set-user-id program is its real user; root may become anybody.
+    strangers = {effective} - wanted or {real} - wanted - {0} if wanted else ()
+    for stranger in strangers:
         names = ", ".join(map(safe, daemon.facts.user))
-        return f"of user {user_name(effective)}, not {names}"
+        return f"of user {user_name(stranger)}, not {names}"
     return ""
+
+
+def _is_left_behind(daemon: Daemon, process: Process, observer: Observer) -> bool:
+    """Return whether it is a worker of a daemon of root's that is dead itself.
+
+    Workers have given root's rights up for those of a service's user. One whose parent
+    lives has a main process of its own, which is another daemon.
+    """
+    facts = daemon.facts
+    if observer.user or not facts.command or {*map(user_id, facts.user)} != {0}:
+        return False
+    if process.zombie or process.elsewhere() or process.users()[1] == 0:
+        return False
+    parent = table.find(process.parent)
+    return not (
+        any(map(observer.is_ordinary, process.users()))
+        or (parent is not None and parent.name == process.name)
+        or _why_other_name(daemon.process, process)
+        or observer.why_ours(process)
+        or _fits(facts.command, process, is_strange=True)
+    )
 
 
 def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
@@ -152,9 +131,9 @@ def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
             )
     if not daemon.facts.executable and process.runs_set_user_id():
         return (
-            "runs a set-user-id program, as any user can under any name: "
-            f'set the fact executable = "{safe(process.executable())}" '
-            "if that is the daemon"
+            f"started by {user_name(process.users()[0])}, runs the set-user-id program "
+            f"{safe(process.executable())}, as any user can under any name: set the "
+            "facts user and executable to the daemon's own"
         )
     return ""
 
@@ -202,7 +181,7 @@ def _judge_cut_name(
 
 def _whole_names(process: Process) -> list[str]:
     """Return the names that the kernel may have cut to the name of a process."""
-    arguments = process.arguments()
+    arguments = process.arguments(FEW_ARGUMENTS)
     found = [*base_names(arguments[:1]), *map(os.path.basename, scripts(arguments))]
     try:
         found.append(os.path.basename(process.executable()))
@@ -228,9 +207,10 @@ def _fits(pattern: str, process: Process, is_strange: bool) -> bool:
 
     Raises Unreadable when that takes too long to tell.
     """
-    text = " ".join(process.arguments())
     if is_strange:  # and of no use to be kept: strangers could fill the disk with it
+        text = " ".join(process.arguments(FEW_ARGUMENTS))
         return _is_in(pattern, text[:_STRANGE_LENGTH], in_doubt=True)
+    text = " ".join(process.arguments())
     return bool(answers.ask(("fits", pattern, text), lambda: _is_in(pattern, text)))
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from viagralib.base.users import SERVICE_USERS, ordinary_users
-from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
+from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
 from viagralib.trust.programs import ProgramTrust
 
@@ -54,7 +54,7 @@ class Observer:
         shows the hook does not: what runs must be a shell, or what the script's first
         line names.
         """
-        if not process.arguments():
+        if not process.arguments(FEW_ARGUMENTS):
             return self._becomes_a_hook(process, daemon)
         identity = self._hook_of(process)
         if identity is None:
@@ -135,7 +135,10 @@ class Observer:
 
 def _script_identities(process: Process) -> list[tuple[int, int]]:
     """Return device and inode of the files that may be a process's script."""
-    found = [_identity(process, script) for script in scripts(process.arguments())]
+    found = [
+        _identity(process, script)
+        for script in scripts(process.arguments(FEW_ARGUMENTS))
+    ]
     return [identity for identity in found if identity]
 
 

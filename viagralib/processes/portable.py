@@ -21,7 +21,7 @@ class Process(linux.Process):
 
     __slots__ = ()
 
-    def arguments(self) -> list[str]:
+    def arguments(self, most: int = 0) -> list[str]:  # noqa: ARG002
         return [*self._ask("cmdline")]
 
     def executable(self) -> str:

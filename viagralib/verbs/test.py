@@ -34,6 +34,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
         *_faults_of_the_off(run),
     ]
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
+    notes += _easy_to_pass_for(run)
     programs, refused = notice_programs.programs(run)
     faults += refused
     if options.json:
@@ -106,6 +107,21 @@ def _faults_of_machine(run: Run) -> list[Fault]:
     if not table.sees_all():
         found.append(Fault("/proc", "processes are hidden from us (hidepid?)"))
     return found
+
+
+def _easy_to_pass_for(run: Run) -> list[str]:
+    """Return for which daemons a process of any service account could pass.
+
+    A name, a command line and a program are anybody's choice; the user is not, and who
+    is named in a pidfile that root alone can write.
+    """
+    return [
+        f"{safe(daemon.name)}: a process of any service account could pass for it: "
+        f"set the fact user in start.d/{safe(daemon.name)}.toml"
+        for daemon in run.settings.daemons.values()
+        if run.user == 0 and not daemon.facts.user
+        if not daemon.facts.pidfile or run.observer.trust.why_not(daemon.facts.pidfile)
+    ]
 
 
 def _missing_programs(run: Run, notes: list[str]) -> list[Fault]:
