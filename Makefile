@@ -26,6 +26,7 @@ help:
 	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"
 	@echo "make test       linters and tests, with real processes"
 	@echo "make test-long  those that take minutes as well"
+	@echo "make test-machines  fresh Debians: from the clone to the uninstall; needs root"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
@@ -40,7 +41,10 @@ test: lint
 	$(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
 test-long: lint
-	$(RUN) pytest -rs -n 8 --dist loadgroup -m "" $(PYTEST)
+	$(RUN) pytest -rs -n 8 --dist loadgroup -m "not machines" $(PYTEST)
+
+test-machines: $(VENV)/ready
+	$(RUN) pytest -rs -n 2 -m machines tests/machines $(PYTEST)
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .
@@ -82,4 +86,4 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-long lint bench soak release install uninstall clean
+.PHONY: help demo test test-long test-machines lint bench soak release install uninstall clean

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import copy_program
+from hypothesis import settings
 from leftovers import Leftovers
 from world import World, until
 
@@ -17,6 +18,10 @@ from world import World, until
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+# The same examples in each run, nothing kept, and no limit that a busy machine passes.
+settings.register_profile("settled", deadline=None, derandomize=True, database=None)
+settings.load_profile("settled")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,6 +45,7 @@ def nothing_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leftover
     yield left
     with contextlib.suppress(AssertionError):
         until(lambda: not left.processes(), 5)  # some may just be ending
+    left.remove_locks()
     assert (left.processes(), left.files()) == ([], [])
 
 

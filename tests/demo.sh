@@ -24,6 +24,7 @@ cleanup() {
 	[ -n "$room" ] || return
 	end_all
 	rm -rf "$room"
+	rm -f "/run/viagra/$food."* # root's locks
 }
 
 # By their pids: a recorded one may be another process by now, so each is looked at.

@@ -11,12 +11,11 @@ from fault_world import (
     Watched,
     assert_kept,
     assert_quiet,
-    missing,
     quick,
     run_by,
     users_world,
 )
-from world import World, fill, until
+from world import World, fill, missing, until
 
 SETTINGS = """\
 [defaults]

@@ -20,13 +20,12 @@ from fault_world import (
     assert_kept,
     assert_quiet,
     assert_told,
-    missing,
     quick,
     run_by,
     users_world,
 )
 from other_users import run_as, users_python
-from world import SLEEP, Result, World, absent, need, need_root, unique, until
+from world import SLEEP, Result, World, absent, missing, need, need_root, unique, until
 
 from viagralib.base import records
 from viagralib.settings import toml_file

@@ -13,10 +13,9 @@ from fault_world import (
     assert_quiet,
     copy_of,
     find_program,
-    missing,
     quick,
 )
-from world import SLEEP, World
+from world import SLEEP, World, missing
 
 SETTINGS = """\
 [defaults]

@@ -27,7 +27,7 @@ AHEAD = 12.0  # seconds
 @pytest.fixture(name="machine")
 def cron_machine(tmp_path: Path) -> Iterator[Machine]:
     need_root()
-    for program in ("unshare", "nsenter", "ip"):
+    for program in ("unshare", "nsenter"):
         need(program)
     try:
         machine = Machine(tmp_path / "machine")

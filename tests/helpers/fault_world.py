@@ -162,12 +162,6 @@ def run_by(world: World, user: int, *wrapper: str) -> Result:
     return run_as([*wrapper, *command], user)
 
 
-def missing(out: str) -> list[str]:
-    """Return what a notice says is missing, but for the log that is root's alone."""
-    told = re.findall(r"^  missing   (.*)$", out, re.MULTILINE)
-    return [text for text in told if not text.startswith("kernel log: Operation")]
-
-
 def assert_told(result: Result) -> None:
     """A run that did not end well says why, and never by a traceback."""
     assert "Traceback" not in result.out + result.err, result

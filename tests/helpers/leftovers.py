@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from world import alive, all_pids, arguments, comm, of
@@ -42,18 +41,14 @@ class Leftovers:
         ]
 
     def files(self) -> list[Path]:
-        """Return the locks and directories outside `place` that bear our pid.
+        """Return what bears our pid outside `place`, but for locks."""
+        places = (tempfile.gettempdir(), "/dev/shm", "/var/tmp")
+        return [path for place in places for path in _ours(Path(place))]
 
-        As world.unique() and other_users.fresh() write it, and public_world().
-        """
-        pid = os.getpid()
-        marks = (f"-{pid:x}-", f"f{pid:x}.", f"viagra-test.{pid}.")
-        return [
-            path
-            for place in (RUN_LOCKS, tempfile.gettempdir(), "/dev/shm")
-            for path in _entries(Path(place))
-            if any(mark in path.name for mark in marks)
-        ]
+    def remove_locks(self) -> None:
+        """Remove root's locks in /run, which the program keeps until the next boot."""
+        for lock in _ours(Path(RUN_LOCKS)):
+            lock.unlink()
 
 
 def _machine(pid: int) -> str:
@@ -64,6 +59,10 @@ def _machine(pid: int) -> str:
         return ""
 
 
-def _entries(place: Path) -> Iterator[Path]:
+def _ours(place: Path) -> list[Path]:
+    """Return what bears our pid, as unique(), fresh() and public_world() write it."""
+    pid = os.getpid()
+    marks = (f"-{pid:x}-", f"f{pid:x}.", f"viagra-test.{pid}.")
     with contextlib.suppress(FileNotFoundError):
-        yield from place.iterdir()
+        return [p for p in place.iterdir() if any(mark in p.name for mark in marks)]
+    return []

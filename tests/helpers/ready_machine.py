@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 
 NAMESPACES = ("--mount", "--net", "--ipc", "--uts", "--pid")
+# Its namespaces, its root directory, and the directory of its process 1.
+ENTER = ("-m", "-n", "-i", "-u", "-p", "-r", "-w")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Directories that the machine may change; what it changes is kept in memory.
 OWN = ("/etc", "/var", "/run", "/dev", "/mnt")
@@ -25,7 +27,7 @@ OWN = ("/etc", "/var", "/run", "/dev", "/mnt")
 # Process 1. It must reap what loses its parent, as a real one does: to an init.d
 # script a zombie is a process that runs.
 INIT = """
-import os, signal, subprocess, sys
+import fcntl, os, signal, socket, struct, subprocess, sys
 
 def mount(*arguments):
     subprocess.run(["mount", *arguments], check=True)
@@ -40,7 +42,8 @@ for place in own:
     mount("-t", "overlay", "-o", options, "overlay", place)
 mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
 subprocess.run("rm -rf /run/systemd/system /run/openrc /dev/log", shell=True)
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+with socket.socket() as any_socket:  # loopback is up: SIOCSIFFLAGS, IFF_UP
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print("ready", flush=True)
 while True:
@@ -66,8 +69,13 @@ class Machine:
         directory.mkdir()
         init = [sys.executable, "-IS", "-c", INIT, str(directory), *OWN]
         namespaces = [*NAMESPACES, "--fork", "--mount-proc", "--kill-child"]
+        self._begin(["unshare", *namespaces, *init])
+
+    def _begin(self, command: list[str]) -> None:
+        """Start it: `command` leaves a process 1 in it, which says when it is ready."""
         self._unshare = subprocess.Popen(
-            ["unshare", *namespaces, *init],
+            command,
+            cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -93,10 +101,15 @@ class Machine:
         They go to a file, not to a pipe: what the command leaves running may keep
         them open.
         """
-        enter = ["nsenter", "-t", str(self._first), "-m", "-n", "-i", "-u", "-p"]
+        enter = [
+            "nsenter",
+            "-t",
+            str(self._first),
+            *["-m", "-n", "-i", "-u", "-p", "-r", "-w"],
+        ]
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             done = subprocess.run(
-                [*enter, "--wd=/", *command],
+                [*enter, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

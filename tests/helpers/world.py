@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,8 +75,11 @@ class World:
         """Write viagra.toml, and that the machine's boot and packages change nothing.
 
         Where these are the subject, `text` says so: all others also hold on a machine
-        that has just booted, or that installs packages.
+        that has just booted, or that installs packages. Skips the test where a tool
+        that it is to take evidence by is missing.
         """
+        for tool in re.findall(r"""["'](ps|w|vmstat)[ "']""", text):
+            need(tool)
         own = [line for line in STEADY if line.split()[0] not in text.split()]
         before, table, after = text.partition("[run]\n")
         lines = [before, table or "\n[run]\n", *own, after]
@@ -298,6 +302,30 @@ def _read(pid: int, what: str) -> bytes:
             return file.read()
     except OSError:
         return b""
+
+
+def missing(notice: str) -> list[str]:
+    """Return what a notice says is missing, but for a kernel log that is not ours.
+
+    It is root's alone, and a container may have none.
+    """
+    told = re.findall(r"^  missing   (.*)$", notice, re.MULTILINE)
+    not_ours = "kernel log: Operation" if reads_kernel_log() else "kernel log: "
+    return [text for text in told if not text.startswith(not_ours)]
+
+
+def reads_kernel_log() -> bool:
+    """Return whether the kernel's log is there for us."""
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
+
+
+def is_first_pid_namespace() -> bool:
+    """Return whether our pids are those that the kernel's log names."""
+    return os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"  # PROC_PID_INIT_INO
 
 
 def need(program: str) -> str:

@@ -12,7 +12,19 @@ from pathlib import Path
 
 import pytest
 from other_users import ORDINARY, give, public_world, run_as, users_python
-from world import SLEEP, World, absent, alive, need, need_root, unique, until
+from world import (
+    SLEEP,
+    World,
+    absent,
+    alive,
+    is_first_pid_namespace,
+    missing,
+    need,
+    need_root,
+    reads_kernel_log,
+    unique,
+    until,
+)
 
 from viagralib.processes.service_units import service_in
 
@@ -31,13 +43,11 @@ def command(world: World, text: str) -> Path:
     return path
 
 
-def missing(out: str) -> list[str]:
-    return re.findall(r"^  missing   (.*)$", out, re.MULTILINE)
-
-
 def test_default_commands_take_little_longer_than_vmstat_alone(world: World) -> None:
     for program in ("ps", "w", "vmstat", "df", "ss"):
         need(program)
+    if not reads_kernel_log():
+        absent("needs the kernel's log")
     name = unique("food")
     world.watch(name)
     world.settings('[defaults]\npatience = "0.1s"\n')
@@ -258,6 +268,8 @@ def test_the_unit_of_a_process_is_known_in_whatever_slice(text: str, unit: str) 
 
 def test_out_of_memory_is_the_cause(world: World) -> None:
     need_root()
+    if not is_first_pid_namespace():
+        absent("needs to know the pids of the kernel's log: no container's")
     name = unique("food")
     memory = Path("/sys/fs/cgroup/memory")
     group = memory / name
@@ -310,6 +322,8 @@ def test_name_with_brackets_is_read_right(world: World) -> None:
 
 def test_kernel_log_that_cannot_be_read_is_named(program: Path) -> None:
     need_root()
+    if not Path("/dev/kmsg").exists():
+        absent("needs /dev/kmsg")
     name = unique("food")
     with public_world(program) as world:
         give(world, ORDINARY)

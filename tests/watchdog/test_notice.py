@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import SLEEP, World, need, unique, until
+from world import SLEEP, World, missing, need, unique, until
 
 DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
 FULL = """\
@@ -35,7 +35,8 @@ def parts(notice: str) -> tuple[list[str], dict[str, list[str]]]:
         else:
             found = re.fullmatch(r"  (\w+) +(.*)", line)
             assert found and line[12] != " " and line[11] == " ", line
-            keys.append(found[1])
+            if found[1] != "missing" or found[2] in missing(notice):
+                keys.append(found[1])
     return keys, titled
 
 

@@ -312,7 +312,7 @@ def test_mail_says_in_its_subject_what_became_of_what(
     tmp_path: Path, program: Path
 ) -> None:
     need_root()
-    for needed in ("unshare", "nsenter", "ip", "postfix"):
+    for needed in ("unshare", "nsenter", "postfix"):
         need(needed)
     try:
         machine = Machine(tmp_path / "machine")

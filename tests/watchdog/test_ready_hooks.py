@@ -52,7 +52,7 @@ def need(*programs: str) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    need("unshare", "nsenter", "ip")
+    need("unshare", "nsenter", "pgrep")
     if os.geteuid() != 0:
         lacking("root's rights")
     try:

@@ -54,7 +54,7 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path, program: Path) -> Iterator[Watched]:
     need_root()
-    for tool in ("unshare", "nsenter", "ip", "pgrep"):
+    for tool in ("unshare", "nsenter", "pgrep"):
         need(tool)
     if not (PLUGINS / "check_http").exists():
         absent("needs monitoring-plugins-basic")

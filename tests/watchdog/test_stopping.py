@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from other_users import with_mounts
 from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
-from world import SETTINGS, SLEEP, World, alive, need_root, unique, until
+from world import SETTINGS, SLEEP, World, alive, need, need_root, unique, until
 
 from viagralib.recovery.cause_of_death import how_unit_ended
 
@@ -178,6 +178,7 @@ def test_what_is_needed_is_asked_once_by_however_many(world: World) -> None:
 
 
 def test_what_is_needed_over_several_levels(world: World) -> None:
+    need("pgrep")
     base, middle, top = (unique(stem) for stem in ("base", "middle", "top"))
     world.watch(base)
     for name, other in ((middle, base), (top, middle)):

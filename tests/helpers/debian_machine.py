@@ -1,0 +1,116 @@
+"""A freshly installed Debian, minimal, for one test: thrown away with all that it did.
+
+Its root directory is made once by debootstrap(8), and kept in CACHE. Each machine sees
+it through an overlay, with /proc, /dev and a network of its own, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from checkout import CHECKOUT
+from ready_machine import NAMESPACES, Machine
+from world import absent, need, need_root
+
+CACHE = Path(os.environ.get("VIAGRA_MACHINES", "/var/cache/viagra-machines"))
+MIRROR = "http://deb.debian.org/debian"
+# What the README asks for, and what a clone from a directory needs.
+MINIMAL = ("python3", "python3-venv", "make", "git", "ca-certificates")
+# Installed later, in a machine without a network, as an administrator would.
+FETCHED = ("cron", "exim4-daemon-light")
+ORIGIN = "/srv/viagra.git"  # the checkout, read-only, to be cloned
+
+# Process 1 of the machine: it makes the machine's root, goes there, and reaps.
+INIT = """
+import ctypes, fcntl, os, signal, socket, struct, subprocess, sys
+
+def mount(*arguments):
+    subprocess.run(["mount", *arguments], check=True)
+
+directory, lower, checkout, origin = sys.argv[1:]
+libc = ctypes.CDLL(None)
+mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
+root, upper, work = (f"{directory}/{name}" for name in ("root", "upper", "work"))
+for place in (root, upper, work):
+    os.mkdir(place)
+options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+mount("-t", "overlay", "-o", options, "overlay", root)
+mount("-t", "proc", "proc", f"{root}/proc")
+mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", f"{root}/dev")
+mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", f"{root}/run")
+mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", f"{root}/tmp")
+for name in ("null", "zero", "full", "random", "urandom", "tty"):
+    open(f"{root}/dev/{name}", "w").close()
+    mount("--bind", f"/dev/{name}", f"{root}/dev/{name}")
+for name in ("pts", "shm"):
+    os.mkdir(f"{root}/dev/{name}")
+mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666", "devpts", f"{root}/dev/pts")
+mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", f"{root}/dev/shm")
+for link, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"),
+                     ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+    os.symlink(target, f"{root}/dev/{link}")
+os.mkdir(root + origin)
+mount("--bind", "-o", "ro", checkout, root + origin)
+os.mkdir(f"{root}/outside")
+subprocess.run(["pivot_root", root, f"{root}/outside"], check=True)
+os.chdir("/")
+if libc.umount2(b"/outside", 2):  # MNT_DETACH
+    sys.exit("could not leave the outer root")
+os.rmdir("/outside")
+socket.sethostname("fresh")
+with socket.socket() as any_socket:  # loopback is up: SIOCSIFFLAGS, IFF_UP
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+class DebianMachine(Machine):
+    """A machine that was installed a moment ago; see Machine for what it can do."""
+
+    def __init__(self, suite: str, directory: Path) -> None:
+        """`suite` is the name of Debian's version, such as "bookworm"."""
+        need_root()
+        need("unshare")
+        lower = installed(suite)
+        directory.mkdir()
+        arguments = [str(directory), str(lower), str(origin(directory)), ORIGIN]
+        init = [sys.executable, "-IS", "-c", INIT, *arguments]
+        self._begin(["unshare", *NAMESPACES, "--fork", "--kill-child", *init])
+
+
+def origin(directory: Path) -> Path:
+    """Return a bare repository of what is committed here, to be cloned."""
+    path = directory.with_suffix(".git")
+    # Of a worktree, the repository lies elsewhere, which the machine does not see.
+    git = ["git", "-c", "safe.directory=*"]
+    subprocess.run([*git, "clone", "-q", "--bare", CHECKOUT, path], check=True)
+    return path
+
+
+def installed(suite: str) -> Path:
+    """Return the root directory of a fresh Debian, made now if it is not in CACHE."""
+    place = CACHE / suite
+    if not place.exists():
+        script = shutil.which("debootstrap") or absent("needs debootstrap") or ""
+        CACHE.mkdir(parents=True, exist_ok=True)
+        new = CACHE / f"{suite}.{os.getpid()}"
+        make = [script, "--variant=minbase", f"--include={','.join(MINIMAL)}"]
+        fetch = ["apt-get", "install", "-qq", "-y", "--no-install-recommends"]
+        try:
+            subprocess.run([*make, suite, new, MIRROR], check=True)
+            shutil.copy("/etc/resolv.conf", new / "etc/resolv.conf")
+            subprocess.run(
+                ["chroot", new, *fetch, "--download-only", *FETCHED], check=True
+            )
+            new.rename(place)
+        except (subprocess.CalledProcessError, OSError) as error:
+            shutil.rmtree(new, ignore_errors=True)
+            absent(f"needs a mirror of Debian {suite}: {error}")
+    return place
