@@ -218,10 +218,11 @@ class World:
             if child.poll() is None:
                 child.kill()
             child.wait()
-        # Its runs' second locks: they bear the state's checksum, see State.lock().
-        suffix = f"{zlib.crc32(os.fsencode(self.state)):08x}"
-        for lock in Path(RUN_LOCKS).glob(f"*.{suffix}"):
-            lock.unlink()
+        # Its second locks: they bear the checksum of the state, or of a lease in it.
+        for path in (self.state, *self.state.glob("leases/*")):
+            suffix = f"{zlib.crc32(os.fsencode(path)):08x}"
+            for lock in Path(RUN_LOCKS).glob(f"*.{suffix}"):
+                lock.unlink()
 
 
 def environment() -> dict[str, str]:
