@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from other_users import with_mounts
-from world import World, need, need_root, unique, until
+from world import SETTINGS, World, need, need_root, unique, until
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LIMIT = 'limit = { restarts = 2, within = "1h" }\n'
@@ -322,25 +322,55 @@ def test_the_real_dpkg_is_seen_at_work(world: World, tmp_path: Path) -> None:
     assert done.returncode == 0 and world.starts(name) == 0
 
 
-def test_a_shutdown_is_not_disturbed(world: World, tmp_path: Path) -> None:
-    """In a mount namespace where systemd is there, and says that it is stopping."""
+SYSTEMD_SAYS = {
+    "stopping": "the machine is shutting down",
+    "starting": "systemd is still starting the machine's units",
+    "initializing": "systemd is still starting the machine's units",
+    "running": "",
+    "degraded": "",
+}
+
+
+@pytest.mark.parametrize("state", SYSTEMD_SAYS)
+def test_systemd_is_not_disturbed(world: World, tmp_path: Path, state: str) -> None:
+    """In a mount namespace where systemd is there, and among processes of its own."""
     need_root()
     name = unique("halt")
     world.watch(name)
+    world.settings(f'{SETTINGS}[run]\nboot = "0.001s"\n')
     tools = tmp_path / "tools"
     tools.mkdir()
-    world.write(tools / "systemctl", "#!/bin/sh\necho stopping\nexit 1\n", 0o755)
+    world.write(tools / "systemctl", f"#!/bin/sh\necho {state}\nexit 1\n", 0o755)
     script = (
         "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && "
-        f"mount --bind {tools} /usr/local/sbin"
+        f"mount --bind {tools} /usr/local/sbin && mount -t proc proc /proc && sleep 0.1"
     )
     done = subprocess.run(
-        [*with_mounts(script), *world.command("--verbose")],
+        ["unshare", "--pid", "--fork", "--kill-child"]
+        + [*with_mounts(script), *world.command("--verbose")],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0 and "the machine is shutting down" in done.stdout, done
+    assert done.returncode == 0, done
+    if SYSTEMD_SAYS[state]:
+        assert SYSTEMD_SAYS[state] in done.stdout, done
+    assert world.starts(name) == (0 if SYSTEMD_SAYS[state] else 1)
+
+
+def test_a_container_is_as_old_as_its_process_1(world: World) -> None:
+    need_root()
+    name = unique("boot")
+    world.watch(name)
+    world.settings(f'{SETTINGS}[run]\nboot = "1m"\n')
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        + world.command("--verbose"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "the machine is up for " in done.stdout, done
     assert world.starts(name) == 0
 
 

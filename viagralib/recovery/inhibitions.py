@@ -23,6 +23,7 @@ _PACKAGE_LOCKS = (
 # Files that are there while a package manager works, or was killed at it.
 _PACKAGE_MARKS = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
+_LONGEST_BOOT = 900.0  # seconds; a unit that takes longer to start hangs
 _LONGEST_ANSWER = 2.0  # seconds that a command may take to tell of the machine
 
 
@@ -32,18 +33,27 @@ def why_not_now(boot: float, packages: float, gate: Gate) -> str:
     `boot` is for how many seconds after its boot a machine is left to itself, and
     `packages` for how many a package transaction may hold things back.
     """
-    return _booting(boot) or _shutting_down(gate) or _installing(packages)
+    return _booting(boot) or _changing_state(boot, gate) or _installing(packages)
+
+
+def _age() -> float:
+    """Return for how many seconds the machine is up; a container, its process 1."""
+    first = table.find(1)
+    return min(table.uptime(), first.age()) if first else table.uptime()
 
 
 def _booting(boot: float) -> str:
-    age = table.uptime()
+    age = _age()
     return f"the machine is up for {spell(age)} only" if age < boot else ""
 
 
-def _shutting_down(gate: Gate) -> str:
+def _changing_state(boot: float, gate: Gate) -> str:
     """Ask who knows: systemd, sysvinit's runlevel, or a shutdown that is at work."""
     if os.path.isdir("/run/systemd/system"):
         state = _ask("systemctl is-system-running", gate)
+        is_starting = state in ("initializing", "starting")
+        if boot and is_starting and _age() < _LONGEST_BOOT:
+            return "systemd is still starting the machine's units"
         return "the machine is shutting down" if state == "stopping" else ""
     level = _ask("runlevel", gate)  # such as "2 0": before, and now
     if level.split()[-1:] in (["0"], ["6"]):
