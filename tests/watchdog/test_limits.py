@@ -220,7 +220,9 @@ LOCKS = [
 ]
 
 
-def locked(world: World, path: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
+def locked(
+    world: World, path: str, *wrapper: str, on: str = "tmpfs"
+) -> subprocess.CompletedProcess[str]:
     """Run while a package manager of root's holds this lock, which it alone sees."""
     place, leaf = world.place / "locks", Path(path).parent
     top = next(one for one in ("/var/lib", "/usr/lib", "/lib") if path.startswith(one))
@@ -229,7 +231,7 @@ def locked(world: World, path: str, *wrapper: str) -> subprocess.CompletedProces
     shell = (
         f"mount -t tmpfs tmpfs {place}; mkdir {place}/up {place}/work\n"
         f"mount -t overlay -o {over} overlay {top}; mkdir -p {leaf}\n"
-        f"mount -t tmpfs tmpfs {leaf}"
+        + (f"mount -t tmpfs tmpfs {leaf}" if on == "tmpfs" else f"rm -f {path}")
     )
     hold = HOLD.replace("/var/lib/dpkg/lock-frontend", path)
     command = [sys.executable, "-c", hold, *wrapper, *world.command("--verbose")]
@@ -248,6 +250,17 @@ def test_the_lock_of_each_package_manager_puts_off(world: World, path: str) -> N
     world.watch(name)
     world.settings(PACKAGES)
     said = locked(world, path)
+    assert "not now: packages are being installed (pid " in said.stdout, said
+    assert said.returncode == 0 and world.starts(name) == 0
+
+
+def test_a_lock_on_an_overlay_puts_off(world: World) -> None:
+    """As in containers: there /proc/locks names another device than stat(2)."""
+    need_root()
+    name = unique("over")
+    world.watch(name)
+    world.settings(PACKAGES)
+    said = locked(world, LOCKS[0], on="overlay")
     assert "not now: packages are being installed (pid " in said.stdout, said
     assert said.returncode == 0 and world.starts(name) == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.base import files
+from viagralib.base import files, guarded_files
 from viagralib.base.durations import spell
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
@@ -116,20 +116,38 @@ def _lock_holders() -> list[Process]:
     wanted = {identity for path in _PACKAGE_LOCKS if (identity := _identity(path))}
     if not wanted:
         return []
+    pids = [pid for path in _PACKAGE_LOCKS if (pid := _lock_holder(path))]
     try:
         text = os.fsdecode(files.read("/proc/locks"))
     except OSError:
-        return []
-    holders = []
+        text = ""
     for words in map(str.split, text.splitlines()):
         # "1: POSIX  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; "->" marks who waits.
         if len(words) > 5 and words[1] != "->" and words[4].isdecimal():
             major, minor, inode = words[5].split(":")
             if (int(major, 16), int(minor, 16), int(inode)) in wanted:
-                process = table.find(int(words[4]))
-                if process is not None and _is_roots(process):
-                    holders.append(process)
-    return holders
+                pids.append(int(words[4]))
+    processes = [table.find(pid) for pid in dict.fromkeys(pids)]
+    return [one for one in processes if one is not None and _is_roots(one)]
+
+
+def _lock_holder(path: str) -> int:
+    """Return the pid of who has locked a file by fcntl(2), as dpkg and rpm do; or 0.
+
+    On btrfs and overlayfs, /proc/locks names another device than stat(2).
+    """
+    import fcntl
+    import struct
+
+    layout = "hhqqi"  # struct flock: type, whence, start, length, pid
+    asked = struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        with guarded_files.opened(path) as descriptor:
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
+        kind, *_, pid = struct.unpack(layout, answer)
+    except (OSError, struct.error):
+        return 0
+    return pid if kind != fcntl.F_UNLCK and pid > 0 else 0
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
