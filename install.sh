@@ -16,9 +16,9 @@ fail() {
 
 check_python() {
 	command -v "$PYTHON" >/dev/null || fail "no $PYTHON here: make PYTHON=/path/to/python3.11"
-	version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
+	version=$("$PYTHON" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
 		fail "$PYTHON does not run"
-	"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+	"$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 		fail "$PYTHON is Python $version; 3.11 or later is needed: make PYTHON=/path/to/python3.11"
 }
 
@@ -135,8 +135,19 @@ make_environment() {
 	fi
 }
 
+# Nothing is executed, or copied, in a tree that somebody else could change.
+is_nobody_elses() {
+	"$PYTHON" -I -B - "$PWD" "$1" 2>/dev/null <<-'END'
+		import os, sys
+		sys.path.insert(0, sys.argv[1])
+		from viagralib.trust.owners import Trust
+		sys.exit(1 if Trust(os.geteuid()).whys_below(sys.argv[2]) else 0)
+	END
+}
+
 # The environment of an earlier install will do if it has all and this very Python.
 is_reusable() {
+	is_nobody_elses "$1" || return 1
 	base='import sys; print(sys.version, sys.base_prefix)'
 	[ -x "$1/bin/python" ] && "$1/bin/python" -I -c 'import psutil' 2>/dev/null &&
 		[ "$("$1/bin/python" -I -c "$base")" = "$("$PYTHON" -I -c "$base")" ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -369,3 +370,27 @@ def test_every_ready_hook_names_its_user() -> None:
     assert files
     without = [p.name for p in files if "user" not in tomllib.loads(p.read_text())]
     assert without == []
+
+
+def test_make_install_executes_nothing_in_a_tree_of_another_account(
+    victim: Victim,
+) -> None:
+    """As `make install DESTDIR=` finds it, where a user has been there before."""
+    environment_of_old = victim.world.place / "venv"
+    environment_of_old.mkdir(mode=0o755)
+    victim.script(environment_of_old / "bin" / "python")
+    text = (CHECKOUT / "install.sh").read_text()
+    functions = re.findall(r"^\w+\(\) \{\n.*?^\}\n", text, re.M | re.S)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'{"".join(functions)}\nis_reusable "$1"',
+            "sh",
+            environment_of_old,
+        ],
+        cwd=CHECKOUT,
+        env=environment() | {"PYTHON": sys.executable},
+        check=False,
+    )
+    assert done.returncode == 1 and not victim.executed.exists()
