@@ -533,6 +533,18 @@ def test_a_directory_that_others_can_write_to_is_refused(
     assert f"chmod o-w {tmp_path}/locks" in keeper.lines("stderr")[0]
 
 
+def test_a_directory_that_others_can_move_is_refused(
+    make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "open/locks").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+    keeper = make("a")
+    engine = f"file://{tmp_path}/open/locks"
+    assert keeper.run("--engine", engine, "food", "true") == 78
+    assert f"chmod o-w {tmp_path}/open" in keeper.lines("stderr")[0]
+    assert list((tmp_path / "open/locks").iterdir()) == []
+
+
 def test_what_it_writes_is_for_its_owner_alone(make: Make, tmp_path: Path) -> None:
     keeper = make("a")
     keep(keeper)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape
 
 from viagralib import VERSION
+from viagralib.base import records
 from viagralib.base.durations import spell
 from viagralib.base.messages import Fault, safe
 from viagralib.base.records import Record
@@ -202,8 +203,7 @@ def _told(record: Record) -> str:
 def _result(record: Record) -> str:
     """Return what was seen, how that ended, and how long the start took."""
     words = f"{record.get('verdict')}, {record.get('result') or 'did not finish'}"
-    seconds = record.get("seconds")
-    if isinstance(seconds, int | float) and seconds:
+    if seconds := records.number(record, "seconds"):
         words += f" in {spell(seconds)}"
     return words
 
@@ -214,8 +214,7 @@ def _why(record: Record) -> str:
 
 
 def _began(record: Record) -> float:
-    began = record.get("began")
-    return began if isinstance(began, int | float) else 0.0
+    return records.number(record, "began") or 0.0
 
 
 def _day(moment: object) -> str:
