@@ -436,10 +436,10 @@ def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
 
 
 def fake_python(place: Path, code: str) -> str:
-    """Return a Python that runs some code before what it is given with -c."""
+    """Return a Python that runs some code before what it is given with -I -c."""
     fake = place / "python3"
     fake.write_text(
-        f'#!/bin/sh\n[ "$1" != -c ] || exec {sys.executable} -c "{code}\n$2"\n'
+        f'#!/bin/sh\n[ "$2" != -c ] || exec {sys.executable} -c "{code}\n$3"\n'
         f'exec {sys.executable} "$@"\n'
     )
     fake.chmod(0o755)

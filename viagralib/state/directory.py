@@ -9,6 +9,7 @@ from viagralib.base import answers, guarded_files, records
 from viagralib.base.messages import Fault, safe
 from viagralib.base.records import Record
 from viagralib.processes import table
+from viagralib.trust.owners import Trust
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -63,11 +64,8 @@ class State:
     def recall_answers(self) -> None:
         """Let what was found before be known, unless others could have written it."""
         file = f"{self.path}/answers"
-        try:
-            if guarded_files.is_ours(file):
-                answers.load(file)
-        except OSError:
-            pass
+        if not Trust(os.geteuid()).why_not(file):
+            answers.load(file)
 
     def keep_answers(self) -> None:
         """Keep what this run has found for the next ones. Raises OSError."""
