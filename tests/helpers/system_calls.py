@@ -121,7 +121,9 @@ def scene(world: World, number: int) -> World:
     """Return a world of its own below a test's world, which ends what it started."""
     place = world.place / f"scene{number:04}"
     place.mkdir()
-    return World(place, world.program)
+    inner = World(place, world.program)
+    world.states += inner.states
+    return inner
 
 
 def watch_counted(world: World, name: str, facts: str = "", settings: str = "") -> None:

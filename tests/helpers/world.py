@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,7 @@ class World:
         self.home = place / "home"
         self.state = place / "state"
         self.bin = place / "bin"
+        self.states = [self.state]  # and those of the worlds within this one
         for directory in (self.home, self.home / "start.d", self.bin):
             directory.mkdir(mode=0o755)
         self.settings(SETTINGS)
@@ -140,13 +142,12 @@ class World:
     # What runs
 
     def spawn(
-        self, argv: Sequence[str | bytes], **options: object
+        self, argv: Sequence[str | bytes | Path], **options: object
     ) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own."""
         nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        child = subprocess.Popen(  # type: ignore[call-overload]
-            argv, start_new_session=True, **{**nowhere, **options}
-        )
+        more: dict[str, Any] = {**nowhere, **options}
+        child = subprocess.Popen(argv, start_new_session=True, **more)
         self._children.append(child)
         return child
 
@@ -218,11 +219,16 @@ class World:
             if child.poll() is None:
                 child.kill()
             child.wait()
-        # Its second locks: they bear the checksum of the state, or of a lease in it.
-        for path in (self.state, *self.state.glob("leases/*")):
-            suffix = f"{zlib.crc32(os.fsencode(path)):08x}"
-            for lock in Path(RUN_LOCKS).glob(f"*.{suffix}"):
-                lock.unlink()
+        remove_locks(self.states)
+
+
+def remove_locks(states: list[Path]) -> None:
+    """Remove second locks: they bear the checksum of a state, or of a lease in it."""
+    paths = [path for one in states for path in (one, *one.glob("leases/*"))]
+    checksums = {f"{zlib.crc32(os.fsencode(path)):08x}" for path in paths}
+    for lock in Path(RUN_LOCKS).glob("*"):
+        if lock.name.rpartition(".")[2] in checksums:
+            lock.unlink()
 
 
 def environment() -> dict[str, str]:

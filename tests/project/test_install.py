@@ -11,12 +11,12 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from world import alive, all_pids, executable, unique, until
+from world import alive, all_pids, executable, remove_locks, unique, until
 
 ROOT = CHECKOUT
 CRON = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "HOME": "/", "LOGNAME": "root"}
@@ -64,7 +64,7 @@ class Installation:
         target: str,
         expected: int = 0,
         python: str = sys.executable,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a target of the Makefile; what it prints comes back as `stdout`."""
         done = subprocess.run(
@@ -78,7 +78,7 @@ class Installation:
                 *([f"DESTDIR={self.destdir}"] if self.destdir else []),
             ],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
             umask=self.umask,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -118,11 +118,12 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """Return an installation made with the harshest umask."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Give an installation made with the harshest umask."""
     installation = Installation(tmp_path_factory.mktemp("i"), umask=0o077)
     installation.make("install")
-    return installation
+    yield installation
+    remove_locks([installation.state])
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_program_has_a_python_of_its_own(installed: Installation) -> None:
     python = library / "venv" / "bin" / "python"
     first = (library / "viagra.py").read_text().splitlines()[0]
     assert first == f"#!{python} -I"
-    command = [python, "-I", "-c", "import psutil; print(psutil.__file__)"]
+    command = [str(python), "-I", "-c", "import psutil; print(psutil.__file__)"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if "No module named 'psutil'" in found.stderr:
         lacking("a network to fetch psutil")
@@ -244,7 +245,7 @@ def test_installed_program_brings_a_daemon_back(
 @pytest.mark.xdist_group("install")
 def test_all_four_commands_know_home_and_state(installed: Installation) -> None:
     companion = {
-        name: installed.prefix / "bin" / f"viagra-{name}"
+        name: str(installed.prefix / "bin" / f"viagra-{name}")
         for name in ("lease", "run", "wait")
     }
     told = json.loads(installed.run("test", "--json").stdout)
@@ -353,23 +354,21 @@ def told_of(told: str, how: str) -> list[str]:
 
 
 def test_install_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
-    installation = Installation(tmp_path)
-    python = tmp_path / "python3"
-    python.write_text(
-        f'#!/bin/sh\ncase "$*" in *venv*) exit 1 ;; esac\nexec {sys.executable} "$@"\n'
-    )
+    (tmp_path / "away").mkdir()
+    python = tmp_path / "away" / "python"
+    fails = 'case "$*" in *"-m venv"*) exit 1 ;; esac'
+    python.write_text(f'#!/bin/sh\n{fails}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    told = installation.make(
-        "install", expected=2, python=str(python), **OFFLINE
-    ).stdout
-    assert "cannot make a venv" in told
-    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [python]
+    installation = Installation(tmp_path)
+    told = installation.make("install", expected=2, python=str(python)).stdout
+    assert f"{python} cannot make a venv" in told
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [python]
     assert not (installation.prefix / "lib" / "viagra.new").exists()
 
 
 def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
     installation = Installation(tmp_path, umask=0o002, destdir=True)
-    installation.make("install", **OFFLINE)
+    installation.make("install", environment=OFFLINE)
     installation.check_modes()
     library = installation.prefix / "lib" / "viagra"
     stage = os.fsencode(installation.destdir or "")
@@ -385,7 +384,7 @@ def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
 
 def test_machine_without_a_network_is_no_hindrance(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
-    told = installation.make("install", **OFFLINE).stdout
+    told = installation.make("install", environment=OFFLINE).stdout
     assert "\ninstall: no psutil. viagra.py does without it on Linux" in told
     assert installation.run().returncode == 0
     venv = installation.prefix / "lib" / "viagra" / "venv"
