@@ -29,6 +29,7 @@ class ProgramTrust(Trust):
 
     def __init__(self, user: int) -> None:
         super().__init__(user)
+        self._first_lines: dict[str, bytes] = {}  # most hooks have one interpreter
         self._fragments: dict[str, str] = {}  # what is wrong with those of a directory
 
     def search_path(self) -> str:
@@ -44,7 +45,7 @@ class ProgramTrust(Trust):
         if why := self.why_not(path):
             return why
         try:
-            line = first_line(path)
+            line = self._first_line(path)
         except OSError as error:
             return f"could not read {safe(path)}: {reason(error)}"
         if not line.startswith(b"#!"):
@@ -55,6 +56,11 @@ class ProgramTrust(Trust):
                 f"the #! line of {safe(path)} ends with CR LF: save it with Unix lines"
             )
         return self._why_not_interpreters(path, line, depth)
+
+    def _first_line(self, path: str) -> bytes:
+        if path not in self._first_lines:
+            self._first_lines[path] = first_line(path)
+        return self._first_lines[path]
 
     def _why_not_interpreters(self, path: str, line: bytes, depth: int) -> str:
         if depth == _DEEPEST_SCRIPT:
@@ -102,7 +108,7 @@ class ProgramTrust(Trust):
         found: list[str] = []
         while len(found) < _DEEPEST_SCRIPT:
             try:
-                line = first_line(found[-1] if found else path)
+                line = self._first_line(found[-1] if found else path)
             except OSError:
                 break
             if not line.startswith(b"#!"):
