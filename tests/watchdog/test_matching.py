@@ -26,7 +26,12 @@ from other_users import (
     up_as,
     with_mounts,
 )
-from world import World, alive, comm, need, need_root, unique, until
+from world import SLEEP, World, alive, comm, need, need_root, unique, until
+
+from viagralib.processes.observer import Observer
+from viagralib.processes.table import own_pid
+from viagralib.processes.verdicts import judge
+from viagralib.settings.configuration import load
 
 # A process that gives itself the name in its first argument, and keeps it.
 RENAMED = "import sys, time; open('/proc/self/comm', 'w').write(sys.argv[1]); {}"
@@ -420,6 +425,24 @@ def test_what_calls_itself_otherwise_is_unknown_until_a_fact_says_so(
     assert_up(look(world, name), child.pid)
     world.kill(child.pid)
     assert_down(look(world, name))
+
+
+def test_what_is_just_being_started_is_down_or_up_and_nothing_else(
+    world: World,
+) -> None:
+    """Read half before and half after it executes the daemon, it is no alias of it."""
+    name = watched(world)
+    [daemon] = load(str(world.home)).daemons.values()
+    for _ in range(60):
+        late = f"sleep 0.01; exec {world.daemon(name)} {SLEEP}"
+        child = world.spawn(["/bin/sh", "-c", late])
+        words = {"down"}
+        while words == {"down"}:
+            observer = Observer([daemon], os.geteuid(), own_pid())
+            words.add(judge([daemon], observer)[name].word)
+        assert words == {"down", "up"}
+        world.kill(child.pid)
+        until(lambda child=child: child.poll() is not None)
 
 
 def test_who_only_handles_a_daemons_files_is_no_daemon(world: World) -> None:

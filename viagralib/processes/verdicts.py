@@ -126,15 +126,25 @@ class _Matcher:
         return self._enough and not was_enough
 
     def see_alias(self, process: Process) -> None:
-        """Take note of a process that has its name, but calls itself otherwise."""
+        """Take note of a process that has its name, but calls itself otherwise.
+
+        One that has just executed the daemon may be read half as before, half as after.
+        """
         from viagralib.processes.aliases import why_unsure
 
+        if any(process.pid == one.process.pid for one in self.candidates):
+            return
         try:
             why = why_unsure(self.daemon, process, self.observer)
         except Vanished:
             return
-        if why and all(process.pid != one.process.pid for one in self.candidates):
-            self.candidates.append(Candidate(process, UNSURE, why))
+        now = table.find(process.pid) if why else None
+        if now is None or now.identity != process.identity:
+            return
+        if now.name in (self.daemon.process, cut(self.daemon.process)):
+            self.see(now)  # started since the look at the names
+        elif now.name == process.name:
+            self.candidates.append(Candidate(now, UNSURE, why))
 
     def lacks(self) -> bool:
         """Return whether there are fewer than needed, with all that may count."""
