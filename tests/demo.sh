@@ -48,8 +48,10 @@ daemons() {
 # Sets $python to the interpreter itself: PYTHON may be a shell script of a version
 # manager.
 find_python() {
-	python=$("$PYTHON" -c 'import sys; print(sys.executable)' 2>/dev/null) ||
+	command -v "$PYTHON" >/dev/null ||
 		fail "no $PYTHON here: make demo PYTHON=/path/to/python3.11"
+	python=$("$PYTHON" -c 'import sys; print(sys.executable)' 2>/dev/null) ||
+		fail "$PYTHON does not run: make demo PYTHON=/path/to/python3.11"
 	"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 		fail "$PYTHON is older than 3.11: make demo PYTHON=/path/to/python3.11"
 }

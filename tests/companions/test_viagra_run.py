@@ -908,7 +908,7 @@ def test_says_where_there_are_no_contracts(run: Program) -> None:
 def test_help_and_version(run: Program) -> None:
     assert run.run("--help") == 0
     assert run.run("--version") == 0
-    usage, version = run.lines("stdout")
+    usage, *_, version = run.lines("stdout")
     assert usage.startswith("usage: viagra-run [-f events]")
     assert version == f"viagra-run {VERSION}"
     assert run.lines("stderr") == []

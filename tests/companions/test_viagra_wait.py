@@ -542,7 +542,7 @@ def test_escapes_what_could_forge_a_line(wait: Program) -> None:
 def test_help_and_version(wait: Program) -> None:
     assert wait.run("--help") == 0
     assert wait.run("--version") == 0
-    usage, version = wait.lines("stdout")
+    usage, *_, version = wait.lines("stdout")
     assert usage.startswith("usage: viagra-wait [--timeout duration]")
     assert version == f"viagra-wait {VERSION}"
 

@@ -165,7 +165,11 @@ def test_demo_of_a_broken_program_fails(demo: Demo, broken: str) -> None:
 
 @pytest.mark.parametrize(
     ("python", "told"),
-    [("/nonexistent/python3", "no /nonexistent"), ("OLD", "is older than 3.11")],
+    [
+        ("/nonexistent/python3", "no /nonexistent"),
+        ("/bin/false", "/bin/false does not run"),
+        ("OLD", "is older than 3.11"),
+    ],
 )
 def test_demo_without_a_fit_python_says_so(demo: Demo, python: str, told: str) -> None:
     if python == "OLD":

@@ -15,13 +15,14 @@ from viagralib.companions.lease.engine import LONGEST_TTL
 PROGRAM = "viagra-lease"
 _SEE = "see viagra-lease --help"
 USAGE = (
-    "usage: viagra-lease [--engine url] [--ttl duration] [--stop duration]"
-    " [--fence program] [--priority n] [--fail-back] [--fail-back-after duration]"
-    " [--retry-after duration] [--wait-for-engine duration] [--no-wait]"
-    " [--held-code n] [--on-role program] [-q | -v]"
-    " name [--] command [argument ...]\n"
+    "usage: viagra-lease [--engine url] [--ttl duration] [--stop duration]\n"
+    "           [--fence program] [--priority n] [--fail-back]\n"
+    "           [--fail-back-after duration] [--retry-after duration]\n"
+    "           [--wait-for-engine duration] [--no-wait] [--held-code n]\n"
+    "           [--on-role program] [-q | -v] name [--] command [argument ...]\n"
     "       viagra-lease status [--engine url] [--json] [name]\n"
-    "       viagra-lease yield | forbid | allow [--engine url] name"
+    "       viagra-lease yield | forbid | allow [--engine url] name\n"
+    "A command on one machine at a time. All of it: man viagra-lease"
 )
 VERBS = ("status", "yield", "forbid", "allow")
 _KEEP = [

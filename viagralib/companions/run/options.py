@@ -10,9 +10,14 @@ from viagralib.companions.contract.companion import duration
 from viagralib.state import death_records
 
 USAGE = (
-    "usage: viagra-run [-f events] [-i events] [-l contract | child | none]"
-    " [-o options] [-r count [-t]] [-v] [-n name] [-b min:max] [-w duration]"
-    " [-L file] [--user name] [--] command [argument ...]"
+    "usage: viagra-run [-f events] [-i events] [-l contract | child | none]\n"
+    "           [-o options] [-r count [-t]] [-v] [-n name] [-b min:max]\n"
+    "           [-w duration] [-L file] [--user name] [--] command [argument ...]\n"
+    "  -f  events that are fatal: core, signal, hwerr, exit, none\n"
+    "  -r  restart so often; 0: without end       -b  pauses between restarts: 1s:1m\n"
+    "  -n  the daemon's name, for viagra.py       -L  a file for what it prints\n"
+    "  -v  tell what happens                      -w  from TERM to KILL: 10s\n"
+    "A command in a process contract. All of it: man viagra-run"
 )
 _FATAL = ("core", "signal", "hwerr", "exit")  # in the order in which ctrun looks
 _EVENTS = ("core", "signal", "hwerr", "empty", "fork", "exit")

@@ -18,8 +18,10 @@ from viagralib.companions.contract.companion import Companion, duration, say
 from viagralib.companions.wait.conditions import Condition, parse
 
 USAGE = (
-    "usage: viagra-wait [--timeout duration] [--every duration] [--not] [--any]"
-    " condition ... [-- command [argument ...]]"
+    "usage: viagra-wait [--timeout duration] [--every duration] [--not] [--any]\n"
+    "           condition ... [-- command [argument ...]]\n"
+    "Wait until all conditions hold, or --any of them; --not: until they do not.\n"
+    "All of it: man viagra-wait"
 )
 PROGRAM = "viagra-wait"
 HOLDS, OUT_OF_TIME, BAD_USAGE = 0, 1, 2
