@@ -457,6 +457,21 @@ def test_hung_hook_is_ended_with_all_that_came_of_it(world: World, deaf: bool) -
     )
 
 
+@pytest.mark.parametrize("lives", ["0.8", SLEEP], ids=["dies", "stays"])
+def test_back_is_what_stays(world: World, lives: str) -> None:
+    name = unique("food")
+    world.hook(name, f"{world.daemon(name)} {lives} >/dev/null 2>&1 &")
+    dies = lives != SLEEP
+    seconds = 2 if dies else 30
+    world.facts(name, f'stays = "1.5s"\nstart_timeout = "{seconds}s"')
+    began = time.monotonic()
+    result = world.run()
+    [now] = facts_of(result.out, "now")
+    assert result.code == dies, result
+    assert ("not up for 1.5 s in one process after 2.0 s" in now) == dies, now
+    assert time.monotonic() - began >= 1.5 and bool(world.pids(name)) != dies
+
+
 def test_wrong_name_is_ended_and_named_with_the_fact_to_set(world: World) -> None:
     name, wrong = unique("food"), unique("httpd")
     world.hook(name, f"(setsid sh -c '{world.daemon(wrong)} {SLEEP} &')")

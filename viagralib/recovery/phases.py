@@ -38,9 +38,7 @@ from viagralib.recovery.standing import hook_at_work
 from viagralib.recovery.stopping import run_all, stop
 from viagralib.state.restart_limit import note_try
 
-# Seconds that a daemon must have been up in one and the same process to be back: its
-# first process may be one that forks and ends, or that fails on its settings.
-SETTLE = 0.3
+LATE = 0.3  # seconds by which the look after a deadline may be late
 RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
 
@@ -130,8 +128,10 @@ def _start(recovery: Recovery) -> Task[None]:
     failed = yield from _run_programs(recovery, execution)
     if recovery.result:
         return
-    soon = time.monotonic() + 2 * SETTLE
-    until = soon if failed else max(soon, execution.deadline + SETTLE)
+    now = time.monotonic()
+    until = max(now + 2 * LATE, execution.deadline + LATE)
+    if failed:
+        until = min(until, now + recovery.daemon.facts.stays + LATE)
     up_at = yield from _settles(recovery, execution, until)
     if up_at and not (yield from _gets_well(recovery, execution)):
         recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
@@ -178,8 +178,9 @@ def _run_programs(
 
 
 def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[float]:
-    """Return since when it is up in one process for SETTLE seconds; 0.0: not.
+    """Return since when it is up in one process, if for as long as `stays`; 0.0: not.
 
+    Its first process may be one that forks and ends, or that fails on its settings.
     What is up at the look that begins after `until` may still settle: where the machine
     is busy, that look may be a late one.
     """
@@ -195,12 +196,12 @@ def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[flo
             child.tree.watch()
         new = {one.identity for one in recovery.verdict.processes()}
         ids, since = (ids & new, since) if ids & new else (new, now)
-        if recovery.verdict.word == UP and now - since >= SETTLE:
+        if recovery.verdict.word == UP and now - since >= recovery.daemon.facts.stays:
             return since
         if asked > until:
             if recovery.verdict.word != UP or is_last_chance:
                 return 0.0
-            until, is_last_chance = now + SETTLE, True
+            until, is_last_chance = now + LATE, True
 
 
 def _gets_well(recovery: Recovery, execution: Execution) -> Task[bool]:
@@ -220,8 +221,10 @@ def _give_up(
     recovery: Recovery, execution: Execution, failed: hook_call.Outcome | None
 ) -> Task[None]:
     """Out of time, or failed: end what the hook left, unless it may be the daemon."""
-    spelt = spell(recovery.daemon.facts.start_timeout)
-    texts = [] if failed else [f"not up after {spelt}"]
+    facts = recovery.daemon.facts
+    stays = f" for {spell(facts.stays)} in one process" if facts.stays > LATE else ""
+    spelt = spell(facts.start_timeout)
+    texts = [] if failed else [f"not up{stays} after {spelt}"]
     for child in execution.children:
         child.tree.is_over = True
     left = [one for child in execution.children for one in child.tree.living()]

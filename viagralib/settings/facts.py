@@ -36,6 +36,7 @@ class Facts:
     warn_signal = "TERM"
     stop_timeout = 10.0
     start_timeout = 30.0
+    stays = 0.3
     arguments: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     resets: tuple[str, ...] = ()
@@ -68,6 +69,8 @@ def read(table: dict[str, object], base: Facts, where: str) -> tuple[Facts, list
             facts.__dict__[key] = _PARSERS[key](value)
         except ValueError as error:
             complaints.append(f"{where}: {key}: {error}")
+    if "stays" in facts.__dict__ and facts.stays >= facts.start_timeout:
+        complaints.append(f"{where}: stays: must be shorter than start_timeout")
     return facts, complaints
 
 
@@ -177,6 +180,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "warn_signal": values.choice(*SIGNALS),
     "stop_timeout": values.duration,
     "start_timeout": values.some_time,
+    "stays": values.duration,
     "arguments": values.texts,
     "after": values.texts,
     "resets": values.texts,
