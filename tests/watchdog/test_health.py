@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -86,6 +88,54 @@ def test_a_full_queue_is_sick_after_the_time_limit(world: World) -> None:
         one.connect(path)  # nobody accepts it: the queue is full
         result = world.run("check")
         assert result.code == 1 and "timed out" in result.out.lower(), result
+
+
+# URLs
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        status = int(self.path[1:])
+        if status == 0:  # a hang: the kernel has taken the connection
+            self.rfile.read()
+            return
+        self.send_response(status)
+        self.send_header("Location", "/204")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "text"),
+    [
+        ("http://127.0.0.1:PORT/204", 0, ""),
+        ("http://127.0.0.1:PORT/503", 1, "is sick: URL: status 503"),
+        ("http://127.0.0.1:PORT/301", 1, "is sick: URL: status 301"),
+        ("http://127.0.0.1:PORT/0", 1, "is sick: URL: no answer in time"),
+        ("http://127.0.0.1:1/", 1, "is sick: URL: Connection refused"),
+        ("http://a..b/", 1, "is unknown: URL: could not be asked: "),
+    ],
+)
+def test_a_daemon_must_answer(world: World, url: str, code: int, text: str) -> None:
+    name = unique("web")
+    world.watch(name, FACTS)
+    world.up(name)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = url.replace("PORT", str(server.server_port))
+    limit = "0.5s" if url.endswith("/0") else "60s"
+    facts = f'start_timeout = "1ms"\ncheck_timeout = "{limit}"\nanswers = ["{url}"]\n'
+    world.facts(name, facts)
+    try:
+        result = world.run("check")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert result.code == code, result
+    assert text.replace("URL", url) in result.out, result
 
 
 # Checks

@@ -82,6 +82,7 @@ BAD_FACTS = [
     ('patience = "1000000w"', "patience: '1000000w' is longer than 100 years"),
     (f'patience = "{"9" * 5000}s"', "is longer than 100 years"),
     ('start_timeout = "0s"', "start_timeout: must be longer than nothing"),
+    ('answers = ["ftp://localhost/"]', "answers: 'ftp://localhost/' is no http://"),
     ('stays = "9s"\nstart_timeout = "9s"', "stays: must be shorter than start_"),
     ('check_timeout = "0m"', "check_timeout: must be longer than nothing"),
     ('listens = ["80"]', "listens: '80' must be tcp:ADDRESS:PORT"),

@@ -1,4 +1,4 @@
-"""Health: whether a daemon that runs is well, by its sockets, its beat, its check."""
+"""Health: whether a daemon that runs is well, by its sockets, URLs, beat and check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from viagralib.health.plugins import Check
     from viagralib.health.sockets import Call
+    from viagralib.health.web_answers import Request
 
 _NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
 _TICK = 0.005  # seconds between two looks at checks that are under way
@@ -89,7 +90,11 @@ class Checkup:
         self._before = verdict
         self._deadline = time.monotonic() + facts.check_timeout
         self._findings: list[Finding] = []
-        self._under_way: list[Call | Check] = [*_calls(daemon), *_checks(run, daemon)]
+        self._under_way: list[Call | Request | Check] = [
+            *_calls(daemon),
+            *_requests(daemon),
+            *_checks(run, daemon),
+        ]
         if facts.heartbeat:
             self._findings.append(_heartbeat(run, *facts.heartbeat, verdict))
         if facts.alarm:
@@ -130,6 +135,15 @@ def _calls(daemon: Daemon) -> list[Call]:
     from viagralib.health.sockets import Call
 
     return [Call(address) for address in daemon.facts.listens]
+
+
+def _requests(daemon: Daemon) -> list[Request]:
+    if not daemon.facts.answers:
+        return []
+    from viagralib.health.web_answers import Request
+
+    seconds = daemon.facts.check_timeout
+    return [Request(url, seconds) for url in daemon.facts.answers]
 
 
 def _checks(run: Run, daemon: Daemon) -> list[Check]:

@@ -23,6 +23,7 @@ _NO_DEFAULTS = [
     "executable",
     "pidfile",
     "listens",
+    "answers",
     "heartbeat",
     "alarm",
     "after",
@@ -51,7 +52,7 @@ class Daemon:
     def has_health(self) -> bool:
         """Whether there is anything to check beyond its being there."""
         facts = self.facts
-        given = facts.listens or facts.heartbeat or facts.alarm
+        given = facts.listens or facts.answers or facts.heartbeat or facts.alarm
         return bool(given) or start_d.is_there(self.hook("check.d"))
 
     def hook(self, kind: str = "start.d") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from viagralib.base import answers
 from viagralib.base.messages import resembling, shown
 from viagralib.settings import values
 
@@ -28,6 +29,7 @@ class Facts:
     count: tuple[int, int | None] = (1, None)
     patience = 3.0
     listens: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
     heartbeat: tuple[str, float] | None = None  # the file, and every how many seconds
     alarm: tuple[str, str] | None = None  # the log file, and the pattern
     check_timeout = 10.0
@@ -136,6 +138,20 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
+def _answers(value: object) -> tuple[str, ...]:
+    urls = values.texts(value)
+    for url in urls:
+        answers.ask(("url", url), lambda: _is_url(url))  # noqa: B023
+    return urls
+
+
+def _is_url(text: str) -> bool:
+    from viagralib.base import http_answer
+
+    http_answer.parse(text)
+    return True
+
+
 def _table(value: object, keys: tuple[str, str]) -> tuple[object, object]:
     if not isinstance(value, dict) or sorted(value) != sorted(keys):
         raise ValueError(f"must be {{ {keys[0]} = ..., {keys[1]} = ... }}")
@@ -172,6 +188,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "count": _count,
     "patience": values.duration,
     "listens": _listens,
+    "answers": _answers,
     "heartbeat": _heartbeat,
     "alarm": _alarm,
     "check_timeout": values.some_time,

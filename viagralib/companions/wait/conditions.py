@@ -205,9 +205,7 @@ def _tcp(what: str) -> _Check:
 
 
 def _http(what: str) -> _Check:
-    from viagralib.companions.wait import (
-        http_answer,  # 10 megabytes, only where asked for
-    )
+    from viagralib.base import http_answer  # 10 megabytes, only where asked for
 
     address = http_answer.parse(what)
     return lambda seconds: http_answer.missing(address, seconds)

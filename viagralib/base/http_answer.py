@@ -1,4 +1,4 @@
-"""Whether a URL answers with success, for viagra-wait. Redirects are not followed."""
+"""What a URL answers. Redirects are not followed, and no proxy is asked."""
 
 from __future__ import annotations
 
@@ -21,19 +21,32 @@ def parse(url: str) -> SplitResult:
 
 def missing(address: SplitResult, seconds: float) -> str | None:
     """Return None for a 2xx answer, else what came; wait `seconds` for each part."""
+    try:
+        return why_not(address, seconds)
+    except OSError as error:
+        return safe(error.strerror or str(error) or type(error).__name__)
+
+
+def why_not(address: SplitResult, seconds: float) -> str | None:
+    """Return None for a 2xx answer, else what came, or that nothing did.
+
+    Raises OSError where it could not be asked, as for a name that is not known.
+    """
     secure = address.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(address.hostname or "", address.port, timeout=seconds)
     target = (address.path or "/") + ("?" + address.query if address.query else "")
     try:
-        connection.request("GET", target, headers={"User-Agent": "viagra-wait"})
+        connection.request("GET", target, headers={"User-Agent": "viagra"})
         status = connection.getresponse().status
     except TimeoutError:
         return "no answer in time"
-    except OSError as error:
+    except ConnectionError as error:
         return safe(error.strerror or str(error) or type(error).__name__)
     except http.client.HTTPException as error:
         return f"no HTTP answer: {safe(str(error) or type(error).__name__)}"
+    except UnicodeError as error:  # of a host that can be no name
+        raise OSError(str(error)) from None
     finally:
         connection.close()
     return None if 200 <= status <= 299 else f"status {status}"
