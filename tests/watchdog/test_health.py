@@ -44,6 +44,24 @@ def test_report_touches_nothing(world: World) -> None:
     assert child.poll() is None
 
 
+def test_sick_after_so_many_runs_in_a_row(world: World) -> None:
+    name = unique("dip")
+    fact = 'start_timeout = "1ms"\nsick_after = 3\nrecovery = "report"\ncount = '
+    world.watch(name, f"{fact}[2, 9]")
+    world.up(name)
+    assert f"{name} is sick, 0 of 3 runs: 1 of at least 2" in world.run("check").out
+    first, second = world.run(), world.run(name)
+    assert (first.code, first.out, second.code) == (1, "", 1), first
+    assert f"{name} is sick, 2 of 3 runs: " in second.out
+    assert f"{name} is sick, 2 of 3 runs: " in world.run("status").out
+    world.facts(name, f"{fact}[1, 9]")
+    well = world.run()  # counts anew from here on
+    assert (well.code, well.out) == (0, ""), well
+    world.facts(name, f"{fact}[2, 9]")
+    assert [world.run().out for _ in range(2)] == ["", ""]
+    assert "only reported" in world.run().out
+
+
 # Sockets
 
 

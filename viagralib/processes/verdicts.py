@@ -29,14 +29,18 @@ class Candidate:
 
 
 class Verdict:
-    """What one look says of one daemon: `word`, its `reason`, and the candidates."""
+    """What one look says of one daemon: `word`, its `reason`, and the candidates.
 
-    __slots__ = ("word", "reason", "candidates")
+    `few` is "1 of 3 runs" while that many have found it sick, and more must.
+    """
+
+    __slots__ = ("word", "reason", "candidates", "few")
 
     def __init__(self, word: str, reason: str, candidates: list[Candidate]) -> None:
         self.word = word
         self.reason = reason
         self.candidates = candidates
+        self.few = ""
 
     @property
     def is_well(self) -> bool:

@@ -26,7 +26,8 @@ def line(name: str, verdict: Verdict, standing: str = "") -> str:
     if verdict.word == UP:
         pids = ", ".join(str(one.pid) for one in verdict.processes()[:3])
         reason = f"pid {pids}{'; ' + reason if reason else ''}"
-    return told(name, verdict.word, reason, standing)
+    word = f"{verdict.word}, {verdict.few}" if verdict.few else verdict.word
+    return told(name, word, reason, standing)
 
 
 def lines(
@@ -84,6 +85,7 @@ def document(
             name: {
                 "verdict": verdict.word,
                 "reason": verdict.reason,
+                "few": verdict.few,
                 "standing": standings.get(name, ""),
                 "since": since(verdict),
                 "pids": [one.pid for one in verdict.processes()],

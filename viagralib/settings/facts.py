@@ -39,6 +39,7 @@ class Facts:
     stop_timeout = 10.0
     start_timeout = 30.0
     stays = 0.3
+    sick_after = 1  # runs in a row
     arguments: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     resets: tuple[str, ...] = ()
@@ -198,6 +199,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "stop_timeout": values.duration,
     "start_timeout": values.some_time,
     "stays": values.duration,
+    "sick_after": values.positive_number,
     "arguments": values.texts,
     "after": values.texts,
     "resets": values.texts,

@@ -11,12 +11,12 @@ from viagralib.base.users import user_name
 from viagralib.health.checkup import examine
 from viagralib.processes import aliases, table
 from viagralib.processes.linux import Process, Unreadable, Vanished
-from viagralib.processes.verdicts import UNKNOWN, UP, Candidate, Verdict, judge
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.recovery import standing
 from viagralib.report.verdict_lines import document, lines
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
-from viagralib.state import announced, incidents
+from viagralib.state import announced, incidents, sick_runs
 from viagralib.state.run_context import Run
 
 _NEAR = 5  # processes shown whose name or command line only resembles the daemon's
@@ -49,6 +49,8 @@ def look(run: Run) -> Overview:
         if run.observer.hooks_at_work is None:  # one look for all: there may be many
             run.observer.hooks_at_work = standing.find_hooks_at_work(run.observer)
         daemon = run.settings.daemons[name]
+        if verdict.word == SICK:
+            verdict.few = sick_runs.count(run, daemon)
         last = incidents.load(run.state, announced.incident_of(run.state, name))
         found = None
         if verdict.word != UNKNOWN:

@@ -89,8 +89,9 @@ def _would(run: Run, overview: Overview, name: str, wanted: bool) -> list[str]:
             return asked
         if standing := overview.standings.get(name):
             return [f"leave it alone: {safe(standing)}"]
-        if daemon.facts.recovery == "report":
-            return ["only report it (recovery = report)"]
+        few = f"leave it alone: sick in {verdict.few}" if verdict.few else ""
+        if few or daemon.facts.recovery == "report":
+            return [few or "only report it (recovery = report)"]
     steps = _restarted(run, daemon, verdict)
     if verdict.word == SICK and daemon.facts.recovery == "quit" and not wanted:
         return [*_stopped(run, daemon, verdict), "leave it so (recovery = quit)"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 
-from viagralib.base.messages import BUSY, WELL, reason
+from viagralib.base.messages import BUSY, NOT_WELL, WELL, reason
 from viagralib.base.records import Record
 from viagralib.evidence import log_tails
 from viagralib.evidence.collector import Evidence
-from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict, judge
+from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict, judge
 from viagralib.recovery import cause_of_death, standing
 from viagralib.recovery.recovery import BACK, MANUAL, RESET, Recovery
 from viagralib.recovery.scheduler import side_by_side
 from viagralib.recovery.standing import Standing
 from viagralib.report import notice, recovery_results, syslog
 from viagralib.report.announcer import ANOTHER_RUN, Announcer
-from viagralib.state import announced, incidents
+from viagralib.state import announced, incidents, sick_runs
 from viagralib.state.incidents import CLOSED, OPEN, Incident
 from viagralib.state.lock_file import Lock
 
@@ -64,6 +64,8 @@ class Response:
             tell(name, word, f"{why}; not started: what would start it is unsafe")
         elif word == UP:
             tell(name, word, why, WELL)
+        elif word == SICK and self._is_counted(name, verdict):
+            pass  # the same is told with names, and by `status`: a dip is no mail
         elif word == UNKNOWN and not self._wants_alarm(name):
             tell(name, word, why)
         elif (
@@ -73,6 +75,20 @@ class Response:
             tell(name, word, f"{why}; only reported (recovery = report)")
         else:
             return False
+        return True
+
+    def _is_counted(self, name: str, verdict: Verdict) -> bool:
+        """Return whether too few runs in a row found it sick, this one counted."""
+        daemon = self.run.settings.daemons[name]
+        if daemon.facts.sick_after == 1:
+            return False
+        lock = self.announcer.lock(name)
+        if lock is not None:
+            verdict.few = sick_runs.count(self.run, daemon)
+            lock.release()
+            if not verdict.few:
+                return False
+            self.announcer.codes[name] = NOT_WELL
         return True
 
     def _recover(self, recoveries: list[Recovery]) -> None:
@@ -158,7 +174,9 @@ class Response:
             state,
             name,
             facts,
-            lambda known: announced.note(state, name, word, incident=known),
+            lambda known: announced.note(
+                state, name, word, incident=known, sick_runs=0
+            ),
         )
         self._taken[name] = incident.id
         return incident
