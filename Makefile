@@ -20,12 +20,14 @@ VENV = .venv
 # With its bytecode kept, wherever that is switched off: else each worker of pytest
 # compiles all tests anew.
 RUN = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m
+PORTABLE = tests/watchdog/test_known_pids.py
 SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run
 
 help:
 	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"
 	@echo "make test       linters and tests, with real processes"
 	@echo "make test-long  those that take minutes as well"
+	@echo "make test-portable  some, with the process table read through psutil"
 	@echo "make test-machines  fresh Debians: from the clone to the uninstall; needs root"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
@@ -42,6 +44,10 @@ test: lint
 
 test-long: lint
 	$(RUN) pytest -rs -n 8 --dist loadgroup -m "not machines" $(PYTEST)
+
+# The files that hold when the process table is read as on a BSD; see docs/portable.md.
+test-portable: $(VENV)/ready
+	VIAGRA_TEST_TABLE=psutil $(RUN) pytest -rs -n 2 --dist loadgroup $(PORTABLE) $(PYTEST)
 
 test-machines: $(VENV)/ready
 	$(RUN) pytest -rs -n 2 -m machines tests/machines $(PYTEST)
@@ -86,4 +92,4 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-long test-machines lint bench soak release install uninstall clean
+.PHONY: help demo test test-long test-portable test-machines lint bench soak release install uninstall clean

@@ -214,6 +214,12 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
     assert lost == []
 
 
+def test_the_page_on_other_systems_lists_the_files_of_make_test_portable() -> None:
+    page = (ROOT / "docs" / "portable.md").read_text()
+    (line,) = re.findall(r"(?m)^PORTABLE = (.*)$", (ROOT / "Makefile").read_text())
+    assert re.findall(r"(?m)^- `(tests/.*)`$", page) == line.split()
+
+
 def test_every_folder_is_in_the_architecture_and_every_helper_on_its_page() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     tracked = [*ROOT.glob("viagralib/**/*.py"), *ROOT.glob("tests/*/*.py")]
