@@ -10,6 +10,7 @@ CHECK_PROCS = "/usr/lib/nagios/plugins/check_procs"
 
 BARE = "the interpreter, doing nothing"
 QUIET = "viagra.py, quiet"
+LATE = "viagra.py, quiet, its daemons begun last"
 FACTS = "viagra.py, quiet, shipped facts"
 HEALTH = "viagra.py, quiet, 10 daemons, 8 with health facts"
 CHECK = "viagra.py check, one missing"
@@ -42,6 +43,7 @@ def contenders(scene: Scene) -> list[Contender]:
         Contender(FLOOR, [str(scene.place / "floor")]),
         Contender(BARE, [scene.python, "-I", "-c", "pass"]),
         Contender(QUIET, scene.viagra("plain")),
+        Contender(LATE, scene.viagra("last")),
         Contender(FACTS, scene.viagra("ready")),
         Contender(HEALTH, scene.viagra("health")),
         Contender(CHECK, scene.viagra("missing", "check"), exits=1),

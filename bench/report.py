@@ -13,6 +13,7 @@ from contenders import (
     CHECK,
     FACTS,
     HEALTH,
+    LATE,
     MONIT,
     QUIET,
 )
@@ -78,9 +79,12 @@ def target_table(targets: list[Target]) -> str:
 def targets(results: Results) -> list[Target]:
     """Return what has to hold of a run that has nothing to bring back."""
     ratios = [
-        (FEW, QUIET, BARE, 2.5),
-        (FEW, FACTS, BARE, 4),
-        (FEW, HEALTH, BARE, 4.5),
+        (FEW, QUIET, BARE, 1.7),
+        (MANY, QUIET, BARE, 1.7),
+        (MANY, LATE, BARE, 1.7),
+        (FEW, FACTS, BARE, 2.2),
+        (FEW, HEALTH, BARE, 2.8),
+        (FEW, FACTS, MONIT, 1),
         (FEW, QUIET, ARTICLE, 0.6),
         (MANY, QUIET, ARTICLE, 1 / 20),
         (MANY, CHECK, ARTICLE_MISSING, 1 / 4),

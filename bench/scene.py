@@ -31,9 +31,11 @@ READY = {
 # What the kernel calls those processes.
 PLAIN = ("apache2", "cron", "nginx", "redis-server", "sshd")
 MANY = tuple(f"food{number:02}" for number in range(1, 51))
+LAST = tuple(f"last{number}" for number in range(5))  # begun after all others
 LISTENING = 5
 BEATING = 2
 MISSING = "absent"
+UNWELL = ("missing", "sick", "dead")  # homes with something to tell, or to do
 HOOK = "#!/bin/sh\nexit 1\n"  # nothing that is measured gets as far as a hook
 
 
@@ -44,6 +46,7 @@ class Scene:
         self.place = place
         self.python = python
         self._children: list[subprocess.Popen[bytes]] = []
+        self._last: list[subprocess.Popen[bytes]] = []
         place.chmod(0o755)
         self._copy_program()
         for program in ("still", "floor", "peak"):
@@ -68,6 +71,8 @@ class Scene:
         """Make a home that watches the daemons that have these facts; "": none."""
         start = self.place / name / "start.d"
         start.mkdir(parents=True)
+        if name in UNWELL:  # our process 1 is young, as after a boot
+            (start.parent / "viagra.toml").write_text('[run]\nboot = "0s"\n')
         for daemon, text in facts.items():
             (start / daemon).write_text(hook)
             (start / daemon).chmod(0o755)
@@ -89,6 +94,10 @@ class Scene:
         number = max(0, size - count_processes() - 1)
         bystanders = self._spawn(["bystander", str(number)], self.place / "still")
         self._children.append(bystanders)
+        for child in self._last:
+            child.kill()
+            child.wait()
+        self._last = [self.start(process) for process in LAST]
 
     @staticmethod
     def _spawn(arguments: list[str], program: Path) -> subprocess.Popen[bytes]:
@@ -113,6 +122,7 @@ def build(place: Path, python: str) -> Scene:
         scene.start(process)
     shipped = CHECKOUT / "start.d"
     scene.home("plain", dict.fromkeys(PLAIN, ""))
+    scene.home("last", dict.fromkeys(LAST, ""))
     scene.home("ready", {n: (shipped / f"{n}.toml").read_text() for n in READY})
     scene.home("missing", dict.fromkeys((*PLAIN[:4], MISSING), ""))
     for number in (2, 10, 50):
