@@ -552,3 +552,13 @@ def test_nothing_that_moves_or_hides_passes_safe(text: str) -> None:
     assert all(line.isprintable() for line in safe_lines(text))
     if text.isprintable():
         assert shown == text
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "/dev/null"])
+def test_a_state_that_is_no_directory_is_one_clear_line(
+    world: World, place: str
+) -> None:
+    world.watch(fresh())
+    result = run_as([*world.command()[:5], "--state", place])
+    line = f"viagra.py: {place}: is no directory (given with --state)\n"
+    assert (result.code, result.out, result.err) == (2, "", line)

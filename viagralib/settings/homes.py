@@ -40,10 +40,14 @@ def find_home(given: str | None) -> str:
 def find_state(given: str | None) -> str:
     """Return the path of the state directory, which need not exist yet.
 
-    The installed one is its installer's: other users have one of their own.
+    Raises Fault when something else is there. The installed one is its installer's:
+    other users have one of their own.
     """
     if given is not None:
-        return absolute(given)
+        place = absolute(given)
+        if os.path.exists(place) and not os.path.isdir(place):
+            raise Fault(safe(place), "is no directory (given with --state)")
+        return place
     user = os.geteuid()
     if INSTALLED_STATE and os.stat(__file__).st_uid == user:
         return INSTALLED_STATE
