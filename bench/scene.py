@@ -28,6 +28,7 @@ READY = {
     "redis": "/usr/bin/redis-server 127.0.0.1:6379",
     "sshd": "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
 }
+USERS = {"redis-server": "redis"}  # whom the shipped facts ask for, beside root
 # What the kernel calls those processes.
 PLAIN = ("apache2", "cron", "nginx", "redis-server", "sshd")
 MANY = tuple(f"food{number:02}" for number in range(1, 51))
@@ -85,7 +86,7 @@ class Scene:
         if not program.exists():
             program.parent.mkdir(exist_ok=True)
             shutil.copy(self.place / "still", program)
-        child = self._spawn([command or process], program)
+        child = self._spawn([command or process], program, USERS.get(process))
         self._children.append(child)
         return child
 
@@ -100,10 +101,13 @@ class Scene:
         self._last = [self.start(process) for process in LAST]
 
     @staticmethod
-    def _spawn(arguments: list[str], program: Path) -> subprocess.Popen[bytes]:
+    def _spawn(
+        arguments: list[str], program: Path, user: str | None = None
+    ) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
             arguments,
             executable=program,
+            user=user,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env={},
