@@ -246,3 +246,36 @@ def test_full_process_table_is_waited_for(world: World) -> None:
         for pid in (group / "cgroup.procs").read_text().split():
             (cgroup / "cgroup.procs").write_text(pid)
         group.rmdir()
+
+
+@pytest.mark.parametrize("facts", ["", 'pidfile = "/run/none"\n', 'command = "1000"\n'])
+def test_two_hooks_whose_facts_fit_one_process_start_one(
+    world: World, facts: str
+) -> None:
+    name = unique("twind")
+    for hook in (f"{name}-a", f"{name}-b"):
+        world.facts(hook, f'process = "{name}"\n{facts if hook.endswith("b") else ""}')
+        world.hook(hook, f"sleep 0.2\n{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &")
+    told = world.run("test")
+    pair = f"{name}-a: its facts and those of {name}-b can fit one process: "
+    assert told.code == 2 and pair in told.out
+    assert "set command, executable, pidfile or user" in told.out
+    ran = world.run()
+    assert len(world.pids(name)) == 1, ran
+    assert ran.out.count("Restarting") == 1
+    assert f"{name}-a.toml and {name}-b.toml" in world.run("test").out
+    # Both of them by hand: one after the other, and one is there at the end.
+    world.run("restart", f"{name}-a", f"{name}-b")
+    assert len(world.pids(name)) == 1
+
+
+def test_two_hooks_whose_facts_tell_them_apart_are_no_pair(world: World) -> None:
+    name = unique("pair")
+    for hook, pattern in (("a", "100[0]$"), ("b", "1000"), ("c", "2000")):
+        world.facts(f"{name}{hook}", f'process = "{name}"\ncommand = "{pattern}"\n')
+        world.hook(f"{name}{hook}", "true")
+    assert " can fit one process" not in world.run("test").out
+    pid = world.up(name).pid  # which now shows that two of them do not
+    told = world.run("test").out
+    assert f"{name}a: its facts and those of {name}b fit pid {pid}: " in told
+    assert told.count(" fit pid ") == 1

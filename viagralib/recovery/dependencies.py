@@ -1,12 +1,13 @@
-"""Needs: what must be up and well before a daemon is started, by the fact `after`."""
+"""What a start waits for: what the daemon needs, and a start of the same processes."""
 
 from __future__ import annotations
 
 from viagralib.base.messages import safe
 from viagralib.health.checkup import Checkup
 from viagralib.hooks.execution import Task
+from viagralib.processes.overlaps import overlap
 from viagralib.processes.verdicts import UP, judge
-from viagralib.recovery.recovery import WAITS, Recovery
+from viagralib.recovery.recovery import CAME_BACK, WAITS, Recovery
 from viagralib.settings.configuration import Daemon
 
 
@@ -27,6 +28,23 @@ def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Task[boo
         if word != UP:
             recovery.end(WAITS, f"for {safe(name)}, which is {word}")
             return False
+    return True
+
+
+def wait_for_others(recovery: Recovery, others: dict[str, Recovery]) -> Task[bool]:
+    """Wait while a daemon is being started whose facts fit the same processes.
+
+    Returns whether this one is to be started: its own hook must not add another.
+    """
+    alike = [one for one in others.values() if overlap(one.daemon, recovery.daemon)]
+    has_waited = False
+    while any(one.is_starting and not one.result for one in alike):
+        recovery.verdict = yield
+        has_waited = True
+    if has_waited and recovery.verdict.word == UP and not recovery.is_wanted:
+        recovery.end(CAME_BACK, "")
+        return False
+    recovery.is_starting = True
     return True
 
 

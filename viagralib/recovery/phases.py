@@ -23,7 +23,7 @@ from viagralib.processes.linux import Process
 from viagralib.processes.matching import cut
 from viagralib.processes.tree import always, orphans
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP
-from viagralib.recovery.dependencies import wait_for_needed
+from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
 from viagralib.recovery.recovery import (
     BACK,
     CAME_BACK,
@@ -66,6 +66,8 @@ def _bring_back(
         return
     evidence.share(recovery.incident.directory)  # a killed run must leave it there
     if not (yield from wait_for_needed(recovery, others)):
+        return
+    if not (yield from wait_for_others(recovery, others)):
         return
     if not (yield from _is_cleared(recovery)):
         return

@@ -45,6 +45,7 @@ class Recovery:
         self.incident = incident
         self.lock = lock
         self.outcomes: list[hook_call.Outcome] = []
+        self.is_starting = False  # or being stopped for that
         self.result = ""  # one of the words above, once it has ended
         self.stopped = ""  # what was stopped before the start, for people
         # The service manager's: of a dead one, what its leftovers belong to.

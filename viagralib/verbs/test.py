@@ -9,7 +9,7 @@ from collections.abc import Callable
 from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.evidence.collector import DISKS, SOCKETS
-from viagralib.processes import table
+from viagralib.processes import overlaps, table
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings import start_d
@@ -34,6 +34,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
         *_faults_of_the_off(run),
     ]
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
+    faults += overlaps.find_faults(run.observer)
     notes += _easy_to_pass_for(run)
     programs, refused = notice_programs.programs(run)
     faults += refused
