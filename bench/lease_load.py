@@ -30,8 +30,8 @@ from lease_cluster import (  # noqa: E402
     Process,
     cluster,
     compile_command,
-    until,
 )
+from world import until  # noqa: E402
 
 MEMBER = 1
 REQUESTS = {

@@ -253,7 +253,7 @@ def test_a_redirect_is_not_followed_with_the_password(member: Make) -> None:
 
 
 def test_a_token_that_has_expired_is_renewed(member: Make) -> None:
-    tokens = []
+    tokens: list[str] = []
 
     def answer(connection: socket.socket, request: bytes) -> None:
         if request.startswith(b"POST /v3/auth/authenticate"):

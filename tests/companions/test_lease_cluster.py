@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,9 @@ from lease_cluster import (
     cluster,
     compile_command,
     need_cluster,
-    until,
 )
 from lease_schedule import STEPS, Schedule
-from world import absent
+from world import absent, until
 
 pytestmark = pytest.mark.xdist_group("lease")
 
@@ -342,6 +342,11 @@ def watches(machines: Cluster, numbers: Sequence[int]) -> float:
     return sum(machines.metrics(number)[name] for number in numbers)
 
 
+def takes(cluster: Cluster, members: Sequence[int]) -> bool:
+    """Return whether a value is written when it is given to one of these members."""
+    return "OK" in cluster.etcdctl("put", "k", "v", at=members)
+
+
 @pytest.mark.long
 def test_a_leader_that_dies_changes_nothing(
     broken: Cluster, food: Resource, keep: Keep
@@ -353,12 +358,10 @@ def test_a_leader_that_dies_changes_nothing(
         leader = until(broken.leader)
         broken.members[leader].kill()
         others = [number for number in NODES if number != leader]
-        until(lambda others=others: "OK" in broken.etcdctl("put", "k", "v", at=others))
+        until(partial(takes, broken, others))
         broken.members[leader].wait()
         broken.start_member(leader)
-        until(
-            lambda leader=leader: "OK" in broken.etcdctl("put", "k", "v", at=[leader])
-        )
+        until(partial(takes, broken, [leader]))
     assert food.current() is first
 
 

@@ -18,7 +18,6 @@ from lease_cluster import (
     cluster,
     compile_command,
     need_cluster,
-    until,
 )
 from lease_schedule import (
     FAULTS,
@@ -28,6 +27,7 @@ from lease_schedule import (
     overlaps,
     steps,
 )
+from world import until
 
 pytestmark = pytest.mark.xdist_group("lease harness")
 

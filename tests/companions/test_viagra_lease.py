@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from companion_programs import ROOT, Program, children, lives, program, state, until
+from companion_programs import ROOT, Program, children, lives, program, state
+from world import until
 
 from viagralib.companions.lease.decisions import GoesBefore
 from viagralib.companions.lease.engine import Entry
@@ -57,8 +58,8 @@ def keep(keeper: Program, *options: str, script: str = STAYS) -> None:
 
 def running(keeper: Program, count: int = 1) -> tuple[int, int]:
     """Return pid and token of the command's life number `count`."""
-    lines = until(lambda: keeper.lines() if len(keeper.lines()) >= count else None)
-    pid, token = lines[count - 1].split()
+    until(lambda: len(keeper.lines()) >= count)
+    pid, token = keeper.lines()[count - 1].split()
     return int(pid), int(token)
 
 

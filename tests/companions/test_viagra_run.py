@@ -25,9 +25,8 @@ from companion_programs import (
     lives,
     program,
     state,
-    until,
 )
-from world import need_root
+from world import need_root, until
 
 from viagralib import VERSION
 from viagralib.companions.contract import member, process_contract
@@ -670,7 +669,8 @@ def test_record_while_it_runs(run: Program, terms: tuple[str, ...]) -> None:
     assert record(run)["end"] is None
     os.kill(first, signal.SIGKILL)
     second = run.pids(count=2)[1]
-    found = until(lambda: record(run) if record(run)["instance"] == 1 else None)
+    until(lambda: record(run)["instance"] == 1)
+    found = record(run)
     assert found["death"]["pid"] == first
     assert found["death"]["instance"] == 0
     assert found["death"]["signal"] == 9

@@ -25,9 +25,8 @@ from companion_programs import (
     children,
     lives,
     program,
-    until,
 )
-from world import need_root
+from world import need_root, until
 
 from viagralib import VERSION
 

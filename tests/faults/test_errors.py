@@ -28,8 +28,21 @@ AT_ONCE = 3  # scenes side by side: most of a run is waiting
 FACTS = 'user = "root"\n'
 # Such calls do not return, or cannot fail: brk(2) has no error to return, and the C
 # library takes one for an address.
-SAFE = ("exit_group", "rt_sigreturn", "getuid", "geteuid", "getgid", "getegid", "brk")
-SAFE += ("getpid", "getppid", "gettid", "umask", "time", "alarm")
+SAFE = (
+    "exit_group",
+    "rt_sigreturn",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "brk",
+    "getpid",
+    "getppid",
+    "gettid",
+    "umask",
+    "time",
+    "alarm",
+)
 
 
 class Point:

@@ -89,8 +89,8 @@ def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
         (place / "yield").write_text(order, errors="replace")
         for kind, text in (("rest", rest), ("keeper", keeper)):
             (state / "leases" / NAME / kind).write_bytes(text)
-        text = told(as_json=False)
-        assert all(char == "\n" or char.isprintable() for char in text), repr(text)
+        shown = told(as_json=False)
+        assert all(char == "\n" or char.isprintable() for char in shown), repr(shown)
         json.loads(told(as_json=True), parse_constant=no_number)
         assert NodeRecords(str(state), NAME).rest_left() >= 0
 
@@ -111,11 +111,11 @@ def test_a_lease_is_taken_whatever_the_last_one_left(
             (tmp_path / NAME / kind).write_bytes(text)
         before, _ = read_entry(lease.decode(errors="replace"))
         began = int(time.time())
-        lease = engine.take()
-        assert lease is not None and lease.token >= began
-        assert before is None or lease.token > before.token
-        engine.note_start(lease)
-        renewed = engine.renew(lease, 0.0)
+        taken = engine.take()
+        assert taken is not None and taken.token >= began
+        assert before is None or taken.token > before.token
+        engine.note_start(taken)
+        renewed = engine.renew(taken, 0.0)
         assert renewed.snapshot.primary is not None
-        assert renewed.snapshot.primary.token == lease.token
-        engine.give_up(lease, ended=True)
+        assert renewed.snapshot.primary.token == taken.token
+        engine.give_up(taken, ended=True)

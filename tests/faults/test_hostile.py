@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ STRANGER = 4242  # an ordinary uid
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Path:
+def stranger(tmp_path: Path) -> Iterator[Path]:
     """Return a directory in which an ordinary user can execute programs."""
     need_root()
     place = Path("/tmp") / f"{tmp_path.name}-{os.getpid()}"

@@ -27,7 +27,7 @@ OUTPUTS = (">&- 2>&-", ">/dev/full 2>&1", "full pipe")
 def test_nobody_who_reads_stops_no_restart(world: World, output: str) -> None:
     daemon = Watched(world)
     world.facts("stray", "")  # a fault, for stderr
-    pipes = {"stdout": None, "stderr": None}
+    pipes: dict[str, int | None] = {"stdout": None, "stderr": None}
     if output == "full pipe":
         read, write_end = os.pipe()
         os.set_blocking(write_end, False)

@@ -230,7 +230,7 @@ class Race:
         try:
             with (self.world.place / "told").open("w") as told:
                 done = subprocess.run(
-                    [*command, program, *arguments],
+                    [*map(str, command), program, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=told,
                     stderr=told,

@@ -11,30 +11,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from checkout import CHECKOUT, COMPANIONS
 from other_users import with_mounts
-from world import absent, need_root
+from world import absent, need_root, until
 
 ROOT = CHECKOUT
 PYTHON = os.path.realpath(sys.executable)
 LONG = 30.0  # seconds; only a machine that hangs takes this long
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T], seconds: float = LONG) -> T:
-    """Return what `look` returns as soon as it is true; fail when time is over."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"not in {seconds} s: {found!r}"
-        time.sleep(0.005)
-    return found
 
 
 def state(pid: int) -> str:
@@ -127,14 +115,8 @@ class Program:
 
     def pids(self, name: str = "out", count: int = 1) -> list[int]:
         """Wait for `count` whole lines in a file; return them as pids."""
-        found = until(
-            lambda: (
-                self._whole_lines(name)
-                if len(self._whole_lines(name)) >= count
-                else None
-            )
-        )
-        return [int(line) for line in found]
+        until(lambda: len(self._whole_lines(name)) >= count)
+        return [int(line) for line in self._whole_lines(name)]
 
     def _whole_lines(self, name: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
@@ -146,16 +128,18 @@ class Program:
         """Return who of its processes lives."""
         return marked(self.mark)
 
+    def _is_gone(self) -> bool:
+        left = self.left()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, signal.SIGKILL)
+        return not left
+
     def stop(self) -> None:
         """End everything, whatever the test did."""
-        until(lambda: not [_kill(pid) for pid in self.left()])
+        until(self._is_gone)
         with contextlib.suppress(AttributeError):
             self.runner.wait(LONG)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # one that has just ended by itself
-        os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

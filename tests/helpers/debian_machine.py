@@ -98,7 +98,7 @@ def installed(suite: str) -> Path:
     """Return the root directory of a fresh Debian, made now if it is not in CACHE."""
     place = CACHE / suite
     if not place.exists():
-        script = shutil.which("debootstrap") or absent("needs debootstrap") or ""
+        script = need("debootstrap")
         CACHE.mkdir(parents=True, exist_ok=True)
         new = CACHE / f"{suite}.{os.getpid()}"
         make = [script, "--variant=minbase", f"--include={','.join(MINIMAL)}"]

@@ -27,12 +27,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from checkout import COMPANIONS, HELPERS
-from world import environment, need, need_root
+from world import environment, need, need_root, until
 
 LONG = 30.0  # seconds; only a machine that hangs takes this long
 NETWORK = "10.77.0."
@@ -51,18 +51,6 @@ UNSHARE = "unshare --pid --fork --kill-child --net --mount --uts --ipc --mount-p
 TIMES = ["--heartbeat-interval=50", "--election-timeout=500"]
 _OFD_GETLK = 36  # fcntl.h; Python has no name for it before 3.13
 _FLOCK = struct.Struct("hhqqi4x")
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T], seconds: float = LONG) -> T:
-    """Return what `look` returns soon after it is true; fail when time is over."""
-    end, pause = time.monotonic() + seconds, 0.01
-    while not (found := look()):
-        assert time.monotonic() < end, f"not in {seconds} s: {found!r}"
-        time.sleep(pause)
-        pause = min(1.3 * pause, 0.2)  # some looks are programs that are run
-    return found
 
 
 def need_cluster() -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import select
 import signal
-import sys
+from typing import Any
 
 
 def main() -> None:
@@ -38,11 +38,11 @@ def main() -> None:
         reap()
 
 
-def say(document: dict[str, object]) -> None:
+def say(document: dict[str, Any]) -> None:
     os.write(1, json.dumps(document).encode() + b"\n")
 
 
-def answer(order: dict[str, object]) -> dict[str, object]:
+def answer(order: dict[str, Any]) -> dict[str, Any]:
     if "run" in order:
         return start(order)
     try:
@@ -52,7 +52,7 @@ def answer(order: dict[str, object]) -> dict[str, object]:
     return {"killed": True}
 
 
-def start(order: dict[str, object]) -> dict[str, object]:
+def start(order: dict[str, Any]) -> dict[str, Any]:
     argv, out = order["run"], order["out"]
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     files = [
@@ -89,4 +89,4 @@ def reap() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -255,7 +255,7 @@ class Schedule:
         """Return whether it would hit a keeper and its guardian at the same time."""
         pair = {"keeper": "guardian", "guardian": "keeper"}
         other = pair.get(what.partition(" ")[0])
-        return bool(other) and other in self.troubles[number]
+        return other is not None and other in self.troubles[number]
 
     def _primary(self) -> int:
         life = self.resource.current()

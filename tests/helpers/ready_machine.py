@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -49,17 +47,6 @@ print("ready", flush=True)
 while True:
     signal.pause()
 """
-
-
-def wait_until(true: Callable[[], object], seconds: float = 10.0) -> bool:
-    """Poll until `true` returns something true; return whether it did in time."""
-    began = time.monotonic()
-    while not true():
-        waited = time.monotonic() - began
-        if waited > seconds:
-            return False
-        time.sleep(min(0.02 + waited / 10, 0.5))  # other tests need the machine, too
-    return True
 
 
 class Machine:

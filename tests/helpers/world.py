@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -32,6 +32,8 @@ commands = []
 """
 # In the table [run].
 STEADY = ('boot = "0s"\n', 'packages = "0s"\n')
+
+T = TypeVar("T")
 
 # One process table serves all the tests that run side by side.
 _NUMBERS = itertools.count()
@@ -236,13 +238,14 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
 
-def until(holds: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until `holds` is true; fail when it is not within `seconds`."""
+def until(look: Callable[[], T | None], seconds: float = 60) -> T:
+    """Return what `look` returns once that is true; fail if it is not in `seconds`."""
     began = time.monotonic()
-    while not holds():
+    while not (found := look()):
         waited = time.monotonic() - began
-        assert waited < seconds, "waited in vain"
-        time.sleep(min(0.01 + waited / 20, 0.2))  # other tests need the machine, too
+        assert waited < seconds, f"not in {seconds} s: {found!r}"
+        time.sleep(min(0.005 + waited / 20, 0.2))  # other tests need the machine, too
+    return found
 
 
 def fill(place: Path, leave: int = 0) -> None:

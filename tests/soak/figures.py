@@ -8,10 +8,10 @@ import statistics
 from typing import TYPE_CHECKING
 
 from reckoning import Line
-from scene import CHECKOUT
+from testbed import CHECKOUT
 
 if TYPE_CHECKING:
-    from main import Soak
+    from soak import Soak
 
 BEGIN, END = "<!-- soak: begin -->\n", "<!-- soak: end -->\n"
 

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from scene import PLACE
+from testbed import PLACE
 
 # How they die: by others, by themselves with exit 0, or with exit 3.
 DEATHS = ("SIGKILL", "SIGTERM", "SIGSEGV", "SIGABRT", "SIGUSR1", "SIGUSR2")

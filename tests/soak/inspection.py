@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from runs import Runs
-from scene import PLACE
+from testbed import PLACE
 from troubles import Plan
 
 INCIDENTS = PLACE / "state" / "incidents"

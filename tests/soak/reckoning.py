@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet import Fleet, Life
 from inspection import INCIDENTS, Inspection
 from runs import Run, Runs
-from scene import CROWD, ENVIRONMENT, KEEP, KEEP_BYTES, LOCKS, PLACE, command
+from testbed import CROWD, ENVIRONMENT, KEEP, KEEP_BYTES, LOCKS, PLACE, command
 
 STATE = PLACE / "state"
 QUIET_RUNS = 3  # at the very end, when all is well

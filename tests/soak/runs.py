@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from scene import ENVIRONMENT, PLACE, command
+from testbed import ENVIRONMENT, PLACE, command
 
 CODES = (0, 1, 75)  # what a run may exit with, whatever happens to daemons here
 LONGEST = 120.0  # seconds; a run that takes longer will have no end

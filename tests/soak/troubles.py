@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from scene import PLACE, mount
+from testbed import PLACE, mount
 
 LOST = ("/usr/bin/w", "/usr/bin/vmstat")
 STUCK = "/usr/bin/w"

@@ -9,8 +9,9 @@ import marshal
 import os
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from other_users import fresh
@@ -33,7 +34,7 @@ def kept(world: World) -> dict[tuple[str, ...], bytes]:
     return found
 
 
-def forge(world: World, answers: dict[tuple[str, ...], object]) -> None:
+def forge(world: World, answers: Mapping[Any, Any]) -> None:
     """Write a file of answers as the program itself would."""
     body = marshal.dumps({one: marshal.dumps(value) for one, value in answers.items()})
     (world.state / "answers").write_bytes(header_of(body) + b"\n" + body)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cron_machine import cron_machine, start_cron, write
-from ready_machine import Machine, wait_until
-from world import absent, need
+from ready_machine import Machine
+from world import absent, need, until
 
 __all__ = ["cron_machine"]  # a fixture
 MAILBOX = "/var/mail/root"
@@ -51,14 +52,14 @@ def test_mail_of_a_restart_comes_while_the_daemon_holds_its_output_open(
     machine.shell("rm -f /etc/cron.d/e2scrub_all /etc/cron.d/php")
     machine.shell(f": >{MAILBOX}; exec postfix start", check=False)
     machine.start("exec /var/food/food 1000")
-    assert wait_until(lambda: machine.holds("pgrep -x food"))
+    until(lambda: machine.holds("pgrep -x food"))
     old = machine.shell("pgrep -x food").split()
     minute = start_cron(machine)
     began = time.monotonic()
-    assert wait_until(lambda: machine.holds("pgrep -x cron"))
+    until(lambda: machine.holds("pgrep -x cron"))
     machine.shell(f"kill -KILL {old[0]}")
 
-    assert wait_until(lambda: mail(machine), 75), machine.shell("mailq; ps -ef")
+    until(lambda: mail(machine), 75)
     assert time.monotonic() - began < minute + 75
     [message] = mail(machine)
     assert re.search(r"^Subject: Cron <root@", message, re.MULTILINE)
@@ -73,7 +74,7 @@ def test_mail_of_a_restart_comes_while_the_daemon_holds_its_output_open(
 
     # The next minute's run finds nothing to do, nothing locked, and says nothing.
     runs = "wc -l </var/food/runs"
-    assert wait_until(lambda: int(machine.shell(runs)) >= 2, 75)
+    until(lambda: int(machine.shell(runs)) >= 2, 75)
     time.sleep(1.0)  # for a mail that must not come
     assert len(mail(machine)) == 1
     assert machine.shell("cat /var/food/lives").split() == ["life"]
@@ -99,13 +100,13 @@ def test_the_articles_own_pair_by_debians_init_scripts(
     for script in ("openbsd-inetd", "apache2"):
         machine.shell(f"exec /etc/init.d/{script} start", check=False)
     for name in ("inetd", "apache2"):
-        assert wait_until(lambda name=name: machine.holds(f"pgrep -x {name}"), 30)
+        until(partial(machine.holds, f"pgrep -x {name}"))
     quiet = machine.run(str(program), check=False)
     assert (quiet.returncode, quiet.stdout) == (0, "")
 
     old = machine.shell("pgrep -x 'inetd|apache2'").split()
     machine.shell(f"kill -KILL {' '.join(old)}")
-    assert wait_until(lambda: not machine.holds("pgrep -x 'inetd|apache2'"))
+    until(lambda: not machine.holds("pgrep -x 'inetd|apache2'"))
     done = machine.run(str(program), check=False)
     assert done.returncode == 0, done.stdout
     for name, script in (("inetd", "inetd"), ("apache", "apache")):
@@ -113,7 +114,7 @@ def test_the_articles_own_pair_by_debians_init_scripts(
         assert f"  hook      start.d/{script} start: exit 0 after" in done.stdout
     assert done.stdout.count("  now       up, pid ") == 2
     serves = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {}))'"
-    assert wait_until(lambda: machine.holds(serves.format(13)))
-    assert wait_until(lambda: machine.holds(serves.format(80)))
+    until(lambda: machine.holds(serves.format(13)))
+    until(lambda: machine.holds(serves.format(80)))
     again = machine.run(str(program), check=False)
     assert (again.returncode, again.stdout) == (0, "")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -442,7 +443,7 @@ def test_what_is_just_being_started_is_down_or_up_and_nothing_else(
             words.add(judge([daemon], observer)[name].word)
         assert words == {"down", "up"}
         world.kill(child.pid)
-        until(lambda child=child: child.poll() is not None)
+        child.wait(60)
 
 
 def test_who_only_handles_a_daemons_files_is_no_daemon(world: World) -> None:
@@ -456,7 +457,7 @@ def test_who_only_handles_a_daemons_files_is_no_daemon(world: World) -> None:
         ["sh", "-c", f"{world.daemon(unique('nap'))} 1000; :", name],
     ):
         child = world.spawn(argv)
-        until(lambda pid=child.pid: Path(f"/proc/{pid}/cmdline").read_bytes())
+        until(Path(f"/proc/{child.pid}/cmdline").read_bytes)
     assert_down(look(world, name))
 
 
@@ -513,7 +514,7 @@ def test_names_of_unusual_characters(world: World) -> None:
     for name in names:
         world.hook(name, "true")
         pids.append(world.spawn([str(world.daemon(name)), "1000"]).pid)
-        until(lambda name=name: world.pids(name))
+        until(partial(world.pids, name))
     for seen, pid in zip(look_at(world, names), pids, strict=True):
         assert_up(seen, pid)
     for pid in pids:

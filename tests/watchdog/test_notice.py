@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -191,8 +192,8 @@ def test_hook_output_cannot_forge_or_hide(world: World, kind: str) -> None:
 def test_process_names_cannot_forge_or_hide(world: World, kind: str) -> None:
     name = unique("food")
     mark = f"{os.getpid():x}".encode()
-    program = os.fsencode(world.bin) + b"/" + HOSTILE[kind][:60].replace(b"/", b"_")
-    shutil.copy(shutil.which("sleep") or "/bin/sleep", program + mark)
+    program = HOSTILE[kind][:60].replace(b"/", b"_") + mark
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", world.bin / os.fsdecode(program))
     world.hook(name, f'for p in {world.bin}/*{mark.decode()}; do "$p" {SLEEP} & done')
     world.facts(name, 'start_timeout = "0.5s"')
     result = world.run()
@@ -260,7 +261,7 @@ def test_full_pipe_that_nobody_reads_stops_no_restart(world: World) -> None:
     run = world.spawn(world.command(), stdout=write, stderr=write)
     os.close(write)
     for name in names:
-        until(lambda name=name: world.pids(name))
+        until(partial(world.pids, name))
     assert run.wait(60) == 0  # it waits for the reader, but not for ever
     os.close(read)
     for name in names:

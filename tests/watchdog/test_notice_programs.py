@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from ready_machine import Machine, wait_until
-from world import SETTINGS, SLEEP, World, absent, alive, need, need_root, unique
+from ready_machine import Machine
+from world import SETTINGS, SLEEP, World, absent, alive, need, need_root, unique, until
 
 READY = CHECKOUT / "notice.d"
 HOSTILE = 'a "quoted" \\back\\slash & <tag> ``` @everyone \u00fc $(id) `id`'
@@ -329,13 +329,11 @@ def test_mail_says_in_its_subject_what_became_of_what(
         machine.shell(": >/var/mail/root; exec postfix start", check=False)
         done = machine.run(str(program), check=False)
         assert done.returncode == 1 and "viagra.py:" not in done.stdout
-        assert wait_until(
-            lambda: machine.holds("grep -q ^Subject: /var/mail/root"), 60
-        ), machine.shell("mailq")
+        until(lambda: machine.holds("grep -q ^Subject: /var/mail/root"))
         mail = message_from_string(machine.shell("cat /var/mail/root"))
         assert mail["Subject"] == "web3: food could not be brought back"
         assert mail["To"].startswith("root")
-        text = mail.get_payload()
+        text = str(mail.get_payload())
         assert text.startswith("Restarting food\n") and "    ünd\n" in text
     finally:
         machine.end()

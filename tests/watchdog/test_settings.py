@@ -370,7 +370,9 @@ def test_after_in_a_circle_names_the_circle(world: World, length: int) -> None:
 
 
 def test_a_long_chain_of_after_is_no_circle() -> None:
-    chain = {str(number): (str(number + 1),) for number in range(3000)}
+    chain: dict[str, tuple[str, ...]] = {
+        str(number): (str(number + 1),) for number in range(3000)
+    }
     assert find_circle(chain, "0") == []
     assert len(find_circle({**chain, "3000": ("0",)}, "0")) == 3001
 

@@ -12,7 +12,7 @@ import time
 # Under -I, Python leaves our own directory out of its search path.
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-import scene
+import testbed
 from figures import figures, publish
 from fleet import DEATHS, Fleet
 from inspection import Inspection
@@ -33,7 +33,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + 15))  # else 1 ignores it
     options = parse()
     names = [f"food{number:02}" for number in range(1, options.daemons + 1)]
-    scene.build(names, options.bystanders)
+    testbed.build(names, options.bystanders)
     soak = Soak(names, options)
     soak.get_up()
     soak.rage()
@@ -105,7 +105,7 @@ class Soak:
         """One more death, with nothing else wrong; then runs with nothing to do."""
         self.fleet.kill(self.fleet.names[0], DEATHS[0])
         self.get_up()
-        until = time.monotonic() + scene.HANGING  # of hooks whose run was killed
+        until = time.monotonic() + testbed.HANGING  # of hooks whose run was killed
         while self.reckoning.strange_processes() and time.monotonic() < until:
             self._wait(0.5)
         for _ in range(1 + QUIET_RUNS):  # the first may have something to close
