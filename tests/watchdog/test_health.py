@@ -6,6 +6,7 @@ import http.server
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -189,6 +190,31 @@ def test_a_check_speaks_as_monitoring_plugins_do(
     result = world.run()
     assert result.code == code, result
     assert text.replace("NAME", name) in result.out, result
+
+
+def test_a_check_that_fails_as_commands_do_is_shown_to_whoever_asks(
+    world: World,
+) -> None:
+    crash = f"#!{sys.executable}\nimport no_such_thing\n"
+    names = {unique("grep"): "false", unique("crash"): crash, unique("gone"): "exit 99"}
+    for name, script in names.items():
+        world.watch(name, FACTS + 'recovery = "report"\n')
+        world.hook(name, script, kind="check.d")
+        world.up(name)
+    grep, python, gone = names
+    until(lambda: gone in world.run("check").out)
+    warns = f"check.d/{grep}: warns (exit 1; only 2 is sick): -"
+    died = f"check.d/{python}: warns (exit 1; only 2 is sick): ModuleNotFoundError: No"
+    for verb in (["status"], ["check", "-v"], ["explain", grep], ["test", "--checks"]):
+        told = world.run(*verb).out
+        assert warns in told and (died in told or grep in verb), told
+    tested = world.run("test", "--checks")
+    fault = f"{gone}: check.d/{gone}: ended with 99, which is no answer: exit 0 is well"
+    assert fault in tested.out and "1 fault\n" in tested.out
+    # That is no reason to wake anybody.
+    assert (world.run(grep, python).code, world.run("check", grep).code) == (0, 0)
+    quiet = world.run()
+    assert grep not in quiet.out and python not in quiet.out
 
 
 def test_no_run_checks_a_dead_or_a_young_one_but_who_looks_is_told(

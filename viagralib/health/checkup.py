@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from viagralib.base.messages import reason
-from viagralib.health.findings import Finding, heartbeat
+from viagralib.health.findings import WARNS, Finding, heartbeat
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
 from viagralib.state.run_context import Run
@@ -93,7 +93,7 @@ class Checkup:
         self._under_way: list[Call | Request | Check] = [
             *_calls(daemon),
             *_requests(daemon),
-            *_checks(run, daemon),
+            *checks(run, daemon),
         ]
         if facts.heartbeat:
             self._findings.append(_heartbeat(run, *facts.heartbeat, verdict))
@@ -119,10 +119,11 @@ class Checkup:
     def verdict(self) -> Verdict:
         """Return the verdict of before, amended by what was found."""
         found = [*self._findings, *(one.finding for one in self._under_way)]
-        for word in (SICK, UNKNOWN):
-            whys = [one.why for one in found if one.word == word]
-            if whys:
-                return Verdict(word, "; ".join(whys), self._before.candidates)
+        for word in (SICK, UNKNOWN, WARNS):
+            why = "; ".join(one.why for one in found if one.word == word)
+            if why and word != WARNS:
+                return Verdict(word, why, self._before.candidates)
+            self._before.remark = why
         return self._before
 
 
@@ -146,7 +147,8 @@ def _requests(daemon: Daemon) -> list[Request]:
     return [Request(url, seconds) for url in daemon.facts.answers]
 
 
-def _checks(run: Run, daemon: Daemon) -> list[Check]:
+def checks(run: Run, daemon: Daemon) -> list[Check]:
+    """Return the programs of its hook in check.d, begun."""
     programs = daemon.programs("check.d")
     if not programs or run.executes_nothing:
         return []

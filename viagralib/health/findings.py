@@ -12,11 +12,12 @@ from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN
 
 WELL = "well"
+WARNS = "warns"  # well, with something that a person may want to know
 LATE = 1.5  # heartbeats: sick when the last one is older than this many periods
 
 
 class Finding:
-    """What one check says: WELL, SICK or UNKNOWN, and why."""
+    """What one check says: WELL, WARNS, SICK or UNKNOWN, and why."""
 
     __slots__ = ("word", "why")
 

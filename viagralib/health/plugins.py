@@ -6,7 +6,7 @@ import os
 
 from viagralib.base.durations import spell
 from viagralib.base.messages import reason, safe
-from viagralib.health.findings import WELL, Finding
+from viagralib.health.findings import WARNS, WELL, Finding
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes.verdicts import SICK, UNKNOWN
 from viagralib.settings.configuration import Daemon
@@ -22,6 +22,7 @@ class Check:
 
     def __init__(self, run: Run, daemon: Daemon, program: str) -> None:
         self.finding = Finding(WELL)
+        self.has_answered = False  # by one of these exit codes
         self._program = f"check.d/{os.path.basename(program)}"
         self._output = memory("check")
         self._child: child_process.Child | None = None
@@ -62,16 +63,21 @@ class Check:
     def _judge(self, child: child_process.Child) -> None:
         if child.failure or child.status not in (0, 1, 2, 3):
             how = child.failure or f"ended with {child.status}, which is no answer"
-            self._end(UNKNOWN, how)
-        else:
-            word = {2: SICK, 3: UNKNOWN}.get(child.status, WELL)
-            self._end(word, self._first_line() or f"exit {child.status}")
+            self._end(UNKNOWN, ": ".join(filter(None, (how, self._words()))))
+            return
+        self.has_answered = True
+        why = self._words() or f"exit {child.status}"
+        if child.status == 1:  # which is a command's plain no, and a crash of Python
+            why = f"warns (exit 1; only 2 is sick): {self._words() or '-'}"
+        self._end((WELL, WARNS, SICK, UNKNOWN)[child.status], why)
 
-    def _first_line(self) -> str:
-        text = os.pread(self._output, 4096, 0).decode(errors="surrogateescape")
+    def _words(self) -> str:
+        """Return the line that tells most: the first, or what Python died of."""
+        data = os.pread(self._output, _LARGEST_OUTPUT, 0)
+        lines = data.decode(errors="surrogateescape").strip().split("\n")
+        line = lines[-1 if lines[0].startswith("Traceback (most") else 0]
         # What follows the bar is for machines (monitoring-plugins' guidelines).
-        line = text.split("\n", 1)[0].split("|", 1)[0].strip()
-        return safe(line)[:_LONGEST_REASON]
+        return safe(line.split("|", 1)[0].strip())[:_LONGEST_REASON]
 
     def _end(self, word: str, why: str) -> None:
         self.finding = Finding(word, f"{self._program}: {why}")

@@ -31,16 +31,18 @@ class Candidate:
 class Verdict:
     """What one look says of one daemon: `word`, its `reason`, and the candidates.
 
-    `few` is "1 of 3 runs" while that many have found it sick, and more must.
+    `few` is "1 of 3 runs" while that many have found it sick, and more must. `remark`
+    is for whoever asks how it is, and changes nothing.
     """
 
-    __slots__ = ("word", "reason", "candidates", "few")
+    __slots__ = ("word", "reason", "candidates", "few", "remark")
 
     def __init__(self, word: str, reason: str, candidates: list[Candidate]) -> None:
         self.word = word
         self.reason = reason
         self.candidates = candidates
         self.few = ""
+        self.remark = ""
 
     @property
     def is_well(self) -> bool:

@@ -25,7 +25,7 @@ def line(name: str, verdict: Verdict, standing: str = "") -> str:
     reason = verdict.reason
     if verdict.word == UP:
         pids = ", ".join(str(one.pid) for one in verdict.processes()[:3])
-        reason = f"pid {pids}{'; ' + reason if reason else ''}"
+        reason = "; ".join(filter(None, (f"pid {pids}", reason, verdict.remark)))
     word = f"{verdict.word}, {verdict.few}" if verdict.few else verdict.word
     return told(name, word, reason, standing)
 
@@ -86,6 +86,7 @@ def document(
                 "verdict": verdict.word,
                 "reason": verdict.reason,
                 "few": verdict.few,
+                "remark": verdict.remark,
                 "standing": standings.get(name, ""),
                 "since": since(verdict),
                 "pids": [one.pid for one in verdict.processes()],

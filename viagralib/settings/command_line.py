@@ -21,6 +21,7 @@ FLAGS = {
     "--html": ("status",),
     "--dry-run": ("run", "restart"),
     "--all": ("pause", "resume"),
+    "--checks": ("test",),
 }
 # Options with a value: the attribute that takes it, and the verbs that know it.
 VALUES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -52,6 +53,7 @@ class Options:
         self.html = False
         self.dry_run = False
         self.all = False
+        self.checks = False
         self.verbose = False
         self.version = False
         self.help = False

@@ -23,6 +23,7 @@ _OPTIONS = {
     "--since": ("7d", "how far back to look"),
     "--html": ("", "one HTML page"),
     "--all": ("", "pause, or resume, all daemons, of later hooks as well"),
+    "--checks": ("", "run each check of check.d once, and say what it answers"),
     "--dry-run": ("", "say what run or restart would execute, and do nothing"),
     "--dir": ("DIR", "the home, with start.d in it"),
     "--state": ("DIR", "the state directory"),

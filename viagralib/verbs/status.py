@@ -53,7 +53,8 @@ def status(run: Run, options: Options, out: Printer) -> int:
 
 
 def _is_well(overview: Overview, name: str) -> bool:
-    return name in overview.verdicts and overview.verdicts[name].is_well
+    verdict = overview.verdicts.get(name)
+    return verdict is not None and verdict.is_well and not verdict.remark
 
 
 def _terminal_width() -> int | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 
 from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.evidence.collector import DISKS, SOCKETS
+from viagralib.health.checkup import checks
 from viagralib.processes import overlaps, table
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import FORMAT
@@ -36,6 +38,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
     faults += overlaps.find_faults(run.observer)
     notes += _easy_to_pass_for(run)
+    answers = _answers_of_checks(run, faults) if options.checks else []
     programs, refused = notice_programs.programs(run)
     faults += refused
     if options.json:
@@ -49,6 +52,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
             "notice_programs": [one.name for one in programs],
             "faults": [str(fault) for fault in faults],
             "notes": notes,
+            "checks": answers,
         }
         out.say(json.dumps(told, indent=1))
         return FAULTY if faults else WELL
@@ -59,6 +63,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
         out.say(f"  {safe(name)}: {why}")
     for program in programs:
         out.say(f"  {program.name}: run for every notice")
+    for answer in answers:
+        out.say(f"  {answer}")
     for note in notes:
         out.say(f"note: {note}")
     for fault in faults:
@@ -91,6 +97,26 @@ def _faults_of_the_off(run: Run) -> list[Fault]:
         if not start_d.why_copy(name):
             found += load_facts(run.settings, name)
     return found
+
+
+def _answers_of_checks(run: Run, faults: list[Fault]) -> list[str]:
+    """Run each check of a daemon without faults once, up or not; return what it says.
+
+    One that does not answer as plugins do is a fault.
+    """
+    begun = time.monotonic()
+    answers = []
+    sound = [] if run.is_unsafe else run.sound(faults, and_paused=True)
+    for daemon, check in [(one, check) for one in sound for check in checks(run, one)]:
+        while not check.is_over(time.monotonic() - begun > daemon.facts.check_timeout):
+            time.sleep(0.005)
+        answers.append(f"{check.finding.why} ({check.finding.word})")
+        if not check.has_answered:
+            text = (
+                "exit 0 is well, 1 a warning, 2 sick, 3 unknown; within check_timeout"
+            )
+            faults.append(Fault(safe(daemon.name), f"{check.finding.why}: {text}"))
+    return answers
 
 
 def _faults_of_machine(run: Run) -> list[Fault]:
