@@ -212,6 +212,33 @@ def test_exit_0_into_the_background_is_no_fault(run: Program) -> None:
     assert len(run.lines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("left", "codes"),
+    [("setsid sleep 1000", [0]), ("sleep 1000", [0, 7])],
+    ids=["a daemon", "a child"],
+)
+def test_ends_that_are_seen_at_once_are_told_apart(
+    run: Program, left: str, codes: list[int]
+) -> None:
+    """A daemon was left running by exit 0; a script may end its child before itself."""
+    script = (
+        f"echo $$ >>out; [ -e go ] && exit 7; {left} & echo $! >other;"
+        "until [ -e go ]; do sleep 0.01; done"
+    )
+    run.start("-r", "1", "-f", "exit", "-i", "empty", "sh", "-c", script)
+    [command], [other] = run.pids(), run.pids("other")
+    until(lambda: Path(f"/proc/{other}/comm").read_text() == "sleep\n")
+    os.kill(_pid(run), signal.SIGSTOP)
+    (run.directory / "go").touch()
+    until(lambda: state(command) == "Z")
+    os.kill(other, signal.SIGKILL)
+    until(lambda: state(other) == "Z")
+    os.kill(_pid(run), signal.SIGCONT)
+    assert run.end() == codes[-1]
+    assert len(run.lines()) == len(codes)
+    assert len(run.lines("stderr")) == len(codes)  # "empty", once for each
+
+
 def _pid(run: Program) -> int:
     return run.runner.pid
 

@@ -46,15 +46,22 @@ _LOOK_AGAIN = 0.05  # seconds: a grandchild's death sends the holder no signal
 class Death:
     """How a process ended: with `code` or by `signal`, one of them None.
 
-    `core` is whether core was dumped, `group` the process group it was in.
+    `core` is whether core was dumped, `group` and `session` what it was in.
     """
 
-    __slots__ = ("code", "core", "group", "pid", "signal")
+    __slots__ = ("code", "core", "group", "pid", "session", "signal")
 
-    def __init__(
-        self, pid: int, code: int | None, signal: int | None, core: bool, group: int
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        pid: int,
+        code: int | None,
+        signal: int | None,
+        core: bool,
+        group: int,
+        session: int,
     ) -> None:
         self.pid = pid
+        self.session = session
         self.code = code
         self.signal = signal
         self.core = core
@@ -67,7 +74,8 @@ class Death:
 
 
 def reap() -> list[Death]:
-    """Return the children that have ended since the last call."""
+    """Return the children that have ended since the last call; in which order they
+    did is not told."""
     deaths: list[Death] = []
     while True:
         try:
@@ -78,9 +86,9 @@ def reap() -> list[Death]:
         if found is None:
             return deaths
         try:
-            group = os.getpgid(found.si_pid)
+            group, session = os.getpgid(found.si_pid), os.getsid(found.si_pid)
         except ProcessLookupError:
-            group = 0  # a system that forgets it at once; no group has this number
+            group = session = 0  # a system that forgets it at once; no group is 0
         os.waitpid(found.si_pid, 0)
         plain = found.si_code == os.CLD_EXITED
         deaths.append(
@@ -90,6 +98,7 @@ def reap() -> list[Death]:
                 None if plain else found.si_status,
                 found.si_code == os.CLD_DUMPED,
                 group,
+                session,
             )
         )
 

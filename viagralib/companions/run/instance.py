@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
-from viagralib.companions.contract import member, process_contract
+from viagralib.companions.contract import member
 from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.contract.process_contract import Death
 from viagralib.state.death_records import now
@@ -62,10 +62,10 @@ class Backoff:
         return self._last
 
 
-def events_of(death: Death, own: Collection[int]) -> frozenset[str]:
+def events_of(death: Death, own: Collection[int], is_last: bool) -> frozenset[str]:
     """Return the events of ctrun(1) that `death` is; `own` signals are none."""
     events = {"exit"}
-    if process_contract.is_empty():
+    if is_last:
         events.add("empty")
     if death.signal and death.signal not in own:
         events.add("signal")

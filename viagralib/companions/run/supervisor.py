@@ -99,8 +99,9 @@ class Supervisor:
                 self._say(f"{trouble}; the old file goes on")
         elif arrival and arrival.number in signals.PASSED_ON:
             self._pass_on(arrival)
-        for death in process_contract.reap():
-            self._note(death)
+        deaths = process_contract.reap()
+        for death in deaths:
+            self._note(death, deaths)
         if self._passed.is_out_of_time():
             self._kill_the_asked()
 
@@ -121,16 +122,18 @@ class Supervisor:
 
     # What members do
 
-    def _note(self, death: Death) -> None:
-        """Take note of a member's end, and act on it if it is fatal."""
+    def _note(self, death: Death, together: list[Death]) -> None:
+        """Take note of a member's end, one of those that were collected `together`,
+        and act on it if it is fatal."""
         instance = self._instance
+        is_last = death is together[-1] and process_contract.is_empty()
         # What the holder itself sent is no event, as on Solaris.
-        events = events_of(death, self._keep(death))
+        events = events_of(death, self._keep(death), is_last)
         instance.last = death
         for event in sorted(events & self._options.told):
             self._say(f"event {event}: {death.pid}: {death}")
         fatal = events & self._options.fatal
-        if "exit" in fatal and not self._is_fatal_exit(death):
+        if "exit" in fatal and not self._is_fatal_exit(death, is_last, together):
             fatal -= {"exit"}
         if fatal and not self._passed.to_end and not instance.fault:
             self._tell(f"fatal {', '.join(sorted(fatal))}: {death.pid}: {death}")
@@ -138,17 +141,20 @@ class Supervisor:
         if self._passed.to_end and "noorphan" in self._options.terms and instance.ended:
             self._passed.ask(member.pid for member in process_contract.adopted())
 
-    def _is_fatal_exit(self, death: Death) -> bool:
+    def _is_fatal_exit(
+        self, death: Death, is_last: bool, together: list[Death]
+    ) -> bool:
         """Return whether -f exit means this end.
 
         The command's exit 0 that leaves others running is a daemon's way into the
-        background; the end of its children is an everyday event.
+        background; the end of its children is an everyday event. Of those that ended
+        together with it, a daemon (in a session of its own) was left running; the
+        others may as well have ended before it, as what a script kills does.
         """
-        if death.code is None:
-            return False
-        return process_contract.is_empty() or (
-            death.pid == self._instance.pid and death.code != 0
-        )
+        if death.pid != self._instance.pid or death.code is None:
+            return is_last and death.code is not None
+        alone = all(one.session == death.session for one in together)
+        return death.code != 0 or (alone and process_contract.is_empty())
 
     def _end_members(self, fault: Death) -> None:
         """End what a fatal event ends: all, a process group, or the command alone."""
