@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,12 @@ def test_held_after_its_tries_then_one_try_each_within(world: World) -> None:
     for tries in (1, 2):
         result = world.run()
         assert result.code == 0 and world.starts(name) == tries
+        assert ("\n  series    " in result.out) == (tries > 1)
         die(world, name)
+    assert (
+        "series    try 2 since" in result.out
+        and "the next one not before " in result.out
+    )
     assert not (world.place / "told").exists()
     first = world.run()
     assert first.code == 1 and f"{name} is held: tried 2 times" in first.out
@@ -65,10 +71,15 @@ def test_held_after_its_tries_then_one_try_each_within(world: World) -> None:
 def test_the_last_try_says_that_the_next_run_holds_it(world: World) -> None:
     name = unique("last")
     world.hook(name, "exit 3")
-    world.facts(name, LIMIT)
+    world.facts(name, LIMIT.replace("2", "3"))
     assert "  next      the next run tries again" in world.run().out
-    assert "  next      held: tried 2 times" in world.run().out
-    assert f"{name} is held: tried 2 times" in world.run().out
+    second = world.run().out
+    told = re.search(r"^  series    try 2 since (.*); held from try 3 on", second, re.M)
+    assert told and time.strptime(told[1], "%a %b %d %H:%M:%S %Z %Y")
+    third = world.run().out
+    assert f"try 3 since {told[1]}; the next one not before " in third
+    assert "  next      held: tried 3 times" in third
+    assert f"{name} is held: tried 3 times" in world.run().out
 
 
 def test_the_state_may_be_deleted(world: World) -> None:

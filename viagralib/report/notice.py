@@ -10,7 +10,7 @@ from viagralib.base.messages import safe, safe_lines
 from viagralib.evidence.collector import Evidence, journal_file
 from viagralib.recovery.recovery import BACK, CAME_BACK, PUT_OFF, QUIT, Recovery
 from viagralib.state.announced import date
-from viagralib.state.restart_limit import why_held
+from viagralib.state.restart_limit import series, why_held
 from viagralib.state.supervision import has_finished
 
 _LOG_LINES = 20  # of a hook's output, and of each log, the last ones
@@ -32,6 +32,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
         ("stopped", recovery.stopped),
         *[("hook", f"{one.what}: {one.words}") for one in recovery.outcomes],
         ("now", _now(recovery)),
+        ("series", _series(recovery) if begun else ""),
         ("resets", ", ".join(recovery.resets)),
         ("next", _next(recovery)),
         ("evidence", recovery.incident.directory or "none: see missing"),
@@ -57,6 +58,11 @@ def _now(recovery: Recovery) -> str:
         return "up: came back by itself"
     remark = f": {recovery.remark}" if recovery.remark else ""
     return f"{recovery.verdict.word}, {recovery.result}{remark}"
+
+
+def _series(recovery: Recovery) -> str:
+    """Return which restart of its series this was; by hand, or as a reset, none."""
+    return "" if recovery.is_wanted else series(recovery.run.state, recovery.daemon)
 
 
 def _next(recovery: Recovery) -> str:

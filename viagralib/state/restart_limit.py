@@ -9,6 +9,7 @@ from viagralib.base.durations import spell
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
 from viagralib.settings.configuration import Daemon
+from viagralib.state.announced import date
 from viagralib.state.directory import State
 
 # Tries with gaps below this many times `within` are one series.
@@ -29,6 +30,21 @@ def why_held(state: State, daemon: Daemon) -> str:
     )
 
 
+def series(state: State, daemon: Daemon) -> str:
+    """Return which try of its series the last one was, and when it will be held, or ""
+    for the first of several."""
+    restarts, within = daemon.facts.limit
+    record = state.read("counts", daemon.name)
+    number, at = _series(record), records.number(record, "tried_at")
+    if at is None or number < min(2, restarts):
+        return ""
+    since = date(records.number(record, "series_at"))
+    held = f"held from try {restarts} on, with one each {spell(within)}"
+    if number >= restarts:
+        held = f"the next one not before {date(at + within)}"
+    return f"try {number} since {since}; {held}"
+
+
 def note_try(state: State, daemon: Daemon) -> None:
     """Note that the daemon's hook is run now. Raises OSError."""
     _, within = daemon.facts.limit
@@ -36,6 +52,8 @@ def note_try(state: State, daemon: Daemon) -> None:
     goes_on = 0 <= _gap(record) < _GAP * within
     record["tries"] = _series(record) + 1 if goes_on else 1
     record["tried_at"] = time.time()
+    if not goes_on or "series_at" not in record:
+        record["series_at"] = record["tried_at"]
     state.prepare()
     state.write("counts", daemon.name, record)
 
