@@ -8,13 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT, COMPANIONS
-from other_users import ORDINARY, SYSTEM, public_world, run_as
+from other_users import ORDINARY, SYSTEM, public_world, run_as, up_as
 from world import (
     World,
     absent,
@@ -28,6 +29,8 @@ from world import (
 )
 
 from viagralib.hooks import child_process
+from viagralib.state import announced
+from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
 from viagralib.trust.gate import Gate
 
@@ -255,6 +258,32 @@ def test_what_another_account_wrote_fills_no_mail(public: World) -> None:
     told = public.run()
     assert told.code == 2 and f"{facts} belongs to {ORDINARY}" in told.err, told
     assert len(told.err) < 10_000
+
+
+def test_a_stranger_with_ever_new_pids_fills_no_mail(public: World) -> None:
+    name = unique("pids")
+    public.watch(name)
+    told = []
+    for _ in range(2):
+        pid = up_as(public, name, ORDINARY)
+        told.append(public.run().out)
+        public.kill(pid)
+    assert f"of the ordinary user {ORDINARY}" in told[0] and told[1] == "", told
+
+
+def test_of_ever_new_words_few_are_told_in_a_day(tmp_path: Path) -> None:
+    """What others have a hand in, such as a path; numbers are nothing new at all."""
+    state = State(str(tmp_path / "state"))
+
+    def told(word: str, *texts: str) -> int:
+        return sum(announced.announce(state, "food", word, text) for text in texts)
+
+    assert told("sick", "silent for 5 m 3 s", "silent for 1.5 s", "silent for 2 h") == 1
+    assert told("unknown", *(f"runs /{chr(n)}" for n in range(97, 122))) == 5
+    assert told("sick", "deaf", "silent for 1 d 2 h") == 1
+    record = announced.of(state, "food")
+    state.write("open", "food", {**record, "said_at": time.time() - announced.AGAIN})
+    assert told("sick", "silent for 2 d", "silent for 2 d 1 h") == 1
 
 
 # Who may be the daemon

@@ -335,6 +335,27 @@ def test_an_alarm_before_the_rotation_is_found(world: World) -> None:
     assert world.run("check").code == 1
 
 
+def test_of_a_log_that_grows_too_much_the_newest_part_is_searched(world: World) -> None:
+    name, log = unique("flood"), world.place / "log"
+    facts = f'alarm = {{ file = "{log}", pattern = "panic" }}\nrecovery = "report"\n'
+    watch_unhealthy(world, name, "deaf", world.place / "t", facts)
+    log.write_text("")
+    start(world, name, "deaf", world.place / "t")
+    assert world.run().code == 0
+
+    def grow(last: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{'all is well ' * 300}\n" * 1400 + last)
+
+    grow("")
+    told = world.run()
+    assert told.code == 0, told
+    assert f"{name} is up: alarm: 1.0 MB of its log were not searched" in told.out
+    assert world.run().out == ""  # said once a day
+    grow("panic\n")
+    assert world.run("check").code == 1
+
+
 def test_an_alarm_of_its_first_moments_is_found(world: World) -> None:
     """From the start of its life on, which its own restart knows."""
     name, log = unique("early"), world.place / "log"

@@ -119,11 +119,16 @@ class Checkup:
     def verdict(self) -> Verdict:
         """Return the verdict of before, amended by what was found."""
         found = [*self._findings, *(one.finding for one in self._under_way)]
-        for word in (SICK, UNKNOWN, WARNS):
-            why = "; ".join(one.why for one in found if one.word == word)
-            if why and word != WARNS:
-                return Verdict(word, why, self._before.candidates)
-            self._before.remark = why
+        whys = {
+            word: "; ".join(one.why for one in found if one.word == word)
+            for word in (SICK, UNKNOWN, UP, WARNS)
+        }
+        for word in (SICK, UNKNOWN):
+            if whys[word]:
+                return Verdict(word, whys[word], self._before.candidates)
+        self._before.remark = whys[WARNS]
+        before = self._before.reason
+        self._before.reason = "; ".join(filter(None, (before, whys[UP])))
         return self._before
 
 

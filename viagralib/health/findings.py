@@ -17,7 +17,8 @@ LATE = 1.5  # heartbeats: sick when the last one is older than this many periods
 
 
 class Finding:
-    """What one check says: WELL, WARNS, SICK or UNKNOWN, and why."""
+    """What one check says, and why: WELL, WARNS, SICK, UNKNOWN; or UP: well, with
+    something that people must be told."""
 
     __slots__ = ("word", "why")
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 
 from viagralib.base import guarded_files, records
 from viagralib.base.messages import reason, safe
 from viagralib.base.records import Record
 from viagralib.health.findings import WELL, Finding
 from viagralib.processes.linux import Process
-from viagralib.processes.verdicts import SICK, UNKNOWN
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP
 from viagralib.settings.configuration import Daemon
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
 
-_MOST = 4_000_000  # bytes of a log that one run reads; the rest is the next run's
+_MOST = 4_000_000  # bytes of a log that one run reads: the newest
+_A_DAY = 86400.0  # seconds for which it is said that some were not
 _LONGEST_LINE = 4096  # bytes of a line that are searched
 _LONGEST_SEARCH = 1.0  # seconds: a pattern can take exponential time on a line
 _SHOWN = 120  # characters of the line that was found
@@ -40,8 +42,14 @@ def find(run: Run, daemon: Daemon, process: Process) -> Finding:
         return Finding(UNKNOWN, f"alarm: {why}")
     if place != known and not run.only_looks:
         _keep(run.state, daemon.name, place)
-    found = place["found"]
-    return Finding(SICK, f"alarm: {safe(str(found))}") if found else Finding(WELL)
+    if place["found"]:
+        return Finding(SICK, f"alarm: {safe(str(place['found']))}")
+    skipped = records.integer(place, "skipped")
+    if not skipped:
+        return Finding(WELL)
+    grown = f"it grew by more than {_MOST / 1e6:.0f} MB between two runs"
+    text = f"alarm: {skipped / 1e6:.1f} MB of its log were not searched: {grown}"
+    return Finding(UP, text)
 
 
 def _search(daemon: Daemon, process: Process, known: Record) -> Record:
@@ -58,11 +66,15 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
             place["inode"] = status.st_ino
             if not is_same_life:  # what is there may be its predecessor's
                 return {**place, "offset": status.st_size}
-            lines, place["offset"] = _unread(log, path, known, status)
+            lines, place["offset"], skipped = _unread(log, path, known, status)
     except FileNotFoundError:
         return {**known, **place} if is_same_life else {**place, "offset": 0}
     except OSError as error:
         raise CannotSearch(f"could not read it: {reason(error)}") from None
+    if skipped:
+        place |= {"skipped": skipped, "skipped_at": time.time()}
+    elif time.time() - (records.number(known, "skipped_at") or 0) < _A_DAY:
+        place |= {key: known[key] for key in ("skipped", "skipped_at") if key in known}
     place["found"] = place["found"] or _first_match(pattern, lines)
     return place
 
@@ -89,31 +101,41 @@ def keep_position(
 
 def _unread(
     log: int, path: str, place: Record, status: os.stat_result
-) -> tuple[list[bytes], int]:
-    """Return the lines written since `place`, and the offset after the last of them."""
+) -> tuple[list[bytes], int, int]:
+    """Return the lines written since `place`, the offset after the last of them, and
+    how many bytes before them were too many to be read."""
     offset = records.integer(place, "offset")
     if offset is None or offset < 0:
         offset = status.st_size
-    before: list[bytes] = []
+    before, skipped = b"", 0
     if place.get("inode") != status.st_ino:
-        before = _rest_of_rotated(f"{path}.1", place, offset)
+        before, skipped = _rest_of_rotated(f"{path}.1", place, offset)
         offset = 0
     elif offset > status.st_size:  # truncated, as by logrotate's copytruncate
         offset = 0
-    text = os.pread(log, _MOST, offset)
+    text, too_many = _newest(log, offset, status.st_size)
+    offset += too_many
     whole = text.rfind(b"\n") + 1  # a line that is still being written waits
     if whole == 0 and len(text) == _MOST:
         whole = _MOST
-    return before + text[:whole].split(b"\n"), offset + whole
+    lines = [*before.split(b"\n"), *text[:whole].split(b"\n")]
+    return lines, offset + whole, skipped + too_many
 
 
-def _rest_of_rotated(path: str, place: Record, offset: int) -> list[bytes]:
+def _newest(log: int, offset: int, size: int) -> tuple[bytes, int]:
+    """Return the newest bytes after `offset`, and how many before them are left out."""
+    skipped = max(size - offset - _MOST, 0)
+    return os.pread(log, _MOST, offset + skipped), skipped
+
+
+def _rest_of_rotated(path: str, place: Record, offset: int) -> tuple[bytes, int]:
     try:
         with guarded_files.opened(path) as log:
-            is_it = os.fstat(log).st_ino == place.get("inode")
-            return os.pread(log, _MOST, offset).split(b"\n") if is_it else []
+            status = os.fstat(log)
+            is_it = status.st_ino == place.get("inode")
+            return _newest(log, offset, status.st_size) if is_it else (b"", 0)
     except OSError:
-        return []  # rotated to another name, or compressed: its end is lost
+        return b"", 0  # rotated to another name, or compressed: its end is lost
 
 
 def _first_match(pattern: str, lines: list[bytes]) -> str:

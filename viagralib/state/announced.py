@@ -1,12 +1,14 @@
 """What was already said of a daemon: the records of open/, one for each name.
 
 A daemon that could not be brought back, cannot be judged, waits or is unsafe is said
-when that is new or has changed, and then once a day.
+when that is new or has changed, and then once a day. Numbers are no change: they grow
+by themselves, and whoever starts processes chooses their pids.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 
 from viagralib.base import records
@@ -15,6 +17,8 @@ from viagralib.base.records import Record
 from viagralib.state.directory import State
 
 AGAIN = 86400.0  # seconds until the same is said again
+_MOST = 5  # texts said of one name and word in that time: others have a hand in them
+_NUMBERS = re.compile(r"(?:\d[\d.:]*(?: ?(?:ms|[smhdw])\b)? ?)+")  # and durations
 GENERAL = "viagra.toml"  # what is no daemon's: no daemon can have that name
 
 
@@ -33,16 +37,18 @@ def announce(
 ) -> bool:
     """Note that `name` is `word`, which `text` tells; return whether to say it now.
 
-    What has not changed is said again after AGAIN, unless it is not to be said daily.
+    What was said already is said again after AGAIN, unless it is not to be said daily.
     """
     record = of(state, name)
-    now = time.time()
-    said_at = records.number(record, "said_at")
-    fresh = said_at is not None and 0 <= now - said_at < AGAIN
-    fresh = fresh or not daily
-    if record.get("said") == text and fresh:
+    now, key = time.time(), f"{word}: {_NUMBERS.sub('0 ', text)}"
+    said, said_at = record.get("said"), records.number(record, "said_at")
+    is_old = daily and said_at is not None and not 0 <= now - said_at < AGAIN
+    if said_at is None or not isinstance(said, list) or is_old:
+        said, said_at = [], now
+    of_word = [one for one in said if str(one).startswith(f"{word}: ")]
+    if key in said or len(of_word) >= _MOST:
         return False
-    note(state, name, word, said=text, said_at=now)
+    note(state, name, word, said=[*said, key], said_at=said_at)
     return True
 
 
