@@ -29,7 +29,10 @@ from companion_programs import (
 from world import need_root, until
 
 from viagralib import VERSION
-from viagralib.companions.contract import member, process_contract
+from viagralib.companions.contract import process_contract
+from viagralib.processes import portable, table
+from viagralib.processes.linux import Process
+from viagralib.processes.pidfd import send
 from viagralib.state import death_records
 
 pytestmark = pytest.mark.skipif(
@@ -921,8 +924,9 @@ def test_only_root_can_change_the_user(run: Program) -> None:
 def test_says_where_there_are_no_contracts(run: Program) -> None:
     # Imported on this system, as on one that has neither subreapers nor procctl.
     text = (
-        "import sys; sys.path.insert(0, sys.argv[1]); sys.platform = 'openbsd7';"
-        "from viagralib.companions.run.main import main; sys.exit(main(sys.argv[2:]))"
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from viagralib.companions.run.main import main; sys.platform = 'openbsd7';"
+        "sys.exit(main(sys.argv[2:]))"
     )
     run.argv = [PYTHON, "-I", "-c", text, str(ROOT)]
     for terms in ((), ("-o", "noorphan")):
@@ -1073,16 +1077,13 @@ def test_killed_keeper_is_told_from_one_that_was_late(run: Program) -> None:
 def test_signal_reaches_no_later_process_of_the_same_pid() -> None:
     child = subprocess.Popen(["sleep", "1000"])
     try:
-        known = member.look(child.pid)
+        known = table.find(child.pid)
         assert known
-        other = member.Member(
-            known.pid, known.start - 1, known.parent, known.group, known.state
-        )
-        assert not member.send(other, signal.SIGKILL)
+        assert not send(Process(known.pid, known.start - 1), signal.SIGKILL)
         assert child.poll() is None
-        assert member.send(known, signal.SIGKILL)
+        assert send(known, signal.SIGKILL)
         assert child.wait(LONG) == -signal.SIGKILL
-        assert not member.send(known, signal.SIGKILL)
+        assert not send(known, signal.SIGKILL)
     finally:
         child.kill()
         child.wait()
@@ -1092,9 +1093,9 @@ def test_members_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None
     shell = subprocess.Popen(["sh", "-c", "sleep 1000 & wait"])
     try:
         below = until(lambda: children(shell.pid))
-        mine = member.look(below[0])
-        monkeypatch.setattr(member, "LINUX", False)
-        found = {one.pid: one for one in member.below(shell.pid)}
+        mine = table.find(below[0])
+        monkeypatch.setattr(table, "children_finder", portable.children_finder)
+        found = {one.pid: one for one in process_contract.below(shell.pid)}
         assert list(found) == below
         assert mine
         assert found[below[0]].parent == mine.parent

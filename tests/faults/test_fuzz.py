@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from viagralib.base import durations
 from viagralib.base.messages import reason, safe
 from viagralib.base.printer import Printer
-from viagralib.companions.contract import member
 from viagralib.evidence import kernel_log
 from viagralib.health import log_patterns
 from viagralib.health.findings import WELL
@@ -144,9 +143,7 @@ def test_a_process_is_read_whatever_its_name(amount: int) -> None:
         assert not process.zombie and process.users()[0] == os.getuid()
         assert safe(process.name).isprintable()
         assert os.getpid() in [one.pid for one in linux.look({process.name})]
-        twin = member.look(os.getpid())
-        assert twin is not None
-        assert (twin.parent, twin.start) == (os.getppid(), found.start)
+        assert process.group == os.getpgrp()
 
     own.write_bytes(before)
 

@@ -30,6 +30,7 @@ def portrait(process: linux.Process) -> dict[str, object]:
         "name": process.name,
         "zombie": process.zombie,
         "parent": process.parent,
+        "group": process.group,
         "session": process.session,
         **{
             what: told(process, what)

@@ -15,7 +15,6 @@ from viagralib.base import durations
 from viagralib.base.messages import reason, trouble
 from viagralib.evidence import kernel_log
 from viagralib.hooks import child_process
-from viagralib.processes.pidfd import send
 from viagralib.processes.tree import AFTER_KILL
 from viagralib.settings.configuration import Settings
 from viagralib.state.hook_log import create_roomy, memory
@@ -163,7 +162,7 @@ class Evidence:
         elif child.seconds() > self._timeout + AFTER_KILL:
             capture.problem = f"cannot be ended (pid {child.process.pid})"
         elif child.seconds() > self._timeout:
-            _end(child)
+            child.kill()
         if capture.problem not in ("", "-"):
             self.problems.append(f"{os.path.basename(child.path)}: {capture.problem}")
         return bool(capture.problem)
@@ -178,15 +177,6 @@ class Evidence:
             os.write(capture.output, text.encode(errors="surrogateescape"))
         except (OSError, MemoryError) as error:
             self.problems.append(f"kernel log: {trouble(error)}")
-
-
-def _end(child: child_process.Child) -> None:
-    """Kill a command with all that it started, as far as the system lets us."""
-    with contextlib.suppress(OSError):
-        for process in child.tree.living():
-            send(process, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        child.kill()
 
 
 def unit_file(unit: str) -> str:

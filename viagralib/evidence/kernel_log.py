@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 
 from viagralib.base import files
+from viagralib.base.clocks import awake_clock
 
 _RECORD = 8192  # bytes: the longest record of /dev/kmsg (kernel: printk, dev-kmsg)
 _LONGEST_LOG = 20_000  # records; the ring is far smaller, but a flood must end
@@ -59,9 +60,7 @@ class Death:
 
 def read() -> list[Line]:
     """Return what the kernel's ring still holds, oldest first. Raises OSError."""
-    # The kernel stamps its lines by a clock that stands still in a suspend.
-    since_boot = time.clock_gettime(time.CLOCK_MONOTONIC)
-    booted = time.time() - since_boot
+    booted = time.time() - awake_clock()
     descriptor = files.open_system("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     lines = []
     try:

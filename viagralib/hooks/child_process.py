@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from viagralib.base import files, resource_limits
 from viagralib.base.messages import trouble
 from viagralib.processes import table
 from viagralib.processes.linux import Process
+from viagralib.processes.pidfd import send
 from viagralib.processes.tree import grow
 from viagralib.trust.gate import Gate, Program
 
@@ -55,11 +57,12 @@ class Child:
         self._read_failure()
 
     def kill(self) -> None:
-        """Kill it and its session's first process group at once."""
-        try:
+        """Kill it with all that it started, as far as the system lets us."""
+        with contextlib.suppress(OSError):
+            for process in self.tree.living():
+                send(process, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # who was forked during that look
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def poll(self) -> bool:
         """Return whether it has ended; then `status` and `failure` tell how."""
@@ -128,7 +131,7 @@ def start(  # noqa: PLR0913, PLR0917
         )
     os.close(gate_read)
     os.close(failure_write)
-    process = table.find(pid) or Process(pid, "", 0, os.getpid(), pid, False)
+    process = table.find(pid) or Process(pid, 0, parent=os.getpid(), session=pid)
     mark = f"{_MARK}={environment[_MARK]}" if environment.get(_MARK) else ""
     return Child(program.path, process, gate_write, failure_read, mark)
 

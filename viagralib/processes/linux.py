@@ -6,10 +6,11 @@ called and what its command line says is chosen by whoever runs it.
 
 from __future__ import annotations
 
+import errno
 import os
-import time
 
 from viagralib.base import files
+from viagralib.base.clocks import boot_clock
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -36,26 +37,24 @@ class Unreadable(Exception):  # noqa: N818
 class Process:
     """One process at one look. `start` tells it from a later one of the same pid."""
 
-    __slots__ = (
-        "pid",
-        "name",
-        "start",
-        "parent",
-        "session",
-        "zombie",
-        "headless",
-        "_status_file",
-    )
-
     def __init__(  # noqa: PLR0913, PLR0917
-        self, pid: int, name: str, start: float, parent: int, session: int, zombie: bool
+        self,
+        pid: int,
+        start: float,  # clock ticks since boot; seconds elsewhere
+        name: str = "",  # as the kernel keeps it: cut at NAME_LENGTH on Linux
+        parent: int = 0,
+        group: int = 0,
+        session: int = 0,
+        state: str = "R",  # the letter of proc(5)
     ) -> None:
         self.pid = pid
-        self.name = name  # as the kernel keeps it: cut at NAME_LENGTH on Linux
-        self.start = start  # clock ticks since boot; seconds elsewhere
+        self.start = start
+        self.name = name
         self.parent = parent
+        self.group = group
         self.session = session
-        self.zombie = zombie
+        self.state = state
+        self.zombie = state in "ZX"
         self.headless = False  # its first thread has ended, others live on
         self._status_file = b""
 
@@ -122,7 +121,7 @@ class Process:
 
     def age(self) -> float:
         """Return for how many seconds it has lived."""
-        return uptime() - self.start / os.sysconf("SC_CLK_TCK")
+        return boot_clock() - self.start / os.sysconf("SC_CLK_TCK")
 
     def _status(self, field: bytes) -> list[bytes]:
         if not self._status_file:
@@ -188,17 +187,21 @@ def _is_named(
 def find(pid: int) -> Process | None:
     """Return the process that has this pid now, or None."""
     try:
-        return _read(pid, None, [])
+        return read(pid)
     except OSError:
         return None
 
 
-def own_pid() -> int:
-    """Return our pid as /proc numbers it: it may be another namespace's /proc."""
-    try:
-        return int(os.readlink("/proc/self"))
-    except OSError:
-        return os.getpid()
+def read(pid: int) -> Process | None:
+    """Return the process that has this pid now, or None: there is none.
+
+    Raises OSError where that cannot be told.
+    """
+    hidden: list[int] = []
+    process = _read(pid, None, hidden)
+    if hidden:
+        raise PermissionError(errno.EACCES, "hidden from us", f"/proc/{pid}")
+    return process
 
 
 def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:
@@ -232,11 +235,11 @@ def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None
         fields = line[end + 2 :].split(b" ", 20)
         # A dead first thread whose other threads live on is called a zombie as well.
         headless = fields[0] == b"Z" and int(fields[17]) > 1
-        parent, session, start = int(fields[1]), int(fields[3]), int(fields[19])
+        parent, group, session, start = (int(fields[n]) for n in (1, 2, 3, 19))
     except (ValueError, IndexError):
         raise OSError(None, "not as proc(5) says", f"/proc/{pid}/stat") from None
-    zombie = fields[0] in b"ZX" and not headless
-    process = Process(pid, name, start, parent, session, zombie)
+    state = "S" if headless else fields[0].decode(errors="replace")
+    process = Process(pid, start, name, parent, group, session, state)
     process.headless = headless
     return process
 
@@ -249,7 +252,3 @@ def _contents(path: str, most: int = _LONGEST_FILE) -> bytes:
     except OSError as error:
         file = os.path.basename(path)
         raise Unreadable(f"its {file}: {error.strerror}") from None
-
-
-def uptime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

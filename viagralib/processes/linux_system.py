@@ -1,4 +1,4 @@
-"""What Linux tells beside the table: which boot this is, who is hidden, open files."""
+"""What Linux tells beside the table: boot, who is hidden, children, open files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ import os
 from viagralib.base import files
 from viagralib.processes import linux
 
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Finder = Callable[[int], list[linux.Process]]
+
+
+def own_pid() -> int:
+    """Return our pid as /proc numbers it: it may be another namespace's /proc."""
+    try:
+        return int(os.readlink("/proc/self"))
+    except OSError:
+        return os.getpid()
+
 
 def sees_all() -> bool:
     """Return whether no process is hidden from us (hidepid, ProtectProc).
 
     That process 1 is seen proves little: without CAP_SYS_PTRACE, root sees root's.
     """
-    this, group = linux.find(linux.own_pid()), _hidden_but_to()
+    this, group = linux.find(own_pid()), _hidden_but_to()
     if this is None or linux.find(1) is None:
         return False
     groups = map(str, (os.getegid(), *os.getgroups()))
@@ -38,6 +52,35 @@ def _hidden_but_to() -> str:
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
+
+
+def children_finder() -> Finder:
+    """Return what finds the children of a pid: cheap, or by one look at all.
+
+    It raises OSError where it cannot be told whether there are any.
+    """
+    if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return _children
+    return finder_among(linux.look())
+
+
+def finder_among(processes: Iterable[linux.Process]) -> Finder:
+    """Return what finds the children of a pid among these."""
+    children: dict[int, list[linux.Process]] = {}
+    for one in processes:
+        children.setdefault(one.parent, []).append(one)
+    return lambda pid: children.get(pid, [])
+
+
+def _children(pid: int) -> list[linux.Process]:
+    pids: list[bytes] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            pids += files.read(f"/proc/{pid}/task/{thread}/children").split()
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended meanwhile
+    found = [linux.read(int(child)) for child in pids]
+    return [one for one in found if one is not None and one.parent == pid]
 
 
 def outputs(process: linux.Process) -> list[str]:

@@ -10,10 +10,7 @@ from viagralib.processes.linux import Process
 
 
 def send(process: Process, number: int) -> bool:
-    """Send a signal to exactly this process; False when it is gone.
-
-    Raises PermissionError when we may not.
-    """
+    """Send a signal to exactly this process; False when it is gone, or not ours."""
     if not hasattr(os, "pidfd_open"):
         return _send_by_pid(process, number)
     try:
@@ -26,7 +23,7 @@ def send(process: Process, number: int) -> bool:
         if not is_running(process):
             return False
         signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     finally:
         os.close(handle)
@@ -38,7 +35,7 @@ def _send_by_pid(process: Process, number: int) -> bool:
         return False
     try:
         os.kill(process.pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     return True
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import psutil
 
 from viagralib.processes import linux
 from viagralib.processes.linux import Unreadable, Vanished
+from viagralib.processes.linux_system import finder_among
+
+if TYPE_CHECKING:
+    from viagralib.processes.linux_system import Finder
 
 
 class Process(linux.Process):
     """One process at one look, as psutil tells of it; `start` is in seconds."""
-
-    __slots__ = ()
 
     def arguments(self, most: int = 0) -> list[str]:  # noqa: ARG002
         return [*self._ask("cmdline")]
@@ -105,11 +108,12 @@ def _read(pid: int) -> Process | None:
                 name=asked.name(),
                 start=asked.create_time(),
                 parent=asked.ppid() or 0,
-                session=_session(pid),
-                zombie=asked.status() == psutil.STATUS_ZOMBIE,
+                group=_of(os.getpgid, pid),
+                session=_of(os.getsid, pid),
+                state="Z" if asked.status() == psutil.STATUS_ZOMBIE else "R",
             )
     except psutil.ZombieProcess:
-        return Process(pid, "", 0.0, 0, 0, True)
+        return Process(pid, 0.0, state="Z")
     except psutil.NoSuchProcess:
         return None
 
@@ -124,11 +128,6 @@ def sees_all() -> bool:
     return os.geteuid() == 0 or find(1) is not None
 
 
-def uptime() -> float:
-    """Return the seconds since this boot."""
-    return time.time() - float(psutil.boot_time())
-
-
 def outputs(_: linux.Process) -> list[str]:
     """Return nothing: it is not told at a bearable cost."""
     return []
@@ -139,8 +138,13 @@ def boot_id() -> str:
     return str(int(psutil.boot_time()))
 
 
-def _session(pid: int) -> int:
+def children_finder() -> Finder:
+    """Return what finds the children of a pid, by one look at all."""
+    return finder_among(look())
+
+
+def _of(ask: Callable[[int], int], pid: int) -> int:
     try:
-        return os.getsid(pid)
+        return ask(pid)
     except OSError:
         return 0

@@ -229,8 +229,7 @@ def end(
         is_warning = number != "KILL"
         some = warned if is_warning and warned is not None else tree.members()
         for process in some:
-            with contextlib.suppress(PermissionError):
-                send(process, signal.Signals[f"SIG{number}"])
+            send(process, signal.Signals[f"SIG{number}"])
         seconds = patience if is_warning else AFTER_KILL
         rest = yield from until_gone(tree, seconds, may)
     return rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
+from viagralib.base.clocks import awake_clock
 from viagralib.base.messages import safe
 from viagralib.evidence import kernel_log
 from viagralib.evidence.collector import Evidence, unit_file
@@ -66,7 +67,7 @@ def _from_kernel(recovery: Recovery, lines: list[kernel_log.Line]) -> str:
     What it said before the last run was another death: the daemon was up, or already
     down, at that time. So is what an earlier incident of the daemon told.
     """
-    slack = _SLACK + _DRIFT * time.clock_gettime(time.CLOCK_MONOTONIC)
+    slack = _SLACK + _DRIFT * awake_clock()
     since = max(_last_look(recovery.run) - slack, time.time() - _LONGEST_AGO)
     death = kernel_log.find_death(lines, cut(recovery.daemon.process), since)
     if death is None or death.pid == _told_before(recovery):

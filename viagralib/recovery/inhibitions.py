@@ -6,6 +6,7 @@ import os
 import time
 
 from viagralib.base import files, guarded_files
+from viagralib.base.clocks import boot_clock
 from viagralib.base.durations import spell
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
@@ -39,7 +40,7 @@ def why_not_now(boot: float, packages: float, gate: Gate) -> str:
 def _age() -> float:
     """Return for how many seconds the machine is up; a container, its process 1."""
     first = table.find(1)
-    return min(table.uptime(), first.age()) if first else table.uptime()
+    return min(boot_clock(), first.age()) if first else boot_clock()
 
 
 def _booting(boot: float) -> str:

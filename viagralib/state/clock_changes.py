@@ -10,7 +10,7 @@ import os
 import time
 
 from viagralib.base import guarded_files
-from viagralib.processes import table
+from viagralib.base.clocks import booted_at
 from viagralib.state.directory import State
 
 _STEP = 5.0  # seconds; what changes by less is being corrected
@@ -22,7 +22,7 @@ def set_at(state: State, only_looks: bool) -> float:
     Whoever `only_looks` keeps nothing.
     """
     now = time.time()
-    booted = now - table.uptime()
+    booted = booted_at()
     file = f"{state.path}/clock"
     seen = 0.0
     try:

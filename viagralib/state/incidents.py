@@ -138,7 +138,7 @@ def recorded_process(incident: Incident, key: str) -> Process | None:
     boot = records.inner(incident.record, key).get("boot")
     if identity is None or boot != this_boot():
         return None
-    return Process(identity[0], "", identity[1], 0, 0, False)
+    return Process(*identity)
 
 
 def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> None:

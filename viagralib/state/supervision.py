@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import time
 
 from viagralib.base import records
+from viagralib.base.clocks import booted_at
 from viagralib.base.durations import spell
 from viagralib.base.records import Record
 from viagralib.processes import table
@@ -50,7 +50,7 @@ def death_since(state: State, name: str, since: float) -> str:
 def _lost(record: Record, started: float) -> str:
     """Return that viagra-run itself was killed, since the machine was booted; or ""."""
     pid = records.integer(records.inner(record, "runner"), "pid")
-    if pid is None or started < time.time() - table.uptime():
+    if pid is None or started < booted_at():
         return ""
     return f"viagra-run itself was killed (pid {pid})"
 

@@ -23,20 +23,16 @@ import math
 import os
 import signal
 import struct
-import time
 
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract import process_contract, signals
 from viagralib.companions.contract.companion import say
+from viagralib.processes import reaper
 
 _DEADLINE = struct.Struct("d")
 # sigtimedwait(2) counts time awake, the deadline also counts sleep (suspend): while
 # there is a deadline, the clock is looked at this often.
 _LOOK_AT_CLOCK = 1.0
-
-
-def boot_clock() -> float:
-    """Return seconds since boot, time spent asleep included where the system can."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class GuardianGoneError(Exception):
@@ -75,10 +71,10 @@ def stand(program: str, killed: int, late: int) -> Link:
 
     `program` begins the guardian's messages. It exits with the holder's status; with
     `killed` when the holder was killed, with `late` when a deadline has passed.
-    Raises OSError (no more processes), and what `process_contract.hold` raises. The
+    Raises OSError (no more processes), and what `reaper.hold` raises. The
     signals of `signals.collect` must be blocked already.
     """
-    process_contract.hold()
+    reaper.hold()
     from_guardian, guardian_end = os.pipe()
     deadlines, to_guardian = os.pipe()
     guardian = os.getpid()
@@ -89,7 +85,7 @@ def stand(program: str, killed: int, late: int) -> Link:
         _guard(program, holder, deadlines, killed, late)
     os.close(guardian_end)
     os.close(deadlines)
-    process_contract.hold()
+    reaper.hold()
     os.set_blocking(to_guardian, False)
     signals.watch(from_guardian)
     return Link(guardian, from_guardian, to_guardian)

@@ -13,30 +13,9 @@ import os
 import signal
 import time
 
-from viagralib.companions.contract.member import (
-    Member,
-    below,
-    children,
-    look,
-    send,
-)
-from viagralib.processes.reaper import die_with, hold
-
-# Those of `member` and `reaper` as well, so that a holder needs one name only.
-__all__ = [
-    "Death",
-    "Member",
-    "adopted",
-    "end",
-    "hold",
-    "die_with",
-    "is_empty",
-    "look",
-    "members",
-    "reap",
-    "send",
-    "survivors",
-]
+from viagralib.processes import table
+from viagralib.processes.linux import Process
+from viagralib.processes.pidfd import send
 
 STUCK_AFTER = 1.0  # seconds after KILL: what is still in state D will not go soon
 PATIENCE = 10.0  # seconds after KILL for all others, on a machine with much load
@@ -136,20 +115,27 @@ def end(group: int | None = None, patience: float = PATIENCE) -> list[Death]:
     return deaths
 
 
-def survivors(group: int | None = None) -> list[Member]:
+def survivors(group: int | None = None) -> list[Process]:
     """Return the members (of `group`, where given) that have not ended yet."""
     return [
         member
-        for member in members()
-        if member.state not in "ZX" and group in (None, member.group)
+        for member in below(os.getpid())
+        if not member.zombie and group in (None, member.group)
     ]
 
 
-def members(holder: int | None = None) -> list[Member]:
-    """Return all descendants of `holder` (this process): parents before children."""
-    return below(holder or os.getpid())
+def below(pid: int) -> list[Process]:
+    """Return all that descend from `pid`: parents before children. Raises OSError."""
+    found: list[Process] = []
+    children_of = table.children_finder()
+    waiting = [pid]
+    for parent in waiting:
+        there = children_of(parent)
+        found += there
+        waiting += [child.pid for child in there]
+    return found
 
 
-def adopted() -> list[Member]:
+def adopted() -> list[Process]:
     """Return the members whose parent is this process."""
-    return children(os.getpid())
+    return table.children_finder()(os.getpid())

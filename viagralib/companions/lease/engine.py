@@ -2,7 +2,7 @@
 
 An engine is a class with three calls: `take`, `renew`, `give_up`. The others make it
 quicker and tell people more; an engine without them still works. All times are those
-of the boot clock (`guardian.boot_clock`), in seconds: it does not jump, and goes on
+of the boot clock (`base.clocks`), in seconds: it does not jump, and goes on
 while the machine sleeps.
 """
 

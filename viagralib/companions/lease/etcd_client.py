@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from viagralib.base import guarded_files
+from viagralib.base.clocks import boot_clock
 from viagralib.base.messages import Fault, reason, safe
-from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.engine import UnreachableError
 from viagralib.companions.lease.engine_url import Address
 from viagralib.companions.lease.etcd_wire import (

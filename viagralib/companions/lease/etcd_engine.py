@@ -20,8 +20,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract import signals
-from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease import etcd_messages as messages
 from viagralib.companions.lease.decisions import counts, deadline_of
 from viagralib.companions.lease.engine import (

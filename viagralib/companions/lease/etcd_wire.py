@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from viagralib.companions.contract.guardian import boot_clock
+from viagralib.base.clocks import boot_clock
 
 if TYPE_CHECKING:
     import ssl

@@ -7,10 +7,13 @@ import os
 import signal
 from collections.abc import Iterable
 
-from viagralib.companions.contract import member, process_contract, signals
-from viagralib.companions.contract.guardian import GuardianGoneError, Link, boot_clock
+from viagralib.base.clocks import boot_clock
+from viagralib.companions.contract import process_contract, signals
+from viagralib.companions.contract.guardian import GuardianGoneError, Link
 from viagralib.companions.contract.process_contract import Death
 from viagralib.companions.lease.role_programs import RoleProgram
+from viagralib.processes import table
+from viagralib.processes.pidfd import send
 
 
 class Events:
@@ -72,6 +75,6 @@ class Events:
 
     def wake_guardian(self) -> None:
         """Continue a guardian that somebody has stopped: it could not kill in time."""
-        guardian = member.look(self._link.pid)
+        guardian = table.find(self._link.pid)
         if guardian and guardian.state in "Tt":
-            member.send(guardian, signal.SIGCONT)
+            send(guardian, signal.SIGCONT)

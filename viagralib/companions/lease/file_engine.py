@@ -20,8 +20,8 @@ import time
 from collections.abc import Iterator
 
 from viagralib.base import guarded_files
+from viagralib.base.clocks import boot_clock
 from viagralib.base.messages import Fault, reason
-from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.engine import (
     LARGEST_ENTRY,
     Engine,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 
 from viagralib.base import durations
+from viagralib.base.clocks import boot_clock
 from viagralib.base.messages import reason, safe
 from viagralib.companions.contract import process_contract
-from viagralib.companions.contract.guardian import Link, boot_clock
+from viagralib.companions.contract.guardian import Link
 from viagralib.companions.contract.spawn import NotStarted
 from viagralib.companions.lease.decisions import LastSign, is_our_turn
 from viagralib.companions.lease.engine import Engine, Lease, UnreachableError

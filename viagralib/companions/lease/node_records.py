@@ -14,9 +14,10 @@ import signal
 import time
 
 from viagralib.base import records
+from viagralib.base.clocks import boot_clock
 from viagralib.base.records import Record
-from viagralib.companions.contract import member
-from viagralib.companions.contract.guardian import boot_clock
+from viagralib.processes import table
+from viagralib.processes.pidfd import send
 from viagralib.state.directory import this_boot
 
 
@@ -67,7 +68,7 @@ class NodeRecords:
 
     def note_role(self, role: str) -> None:
         """Note that this process is the keeper, and its role. Raises OSError."""
-        own = member.look(os.getpid())
+        own = table.find(os.getpid())
         record: Record = {
             "role": role,
             "pid": os.getpid(),
@@ -80,12 +81,12 @@ class NodeRecords:
         """Return what the keeper noted; {} when there is none that lives."""
         record = records.read(f"{self._directory}/keeper")
         pid = records.integer(record, "pid") or 0
-        found = member.look(pid) if pid > 0 else None
+        found = table.find(pid) if pid > 0 else None
         return record if found and found.start == record.get("start") else {}
 
     def _nudge(self) -> None:
         """Have the keeper look at these files now."""
         pid = records.integer(self.keeper(), "pid")
-        found = member.look(pid) if pid is not None else None
+        found = table.find(pid) if pid is not None else None
         if found:
-            member.send(found, signal.SIGIO)
+            send(found, signal.SIGIO)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from viagralib.base import durations
+from viagralib.base.clocks import boot_clock
 from viagralib.base.messages import safe
 from viagralib.companions.contract import process_contract, spawn
-from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.lease.decisions import (
     GoesBefore,
     LastSign,
@@ -30,6 +30,7 @@ from viagralib.companions.lease.events import Events
 from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import Plan
 from viagralib.companions.lease.reporter import Reporter
+from viagralib.processes import reaper
 
 ABNORMAL = 123  # killed by a signal, as viagra-run has it
 FENCE_LIMIT = 60.0  # seconds that fencing may take
@@ -110,7 +111,7 @@ class Primary:
         self._engine.note_start(self._lease)
         self._is_noted = True
         environment = {**os.environ, "VIAGRA_TOKEN": str(self._lease.token)}
-        tie = functools.partial(process_contract.die_with, os.getpid())
+        tie = functools.partial(reaper.die_with, os.getpid())
         command = self._plan.command
         self._events.follow(spawn.start(command, environment, prepare=tie))
         started()
@@ -132,9 +133,8 @@ class Primary:
             return self._fence(self._plan.fence, other)
         left = self._clear_at() - boot_clock()
         if other and left > 0:
-            time = durations.spell(left)
-            host = safe(other.host)
-            self._tell.news(f"{host} may still run the command: waiting {time}")
+            text = f"may still run the command: waiting {durations.spell(left)}"
+            self._tell.news(f"{safe(other.host)} {text}")
             self._hold(self._clear_at)
         return ""
 

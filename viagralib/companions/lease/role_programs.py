@@ -6,9 +6,9 @@ import contextlib
 import os
 import signal
 
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract import spawn
 from viagralib.companions.contract.companion import say
-from viagralib.companions.contract.guardian import boot_clock
 from viagralib.companions.contract.process_contract import Death
 
 LIMIT = 30.0  # seconds that the program may take for one change

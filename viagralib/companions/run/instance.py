@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Collection
 
-from viagralib.companions.contract import member
-from viagralib.companions.contract.guardian import boot_clock
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract.process_contract import Death
+from viagralib.processes import table
 from viagralib.state.death_records import now
 
 # Signals whose default action dumps core (signal(7)). As on Solaris, such a death is
@@ -26,7 +26,7 @@ class Instance:
     __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
 
     def __init__(self, pid: int) -> None:
-        found = member.look(pid)
+        found = table.find(pid)
         self.pid = pid
         self.start = found.start if found else 0
         self.began = boot_clock()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from viagralib.companions.contract import member
-from viagralib.companions.contract.guardian import boot_clock
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract.process_contract import Death
 from viagralib.companions.run.instance import Instance
+from viagralib.processes import table
 from viagralib.state.death_records import Recorder, now
 
 
@@ -17,7 +17,7 @@ class InstanceRecord:
     def __init__(self, recorder: Recorder | None, runner: int) -> None:
         """`runner` is the pid to which signals for the command are to be sent."""
         self._recorder = recorder
-        self._runner = member.look(runner)
+        self._runner = table.find(runner)
         self._first = first_instance()
         self.restarts = 0
         self._death: dict[str, object] | None = None

@@ -7,8 +7,8 @@ import os
 import signal
 from collections.abc import Collection, Iterable
 
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract import signals
-from viagralib.companions.contract.guardian import boot_clock
 
 
 class PassedSignals:

@@ -15,11 +15,10 @@ from collections.abc import Callable
 
 from viagralib.base import durations, files, guarded_files
 from viagralib.base.messages import CannotTell, reason
-from viagralib.companions.contract import member
-from viagralib.processes import pidfile
+from viagralib.processes import pidfile, table
 
-# How much later than its pid file a process may seem to have begun: start times are
-# whole ticks after a boot time in whole seconds.
+# Seconds by which a process may seem to have begun later than its pid file: start times
+# are whole ticks, and the clock may be corrected meanwhile.
 _CLOCK_SLACK = 2.0
 
 
@@ -166,10 +165,10 @@ def _pid(path: str) -> str | None:
     if pid < 1:
         return "holds no pid"
     written = guarded_files.status(path).st_mtime
-    process = member.look(pid)
-    if process is None or process.state in "ZX":
+    process = table.find(pid)
+    if process is None or process.zombie:
         return f"{pid} does not run"
-    if member.began_at(process) > written + _CLOCK_SLACK:
+    if time.time() - process.age() > written + _CLOCK_SLACK:
         return f"{pid} is younger than the file: another process"
     return None
 

@@ -1,0 +1,23 @@
+"""The clocks: since the boot of the machine, with and without its sleep."""
+
+from __future__ import annotations
+
+import time
+
+
+def boot_clock() -> float:
+    """Return seconds since boot, time spent asleep included where the system can.
+
+    It does not jump when the time of day is set.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def awake_clock() -> float:
+    """Return seconds since boot without sleep: the kernel stamps its log by these."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def booted_at() -> float:
+    """Return when the machine was booted, by the clock of now: seconds since 1970."""
+    return time.time() - boot_clock()
