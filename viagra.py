@@ -107,7 +107,12 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
         from viagralib.report.metrics import write
 
         faults += write(run, verdicts, {}, faults)
-    well = not faults and all(verdict.is_well for verdict in verdicts.values())
+    pauses = run.overdue_pauses()
+    well = (
+        not faults
+        and not pauses
+        and all(verdict.is_well for verdict in verdicts.values())
+    )
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
     from viagralib.base.resource_limits import widen
@@ -118,6 +123,8 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     widen()
     announcer = Announcer(run, options, out, err)
     announcer.faults(faults)
+    for text in pauses:
+        announcer.say(text)
     close(announcer, verdicts)
     Response(announcer).bring_back(verdicts)
     announcer.conclude(verdicts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -130,6 +131,26 @@ def test_paused_is_left_alone_until_resumed(world: World) -> None:
     assert "paused" in world.run("check", name).out
     assert world.run("resume", name).code == 0
     assert world.run().code == 0 and world.starts(name) == 1
+
+
+@pytest.mark.parametrize("whose", ["NAME", "--all"])
+def test_a_pause_without_an_end_is_recalled_once_a_day(
+    world: World, whose: str
+) -> None:
+    name = unique("pause")
+    world.watch(name)
+    end = f", until resumed; to end that: viagra.py resume {whose}\n"
+    end = end.replace("NAME", name)
+    for arguments, told in (([], end), (["--for", "2h"], "")):
+        world.run("pause", whose.replace("NAME", name), *arguments)
+        assert world.run().out == ""
+        [record] = (world.state / "paused").iterdir()
+        for age, said in ((86390, ""), (86410, told), (None, "")):
+            if age is not None:
+                os.utime(record, (time.time() - age,) * 2)
+            done = world.run()
+            assert (done.code, done.err, world.starts(name)) == (0, "", 0)
+            assert done.out.endswith(said) and bool(done.out) == bool(said), done
 
 
 def test_a_pause_ends_by_itself(world: World) -> None:

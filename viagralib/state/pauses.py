@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from viagralib.base import records
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
-from viagralib.state.announced import date
+from viagralib.state.announced import AGAIN, date
 from viagralib.state.directory import PAUSE_OF_ALL, State
 
 
@@ -28,6 +29,31 @@ def _why(state: State, name: str) -> str:
     reason = f": {safe(str(record['reason']))}" if record.get("reason") else ""
     ends = f"until {date(until)}" if until else "until resumed"
     return f"{ends}{reason}"
+
+
+def recall(state: State, name: str) -> str:
+    """Return what to say of a pause without an end, once a day; else "".
+
+    When it was said last is the time of its file: to write the record anew might
+    bring back what somebody ends meanwhile.
+    """
+    why = _why(state, name)
+    if not why or state.read("paused", name).get("until") is not None:
+        return ""
+    path = f"{state.path}/paused/{name}"
+    try:
+        if 0 <= time.time() - os.stat(path).st_mtime < AGAIN:
+            return ""
+        os.utime(path)
+    except FileNotFoundError:  # ended by now
+        return ""
+    except OSError:
+        pass  # a file system that takes nothing: better said too often
+    who, cure = safe(name), f"viagra.py resume {safe(name)}"
+    if name == PAUSE_OF_ALL:
+        who, cure = "everything", "viagra.py resume --all"
+    since = date(state.read("paused", name).get("since"))
+    return f"{who} is paused since {since}, {why}; to end that: {cure}"
 
 
 def is_damaged(state: State, name: str) -> bool:

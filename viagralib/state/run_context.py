@@ -159,6 +159,16 @@ class Run:
         whys = {name: why_paused(self.state, name) for name in names}
         return {name: why for name, why in whys.items() if why}
 
+    def overdue_pauses(self) -> list[str]:
+        """Return what is to be said now of pauses without an end."""
+        known = [] if self.is_state_unsafe else self.state.names("paused")
+        if not known:
+            return []
+        from viagralib.state.pauses import recall
+
+        about = [one for one in known if one in self.names or one == PAUSE_OF_ALL]
+        return [text for one in about if (text := recall(self.state, one))]
+
     def known_pids(self) -> list[int]:
         """Return where the daemons were found last, for a look to begin with."""
         if not self.is_state_unsafe:
