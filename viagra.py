@@ -32,6 +32,7 @@ try:
     from viagralib.settings.homes import find_home, find_state, owner
     from viagralib.state.directory import State
     from viagralib.state.run_context import Run
+    from viagralib.trust.programs import ProgramTrust
 except (
     *(OSError, ImportError, EOFError, MemoryError),
     *(AttributeError, TypeError, SystemError),  # of an import that could not read
@@ -81,8 +82,9 @@ def act(options: Options, out: Printer, err: Printer) -> int:
 
         return look_at_it(home, options, out)
     state = State(find_state(options.state))
-    state.recall_answers()
-    run = Run(load(home), state, options.names)
+    trust = ProgramTrust(user)
+    state.recall_answers(trust)
+    run = Run(load(home), state, options.names, trust)
     if options.verb != "history":  # which has those of hooks that have gone, too
         run.require_hooks()
     if options.verb == "run" and not options.dry_run:

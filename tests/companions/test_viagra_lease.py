@@ -104,7 +104,7 @@ WRONG = [
     (["--wat", "food", "true"], 64, "option --wat not recognized"),
     (["a/b", "true"], 64, "'a/b' cannot be a resource's name"),
     (["..", "true"], 64, "'..' cannot be a resource's name"),
-    (["two words", "true"], 64, "'two words': a resource's name"),
+    (["two words", "true"], 64, "'two words' cannot be a resource's name"),
     (["yield"], 64, "yield goes with one name"),
     (["forbid", "a", "b"], 64, "forbid goes with one name"),
     (["forbid", "--json", "a"], 64, "option --json not recognized"),

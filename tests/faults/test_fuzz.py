@@ -34,6 +34,7 @@ from viagralib.state import announced, incidents, pauses, supervision
 from viagralib.state import restart_limit as limiting
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
+from viagralib.trust.programs import ProgramTrust
 from viagralib.verbs import history as histories
 from viagralib.verbs import status
 
@@ -61,7 +62,7 @@ class Place:
         path.write_bytes(text)
 
     def run(self) -> Run:
-        return Run(load(str(self.home)), self.state, [])
+        return Run(load(str(self.home)), self.state, [], ProgramTrust(os.geteuid()))
 
     def printer(self) -> Printer:
         os.ftruncate(self.null, 0)

@@ -15,6 +15,7 @@ from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import Verdict, judge
 from viagralib.settings.configuration import Settings, load
+from viagralib.trust.programs import ProgramTrust
 
 GONE = 4_194_304  # above what Linux gives: proc(5), pid_max
 
@@ -101,7 +102,7 @@ class Table:
 
     def verdicts(self, first: list[int]) -> dict[str, tuple[str, str]]:
         daemons = self.settings.daemons.values()
-        observer = Observer(daemons, os.geteuid(), own_pid())
+        observer = Observer(daemons, ProgramTrust(os.geteuid()), own_pid())
         found = judge(daemons, observer, first=first)
         return {name: told(verdict) for name, verdict in found.items()}
 

@@ -33,6 +33,7 @@ from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import judge
 from viagralib.settings.configuration import load
+from viagralib.trust.programs import ProgramTrust
 
 # A process that gives itself the name in its first argument, and keeps it.
 RENAMED = "import sys, time; open('/proc/self/comm', 'w').write(sys.argv[1]); {}"
@@ -439,7 +440,7 @@ def test_what_is_just_being_started_is_down_or_up_and_nothing_else(
         child = world.spawn(["/bin/sh", "-c", late])
         words = {"down"}
         while words == {"down"}:
-            observer = Observer([daemon], os.geteuid(), own_pid())
+            observer = Observer([daemon], ProgramTrust(os.geteuid()), own_pid())
             words.add(judge([daemon], observer)[name].word)
         assert words == {"down", "up"}
         world.kill(child.pid)

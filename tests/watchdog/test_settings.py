@@ -184,7 +184,7 @@ def test_all_of_what_is_wrong_is_told_at_once(world: World) -> None:
         f"{first}: {first}.toml: count: ",
         f"{second}: {second}.toml: after: ",
         "gone: start.d has no hook for gone.toml: add it, or remove these",
-        "-dash: no name for a hook: it begins with a dash",
+        "-dash: no name for a hook: it is empty, or begins with a dot or a dash",
         "astray: start.d/astray links to /nowhere/food, which does not exist",
     ]
     assert_told(world, lines)
@@ -331,7 +331,9 @@ def test_facts_of_a_hook_that_is_off_are_told_by_test_alone(world: World) -> Non
     assert told.code == 0 and "has no user 'nobody-of-that-name'\n" in told.out, told
 
 
-@pytest.mark.parametrize("name", ["-x", "a\nb", "a\x1b[2Jb", "\udcff", "a\u202eb"])
+@pytest.mark.parametrize(
+    "name", ["-x", "a\nb", "a\x1b[2Jb", "\udcff", "a\u202eb", "n" * 201]
+)
 def test_names_that_no_hook_may_have(world: World, name: str) -> None:
     world.hook(name, f"touch {world.place}/executed")
     wanted = f"{safe(name)}: no name for a hook: "

@@ -15,6 +15,7 @@ from viagralib.processes.linux import Unreadable, Vanished
 from viagralib.processes.matching import classify
 from viagralib.processes.observer import Observer
 from viagralib.settings.configuration import load
+from viagralib.trust.programs import ProgramTrust
 
 
 def told(process: linux.Process, what: str) -> object:
@@ -183,7 +184,7 @@ def test_what_ends_between_two_reads_is_as_if_never_seen(
     world.watch(name, 'command = "1000"')
     child = world.up(name)
     daemon = load(str(world.home)).daemons[name]
-    observer = Observer([daemon], os.geteuid(), os.getpid())
+    observer = Observer([daemon], ProgramTrust(os.geteuid()), os.getpid())
     (process,) = reader.look({name})  # type: ignore[attr-defined]
     assert classify(daemon, process, observer) == ("counted", "fits")
     (process,) = reader.look({name})  # type: ignore[attr-defined]

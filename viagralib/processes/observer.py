@@ -8,11 +8,12 @@ import sys
 from viagralib.base.users import SERVICE_USERS, ordinary_users
 from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
-from viagralib.trust.programs import ProgramTrust
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from viagralib.trust.programs import ProgramTrust
 
 # Runs a script whatever the script's #! line says: `bash /etc/viagra/start.d/food`.
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "busybox")
@@ -21,11 +22,13 @@ SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "bus
 class Observer:
     """Who looks, and at whose hooks: all that matching needs beside the facts."""
 
-    def __init__(self, daemons: Iterable[Daemon], user: int, pid: int) -> None:
+    def __init__(
+        self, daemons: Iterable[Daemon], trust: ProgramTrust, pid: int
+    ) -> None:
         self.daemons = list(daemons)
-        self.user = user
+        self.user = trust.user
         self.pid = pid
-        self.trust = ProgramTrust(user)
+        self.trust = trust
         # Found by whoever looks only once, at all daemons; None: to be looked for.
         self.hooks_at_work: list[Process] | None = None
         # Whom this run left alone when it stopped their daemon.

@@ -10,38 +10,32 @@ from viagralib.base.messages import Fault, reason, safe
 
 # An editor's or a packager's copy is executable like its original, but it would
 # be a second daemon of that name, never found, and started for ever.
-COPY_ENDINGS = tuple(
-    [
-        "~",
-        ".bak",
-        ".old",
-        ".orig",
-        ".rej",
-        ".swp",
-        ".tmp",
-        ".save",
-        ".dpkg-old",
-        ".dpkg-new",
-        ".dpkg-dist",
-        ".dpkg-tmp",
-        ".rpmnew",
-        ".rpmsave",
-        ".rpmorig",
-        ".pacnew",
-        ".pacsave",
-        ".ucf-old",
-        ".ucf-new",
-        ".ucf-dist",
-        ",v",
-    ]
+_EDITORS = "~ .bak .old .orig .rej .swp .tmp .save ,v"
+_PACKAGERS = (
+    ".dpkg-old .dpkg-new .dpkg-dist .dpkg-tmp .rpmnew .rpmsave .rpmorig "
+    ".pacnew .pacsave .ucf-old .ucf-new .ucf-dist"
 )
-
-
+COPY_ENDINGS = (*_EDITORS.split(), *_PACKAGERS.split())
 # What belongs beside hooks and is none, whatever its mode: `chmod +x *` happens.
 NO_HOOKS = {
     "README": "no hook: for people to read",
     "service.subr": "no hook: what the ready hooks read in",
 }
+_LONGEST_NAME = 200  # bytes: a record's or an incident's file has some more of its own
+
+
+def why_no_name(name: str) -> str:
+    """Return why no daemon, hook or leased resource can have this name, or "".
+
+    It is a file's name, a word of a command line, and shown to people.
+    """
+    if not name or name.startswith((".", "-")):
+        return "it is empty, or begins with a dot or a dash"
+    if "/" in name or safe(name) != name:
+        return "it holds a slash, or what cannot be printed"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return f"it is longer than {_LONGEST_NAME} bytes"
+    return ""
 
 
 def steps(directory: str) -> list[str]:
@@ -122,10 +116,6 @@ def why_off(directory: str, name: str) -> str:
         return "neither a file nor a directory"
     if not mode & 0o111:
         return "off: not executable"
-    if name.startswith("-") or safe(name) != name:
-        raise Fault(
-            safe(name),
-            "no name for a hook: it begins with a dash or holds "
-            "what cannot be printed; rename it",
-        )
+    if why := why_no_name(name):
+        raise Fault(safe(name), f"no name for a hook: {why}; rename it")
     return ""

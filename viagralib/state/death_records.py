@@ -75,14 +75,6 @@ def read(state: str, name: str) -> records.Record:
     return record if record.get("version") == VERSION else {}
 
 
-def check_name(name: str) -> None:
-    """Raise Fault unless `name` can be a daemon's name, and so a file's."""
-    if not name or name.startswith(".") or "/" in name or len(os.fsencode(name)) > 200:
-        raise Fault("-n", f"{name!r} cannot be a daemon's name")
-    if not name.isprintable():
-        raise Fault("-n", "a daemon's name has no control characters")
-
-
 def state_directory() -> str:
     """Return where the state is: $VIAGRA_STATE (set in hooks), else the default."""
     given = os.environ.get("VIAGRA_STATE")

@@ -9,11 +9,11 @@ from viagralib.base import answers, guarded_files, records
 from viagralib.base.messages import Fault, safe
 from viagralib.base.records import Record
 from viagralib.processes import table
-from viagralib.trust.owners import Trust
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from viagralib.state.lock_file import Lock
+    from viagralib.trust.owners import Trust
 
 # The record of a pause of all daemons: no daemon can have that name.
 PAUSE_OF_ALL = "viagra.toml"
@@ -61,10 +61,10 @@ class State:
             return []
         return sorted(name for name in names if not name.startswith("."))
 
-    def recall_answers(self) -> None:
+    def recall_answers(self, trust: Trust) -> None:
         """Let what was found before be known, unless others could have written it."""
         file = f"{self.path}/answers"
-        if not Trust(os.geteuid()).why_not(file):
+        if not trust.why_not(file):
             answers.load(file)
 
     def keep_answers(self) -> None:

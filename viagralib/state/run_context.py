@@ -19,6 +19,7 @@ from viagralib.state.directory import HOOK_LOG_CAP, PAUSE_OF_ALL, State
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from viagralib.trust.gate import Gate
+    from viagralib.trust.programs import ProgramTrust
 
 _HOUR = 3600.0  # seconds
 # Words that others have for a verb of ours.
@@ -40,18 +41,18 @@ class Run:
         settings: Settings,
         state: State,
         names: list[str],
-        user: int | None = None,
+        trust: ProgramTrust,
     ) -> None:
         """No names: all that are on.
 
-        `user` is whose home it is and with whose eyes to look, if not ours.
+        `trust` is of the user whose home it is, and with whose eyes to look.
         """
         self.settings = settings
         self.state = state
         daemons = settings.daemons.values()
-        self.user = os.geteuid() if user is None else user
-        self.is_ours = user is None  # else only what its owner lets everybody see
-        self.observer = Observer(daemons, self.user, table.own_pid())
+        self.user = trust.user
+        self.is_ours = self.user == os.geteuid()  # else only what all may see
+        self.observer = Observer(daemons, trust, table.own_pid())
         self.names = names or list(settings.daemons)
         self.is_narrowed = bool(names)
         self.began = time.time()  # seconds since 1970

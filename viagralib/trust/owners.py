@@ -24,6 +24,7 @@ class Trust:
     """
 
     def __init__(self, user: int) -> None:
+        self.user = user
         self.owners = {0, user}
         self._statuses: dict[str, os.stat_result | None] = {}
         self._entries: dict[tuple[str, bool], str] = {}

@@ -14,6 +14,7 @@ from viagralib.settings.configuration import load
 from viagralib.settings.homes import owner
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
+from viagralib.trust.programs import ProgramTrust
 from viagralib.verbs.dispatch import obey
 
 _LOOKS = ("check", "status", "explain")
@@ -32,7 +33,7 @@ def look_at_it(home: str, options: Options, out: Printer) -> int:
     command = safe(" ".join(words))
     if options.verb not in _LOOKS or options.html:
         raise Fault(safe(home), f"these are {name}'s daemons: {command}")
-    run = Run(load(home), State(_NO_STATE), options.names, user)
+    run = Run(load(home), State(_NO_STATE), options.names, ProgramTrust(user))
     run.require_hooks()
     run.notes.append(
         f"these are {name}'s daemons, seen without {name}'s rights: no health, no "

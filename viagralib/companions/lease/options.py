@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract.companion import duration
 from viagralib.companions.lease.engine import LONGEST_TTL
+from viagralib.settings.start_d import why_no_name
 
 PROGRAM = "viagra-lease"
 _SEE = "see viagra-lease --help"
@@ -127,12 +128,11 @@ def _engine(given: dict[str, str]) -> str | None:
 
 def _checked(name: str) -> str:
     """Return a resource's name, which is a file's and a part of a key."""
-    if name in VERBS:
-        raise Fault("", f"{name} cannot be a resource's name: it is a verb")
-    if not name or name.startswith((".", "-")) or "/" in name or len(name) > 200:
-        raise Fault("", f"{shown(name)} cannot be a resource's name")
-    if not (name.isascii() and name.isprintable()) or " " in name:
-        raise Fault("", f"{shown(name)}: a resource's name is of letters and digits")
+    why = why_no_name(name) or ("it is a verb" if name in VERBS else "")
+    if not why and (not name.isascii() or " " in name):
+        why = "it holds more than letters, digits and signs"
+    if why:
+        raise Fault("", f"{shown(name)} cannot be a resource's name: {why}")
     return name
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import getopt
 
-from viagralib.base.messages import Fault
+from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract import spawn
 from viagralib.companions.contract.companion import duration
-from viagralib.state import death_records
+from viagralib.settings.start_d import why_no_name
 
 USAGE = (
     "usage: viagra-run [-f events] [-i events] [-l contract | child | none]\n"
@@ -85,7 +85,8 @@ def _set_addition(options: Options, option: str, value: str) -> None:
     """Set one of the options that ctrun does not have."""
     match option:
         case "-n":
-            death_records.check_name(value)
+            if why := why_no_name(value):
+                raise Fault(option, f"{shown(value)} cannot be a daemon's name: {why}")
             options.name = value
         case "-b":
             options.backoff = _backoff(value)

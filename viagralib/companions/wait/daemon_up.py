@@ -12,6 +12,7 @@ from viagralib.processes.verdicts import UNKNOWN, UP, judge
 from viagralib.settings.configuration import Daemon, Settings, load
 from viagralib.settings.facts import Facts
 from viagralib.settings.homes import find_home
+from viagralib.trust.programs import ProgramTrust
 
 
 class Watched:
@@ -23,7 +24,8 @@ class Watched:
     def __init__(self, name: str) -> None:
         settings = _settings()
         self._daemon = settings.daemons.get(name) or Daemon(name, "", Facts())
-        self._observer = Observer(settings.daemons.values(), os.geteuid(), own_pid())
+        trust = ProgramTrust(os.geteuid())
+        self._observer = Observer(settings.daemons.values(), trust, own_pid())
         faults = [fault for fault in settings.faults if fault.subject == name]
         if name in settings.daemons:
             faults += self._observer.trust.faults(self._daemon)
