@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from companion_programs import ROOT, Program, children, lives, program, state
+from documents import checked
 from world import until
 
 from viagralib.companions.lease.decisions import GoesBefore
@@ -77,7 +78,7 @@ def order(keeper: Program, *words: str) -> subprocess.CompletedProcess[str]:
 
 def status(keeper: Program) -> dict[str, Any]:
     done = order(keeper, "status", "--json", "food")
-    found: dict[str, Any] = json.loads(done.stdout)["leases"]["food"]
+    found: dict[str, Any] = checked("leases", done.stdout)["leases"]["food"]
     assert (done.returncode == 0) is bool(found["primary"])
     return found
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason
 from viagralib.base.printer import Printer
 from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict, judge
 from viagralib.recovery.standing import HELD, NOT_NOW, PAUSED, Standing
-from viagralib.report.verdict_lines import document, lines, nothing_watched, told
+from viagralib.report.verdict_lines import (
+    document,
+    lines,
+    nothing_watched,
+    told,
+    written,
+)
 from viagralib.settings.command_line import Options
 from viagralib.state import announced
 from viagralib.state.incidents import Incident
@@ -130,9 +135,8 @@ class Announcer:
             self.standings.setdefault(name, Standing(PAUSED, why))
         standings = {name: str(one) for name, one in self.standings.items()}
         if self._options.json:
-            whole = document(self.run, verdicts, standings, self.codes)
-            whole |= {"faults": self._faults, "said": self._said}
-            self._out.say(json.dumps(whole, indent=1))
+            found = (verdicts, standings, self.codes, self._faults)
+            self._out.say(written({**document(self.run, *found), "said": self._said}))
             return
         names = [name for name in self.run.names if name not in self._told]
         for line in lines(self.run, names, verdicts, standings, everything=True):

@@ -65,9 +65,14 @@ def nothing_watched(run: Run) -> str:
     return f"nothing is watched: chmod +x a hook in {place}, or put one in"
 
 
+def written(told: dict[str, object]) -> str:
+    """Return a document as --json prints it; docs/json-schema.json has its keys."""
+    return json.dumps({"version": FORMAT, **told}, indent=1)
+
+
 def fault_document(fault: Fault) -> str:
     """Return what --json prints when nothing else could be done."""
-    return json.dumps({"version": FORMAT, "exit": FAULTY, "faults": [str(fault)]})
+    return written({"exit": FAULTY, "faults": [str(fault)]})
 
 
 def document(
@@ -75,10 +80,10 @@ def document(
     verdicts: dict[str, Verdict],
     standings: dict[str, str],
     codes: dict[str, int],
+    faults: list[str],
 ) -> dict[str, object]:
     """Return what --json prints of a look."""
     return {
-        "version": FORMAT,
         "exit": exit_code(codes.values()),
         "home": run.settings.home,
         "daemons": {
@@ -96,7 +101,8 @@ def document(
         },
         "standings": standings,
         "notes": run.notes,
-        "off": {name: why for name, why in run.settings.set_aside.items()},
+        "off": run.settings.set_aside,
+        "faults": faults,
     }
 
 

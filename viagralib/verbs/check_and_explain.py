@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from viagralib.base.durations import spell
 from viagralib.base.messages import FAULTY, NOT_WELL, Fault, exit_code, safe
 from viagralib.base.printer import Printer
@@ -13,7 +11,7 @@ from viagralib.processes import aliases, table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.recovery import standing
-from viagralib.report.verdict_lines import document, lines
+from viagralib.report.verdict_lines import document, lines, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
 from viagralib.state import announced, incidents, sick_runs
@@ -30,6 +28,11 @@ class Overview:
         self.standings: dict[str, str] = {}
         self.faults: list[Fault] = []
         self.codes: dict[str, int] = {}
+
+    def document(self, run: Run) -> dict[str, object]:
+        """Return it as --json prints it."""
+        faults = [str(fault) for fault in self.faults]
+        return document(run, self.verdicts, self.standings, self.codes, faults)
 
 
 def look(run: Run) -> Overview:
@@ -67,13 +70,11 @@ def look(run: Run) -> Overview:
 def check(run: Run, options: Options, out: Printer) -> int:
     """Look only, change nothing: a line for each daemon that is not up."""
     overview = look(run)
-    faults = [str(fault) for fault in overview.faults]
     code = exit_code(overview.codes.values())
     if options.json:
-        whole = document(run, overview.verdicts, overview.standings, overview.codes)
-        out.say(json.dumps({**whole, "faults": faults}, indent=1))
+        out.say(written(overview.document(run)))
         return code
-    for fault in faults:
+    for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
     told = lines(run, run.names, overview.verdicts, overview.standings, options.verbose)
     for text in told:
@@ -102,8 +103,7 @@ def explain(run: Run, options: Options, out: Printer) -> int:
     if daemon := run.daemon(name):
         candidates = judge([daemon], run.observer, every=True)[name].candidates
     if options.json:
-        told = document(run, verdicts, overview.standings, overview.codes)
-        out.say(json.dumps({**told, "candidates": _told(candidates)}, indent=1))
+        out.say(written({**overview.document(run), "candidates": _told(candidates)}))
         return code
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")

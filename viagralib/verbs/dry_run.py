@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
 from viagralib.base.durations import spell
@@ -15,7 +14,7 @@ from viagralib.processes.matching import LEFTOVER
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge
 from viagralib.recovery.stopping import topmost
 from viagralib.report import notice_programs
-from viagralib.report.verdict_lines import document, line
+from viagralib.report.verdict_lines import line, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
 from viagralib.state import supervision
@@ -42,10 +41,7 @@ def dry_run(run: Run, options: Options, out: Printer) -> int:
     ]
     around = _around(run) if begun else []
     if options.json:
-        told = document(run, overview.verdicts, overview.standings, overview.codes)
-        faults = [str(fault) for fault in overview.faults]
-        more = {"faults": faults, "would": would, "around": around}
-        out.say(json.dumps({**told, **more}, indent=1))
+        out.say(written({**overview.document(run), "would": would, "around": around}))
         return code
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")

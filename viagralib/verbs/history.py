@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -10,7 +9,7 @@ from viagralib.base import durations, guarded_files, records
 from viagralib.base.files import rest
 from viagralib.base.messages import WELL, Fault, reason, safe, safe_lines
 from viagralib.base.printer import Printer
-from viagralib.report.verdict_lines import FORMAT
+from viagralib.report.verdict_lines import written
 from viagralib.settings.command_line import Options
 from viagralib.state import incidents
 from viagralib.state.announced import date
@@ -37,8 +36,7 @@ def history(run: Run, options: Options, out: Printer) -> int:
     if not found and not since:
         run.require_hooks()  # else there never was such a daemon
     if options.json:
-        told = {"version": FORMAT, "incidents": [one.record for one in found]}
-        out.say(json.dumps(told, indent=1))
+        out.say(written({"incidents": [one.record for one in found]}))
         return WELL
     for text in map(_line, found) if found else ["no incidents"]:
         out.say(text)
@@ -78,7 +76,7 @@ def _show(run: Run, options: Options, out: Printer) -> int:
         text = "no such incident, or damaged: see viagra.py history"
         raise Fault(safe(shown), text)
     if options.json:
-        out.say(json.dumps({"version": FORMAT, **incident.record}, indent=1))
+        out.say(written(incident.record))
         return WELL
     text = "\n".join(_whole(incident)) + "\n"
     if not (os.isatty(1) and _paged(run, text)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from viagralib.base import durations
@@ -10,7 +9,7 @@ from viagralib.base.messages import WELL, Fault, exit_code, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.base.resource_limits import widen
 from viagralib.report.announcer import Announcer
-from viagralib.report.verdict_lines import FORMAT, lines, why_not_watched
+from viagralib.report.verdict_lines import lines, why_not_watched, written
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
 from viagralib.state.announced import date
@@ -79,8 +78,8 @@ def _answer(run: Run, options: Options, out: Printer, said: list[str]) -> int:
     """Say what was done, or print it as a document: the pauses that there are now."""
     if options.json:
         records = {name: run.state.read("paused", name) or None for name in run.names}
-        whole = {"version": FORMAT, "exit": WELL, "home": run.settings.home}
-        said = [json.dumps({**whole, "paused": records, "said": said}, indent=1)]
+        whole = {"exit": WELL, "home": run.settings.home, "paused": records}
+        said = [written({**whole, "said": said})]
     for text in said:
         out.say(text)
     return WELL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -10,7 +9,7 @@ from viagralib.base.messages import exit_code, safe
 from viagralib.base.printer import Printer
 from viagralib.processes.verdicts import UNKNOWN
 from viagralib.report import last_run
-from viagralib.report.verdict_lines import document, lines, since, user
+from viagralib.report.verdict_lines import lines, since, user, written
 from viagralib.settings.command_line import Options
 from viagralib.state.incident_ids import began_at, newest
 from viagralib.state.run_context import Run
@@ -31,7 +30,7 @@ def status(run: Run, options: Options, out: Printer) -> int:
     code = exit_code(overview.codes.values())
     incidents = newest(run.state.names("incidents"))
     if options.json:
-        out.say(json.dumps(_document(run, overview, incidents), indent=1))
+        out.say(written(_document(run, overview, incidents)))
         return code
     if options.html:
         from viagralib.report.status_page import Page
@@ -115,8 +114,7 @@ def _moment(seconds: float) -> str:
 def _document(
     run: Run, overview: Overview, incidents: dict[str, str]
 ) -> dict[str, object]:
-    told = document(run, overview.verdicts, overview.standings, overview.codes)
-    told["faults"] = [str(fault) for fault in overview.faults]
+    told = overview.document(run)
     told["last_run"] = run.previous or None
     told["overdue"] = last_run.is_overdue(run)
     told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}

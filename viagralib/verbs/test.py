@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.health.checkup import checks
 from viagralib.processes import overlaps, table
 from viagralib.report import notice_programs
-from viagralib.report.verdict_lines import FORMAT
+from viagralib.report.verdict_lines import written
 from viagralib.settings import start_d
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Settings, load_facts
@@ -43,7 +42,6 @@ def test(run: Run, options: Options, out: Printer) -> int:
     faults += refused
     if options.json:
         told = {
-            "version": FORMAT,
             "exit": FAULTY if faults else WELL,
             "home": run.settings.home,
             "state": run.state.path,
@@ -54,7 +52,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
             "notes": notes,
             "checks": answers,
         }
-        out.say(json.dumps(told, indent=1))
+        out.say(written(told))
         return FAULTY if faults else WELL
     out.say(f"home {safe(run.settings.home)}, state {safe(run.state.path)}")
     for name in run.settings.daemons:
