@@ -56,6 +56,7 @@ class Evidence:
         self.captures: dict[str, Capture] = {}
         self.problems: list[str] = []
         self.kernel_log: list[kernel_log.Line] = []
+        self.is_told = False  # by a notice of this run: what is no daemon's own
         self._timeout = settings.evidence_timeout
         self._gate = gate
         self._commands = settings.commands

@@ -22,6 +22,7 @@ PUT_OFF = "not now"
 WAITS = "waits"
 UNDECIDED = UNKNOWN
 QUIT = "stopped, and left so"
+TOLD = (BACK, FAILED, QUIT)  # by a notice; of the others, a line does
 # Why a daemon that is up is restarted all the same: VIAGRA_REASON.
 RESET, MANUAL = "reset", "manual"
 

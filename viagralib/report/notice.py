@@ -8,7 +8,14 @@ import re
 from viagralib.base.durations import spell
 from viagralib.base.messages import safe, safe_lines
 from viagralib.evidence.collector import Evidence, journal_file
-from viagralib.recovery.recovery import BACK, CAME_BACK, PUT_OFF, QUIT, Recovery
+from viagralib.recovery.recovery import (
+    BACK,
+    CAME_BACK,
+    PUT_OFF,
+    QUIT,
+    TOLD,
+    Recovery,
+)
 from viagralib.state.announced import date
 from viagralib.state.restart_limit import series, why_held
 from viagralib.state.supervision import has_finished
@@ -16,7 +23,9 @@ from viagralib.state.supervision import has_finished
 _LOG_LINES = 20  # of a hook's output, and of each log, the last ones
 _W_LINES = 12
 _BUSIEST = 5
+_BUSY = 1.0  # per cent of a processor, from which on a process is worth a line
 _LONGEST_LINE = 160  # characters
+_LONGEST_ADVICE = 500  # of a hook, which may say what to do
 
 
 def write(recovery: Recovery, evidence: Evidence) -> str:
@@ -26,6 +35,7 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     done = "stopped" if recovery.result == QUIT else "not started"
     first = f"Restarting {name}" if begun else f"{name} is {recovery.why}, {done}"
     facts = [
+        ("host", os.uname().nodename),
         ("why", recovery.incident.record.get("reason")),
         ("cause", recovery.cause),
         ("before", recovery.incident.record.get("before")),
@@ -40,13 +50,23 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     ]
     lines = [first, date(recovery.incident.record.get("began"))]
     lines += [f"  {key:<9} {safe(str(value))}" for key, value in facts if value]
-    lines += _section("hook output", hook_output(recovery))
+    lines += _section("hook output", hook_output(recovery), _LONGEST_ADVICE)
     for title, tail in _logs(recovery, evidence).items():
         lines += _section(title, tail[-_LOG_LINES:])
-    lines += _section("w", _who(evidence.text("w.txt").split("\n")[:_W_LINES]))
-    lines += _section("vmstat", evidence.text("vmstat.txt").split("\n")[:_W_LINES])
-    lines += _section("busiest", _busiest(evidence.text("ps.txt")))
+    if recovery.result in TOLD and not evidence.is_told:
+        lines += _machine(evidence)
     return "\n".join(lines)
+
+
+def _machine(evidence: Evidence) -> list[str]:
+    """Return what is the same for all daemons of a run: it is told with the first."""
+    w = evidence.text("w.txt").rstrip("\n").split("\n")[:_W_LINES]
+    vmstat = evidence.text("vmstat.txt").rstrip("\n").split("\n")[:_W_LINES]
+    titles = len(vmstat) < 3
+    lines = _section("w", _who(w)) + _section("vmstat", [] if titles else vmstat)
+    lines += _section("busiest", _busiest(evidence.text("ps.txt")))
+    evidence.is_told = bool(lines)
+    return lines
 
 
 def _now(recovery: Recovery) -> str:
@@ -99,20 +119,23 @@ def _logs(recovery: Recovery, evidence: Evidence) -> dict[str, list[str]]:
     return logs
 
 
-def _section(title: str, lines: list[str]) -> list[str]:
+def _section(title: str, lines: list[str], most: int = _LONGEST_LINE) -> list[str]:
     """Return a titled part, each line indented so that it cannot pass for ours."""
-    short = "\n".join(line[:_LONGEST_LINE] for line in lines)  # one may be of megabytes
+    short = "\n".join(line[:most] for line in lines)  # one may be of megabytes
     texts = [line for line in safe_lines(short.rstrip("\n")) if line]
     if not texts:
         return []
-    return [f"  {title}:", *(f"    {line[:_LONGEST_LINE]}" for line in texts)]
+    return [f"  {title}:", *(f"    {line[:most]}" for line in texts)]
 
 
 def _who(w: list[str]) -> list[str]:
-    """Return the lines of w(1) without the arguments of what its users run."""
+    """Return the lines of w(1) without the arguments of what its users run, and
+    without its titles where there are no users."""
     column = next((line.find("WHAT") for line in w if "WHAT" in line), -1)
     if column < 0:
         return w
+    if len(w) == 2:
+        return w[:1]
     # Its values begin below their title, or a blank further to the right.
     first_word = re.compile(rf".{{{column}}} *[^ ]*")
     return [found[0] if (found := first_word.match(line)) else line for line in w]
@@ -129,7 +152,7 @@ def _busiest(ps: str) -> list[str]:
         if len(words) == 11 and words[1] != str(os.getpid()):
             found.append((_number(words[2]), words))
     found.sort(key=lambda pair: -pair[0])
-    found = [(number, words) for number, words in found if number]
+    found = [(number, words) for number, words in found if number >= _BUSY]
     if not found:
         return []
     lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]

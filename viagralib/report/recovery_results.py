@@ -13,9 +13,9 @@ from viagralib.recovery import standing
 from viagralib.recovery.recovery import (
     BACK,
     CAME_BACK,
-    FAILED,
     PUT_OFF,
     QUIT,
+    TOLD,
     WAITS,
     Recovery,
 )
@@ -72,7 +72,7 @@ def tell(announcer: Announcer, recovery: Recovery, notice: str) -> None:
     name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
     announcer.newest[name] = recovery.verdict
     announcer.codes[name] = WELL if result in _WELL else NOT_WELL
-    if result in (BACK, FAILED, QUIT):
+    if result in TOLD:
         announcer.notify(name, result, notice, recovery.incident)
     elif result == PUT_OFF:
         announcer.leave_alone(name, Standing(NOT_NOW, remark))
