@@ -24,7 +24,7 @@ from viagralib.health.findings import WELL
 from viagralib.processes import linux
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
 from viagralib.recovery import cause_of_death
-from viagralib.recovery.standing import hook_at_work, quit_since
+from viagralib.recovery.standing import hook_at_work
 from viagralib.report.announcer import Announcer
 from viagralib.report.up_again import close
 from viagralib.settings.command_line import Options
@@ -220,7 +220,7 @@ def test_any_death_is_told_or_unknown(place: Place, amount: int) -> None:
     @tried(amount, text=whole | records("version", "end", "death", "runner"))
     def holds(text: bytes) -> None:
         place.put("deaths", text)
-        assert supervision.has_finished(place.state, NAME) in (True, False)
+        assert supervision.finished_at(place.state, NAME) >= 0
         assert supervision.runner(place.state, NAME) is None
         assert isinstance(supervision.death_since(place.state, NAME, 0.0), str)
 
@@ -298,11 +298,11 @@ def test_any_pause_is_told_or_none(place: Place, amount: int) -> None:
 def test_any_counts_are_read(place: Place, amount: int) -> None:
     daemon = Daemon(NAME, str(place.home), Facts())
 
-    @tried(amount, text=records("restarts", "tries", "tried_at", "recent", "quit"))
+    @tried(amount, text=records("restarts", "tries", "tried_at", "series_at", "recent"))
     def holds(text: bytes) -> None:
         place.put("counts", text)
         assert limiting.why_held(place.state, daemon).isprintable()
-        assert quit_since(place.run(), daemon) in (True, False)
+        assert limiting.series(place.state, daemon).isprintable()
         before = place.state.count(NAME), place.state.recent(NAME)
         place.state.count_up(NAME)
         limiting.note_try(place.state, daemon)

@@ -466,8 +466,7 @@ def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:
         world.watch(name)
     world.run("pause", paused, "--until", "2099-12-24 18:00")
     boot = Path(BOOT_ID).read_text().strip()
-    (world.state / "counts").mkdir(mode=0o700, exist_ok=True)
-    world.write(world.state / "counts" / stopped, f'{{"quit": "{boot}"}}')
+    world.write(world.state / "open" / stopped, f'{{"quit": "{boot}"}}')
     assert world.run().out == "" and world.starts(stopped) == 0
     (world.place / "boot_id").write_text("another\n")
     shell = f"mount --bind {world.place}/boot_id {BOOT_ID}"

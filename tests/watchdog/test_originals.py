@@ -226,9 +226,13 @@ def test_recovery_quit_stops_it_when_sick_and_does_not_start_it(world: World) ->
     quiet = world.run()
     assert (quiet.code, quiet.out) == (0, "") and told(world, name) == []
     assert "quit" in world.run("status", name).out
+    # Started by hand it is watched again, as whoever did that is told.
     world.facts(name, FACTS)
-    assert world.run("restart", name).code == 0
-    assert told(world, name) == ["manual 1"]
+    again = start(world, name, "beat", beat)
+    assert world.run().out.startswith(f"{name} is up again, quit since ")
+    world.kill(again.pid)
+    assert world.run().code == 0
+    assert told(world, name) == ["down 1"]
 
 
 @pytest.mark.parametrize(("periods", "word"), [(1.4, "up"), (1.6, "sick")])

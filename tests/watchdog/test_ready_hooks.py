@@ -576,6 +576,8 @@ def test_calculation_is_brought_back_with_its_cause_and_left_when_finished(
 
     machine.shell("touch /var/local/done")
     machine.await_that(f"grep '\"finished\": true' {record}")
+    code, output = watched.viagra()
+    assert code == 0 and output.startswith("calculation is finished: "), output
     assert watched.viagra() == (0, "")
     assert "finished" in watched.viagra("status")[1]
     machine.shell("rm /var/local/done")

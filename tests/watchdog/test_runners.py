@@ -8,7 +8,7 @@ import re
 import signal
 import time
 
-from world import World, unique, until
+from world import World, comm, unique, until
 
 
 def hold(world: World, name: str, options: str, command: str) -> None:
@@ -28,6 +28,16 @@ def kill_first_life(world: World, name: str) -> None:
     until(lambda: world.pids(name) not in ([], [first]))
 
 
+def assert_told_once(world: World, name: str) -> None:
+    """A kill that a daemon answers by exit 0 is no calculation's end: it is said."""
+    told = world.run()
+    assert told.code == 0 and told.err == "", told
+    assert told.out.startswith(f"{name} is finished: it ended with exit 0 at "), told
+    assert told.out.endswith(f"; to start it: viagra.py restart {name}\n"), told
+    quiet = world.run()
+    assert (quiet.code, quiet.out) == (0, ""), quiet
+
+
 def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> None:
     name = unique("calc")
     hold(world, name, "-r 3 -f core,signal", f"{world.daemon(name)} 0")
@@ -35,7 +45,7 @@ def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> N
     told = world.run("restart", name).out
     until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
     assert f"  next      left so; to start it: viagra.py restart {name}\n" in told
-    assert world.run().out == ""
+    assert_told_once(world, name)
 
 
 def test_what_finished_by_itself_is_left_down(world: World) -> None:
@@ -45,9 +55,7 @@ def test_what_finished_by_itself_is_left_down(world: World) -> None:
     done = world.place / "done"
     done.touch()
     until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
-    for _ in range(2):
-        quiet = world.run()
-        assert (quiet.code, quiet.out) == (0, ""), quiet
+    assert_told_once(world, name)
     assert world.starts(name) == 1
     assert "finished" in world.run("status").out
     done.unlink()
@@ -108,7 +116,7 @@ def calculate(world: World, name: str) -> None:
     done = world.place / "done"
     done.touch()
     until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
-    assert world.run().out == ""
+    assert_told_once(world, name)
     done.unlink()
 
 
@@ -131,11 +139,23 @@ def test_what_finished_and_was_started_by_hand_is_brought_back(world: World) -> 
     }
     world.spawn([str(world.home / "start.d" / name)], env=environment)
     until(lambda: world.pids(name))
-    assert world.run().out == ""
+    assert world.run().out.startswith(f"{name} is up again, finished since ")
     world.kill(world.pids(name)[0])
     until(lambda: '"finished": false' in (world.state / "deaths" / name).read_text())
     assert world.run().code == 0
     assert world.starts(name) == 3
+
+
+def test_what_finished_and_was_started_without_viagra_run_is_watched_again(
+    world: World,
+) -> None:
+    name = unique("calc")
+    calculate(world, name)
+    child = world.spawn(["/bin/sh", "-c", f"exec {world.calculation(name)}"])
+    until(lambda: comm(child.pid) == name)
+    assert world.run().out.startswith(f"{name} is up again, finished since ")
+    world.kill(child.pid)
+    assert world.run().code == 0 and world.starts(name) == 2
 
 
 def test_a_hook_waits_for_a_daemon_of_its_own_home(world: World) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from viagralib.base import records
 from viagralib.base.durations import spell
-from viagralib.base.messages import NOT_WELL, WELL
+from viagralib.base.messages import NOT_WELL, WELL, safe
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.matching import cut
@@ -18,7 +18,7 @@ from viagralib.processes.tree import ProcessTree
 from viagralib.processes.verdicts import DOWN, UNKNOWN
 from viagralib.recovery import inhibitions
 from viagralib.settings.configuration import Daemon
-from viagralib.state import pauses, restart_limit, supervision
+from viagralib.state import announced, pauses, restart_limit, supervision
 from viagralib.state.directory import this_boot
 from viagralib.state.incidents import Incident, recorded_process
 from viagralib.state.run_context import Run
@@ -67,9 +67,12 @@ def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
     """Somebody wants it so: an administrator, the facts, or the daemon itself."""
     if paused := pauses.why_paused(run.state, daemon.name):
         return Standing(PAUSED, paused)
-    if supervision.has_finished(run.state, daemon.name):
-        return Standing(FINISHED, "it ended by itself, with exit 0")
-    if quit_since(run, daemon):
+    if at := supervision.finished_at(run.state, daemon.name):
+        start = f"to start it: viagra.py restart {safe(daemon.name)}"
+        return Standing(
+            FINISHED, f"it ended with exit 0 at {announced.date(at)}; {start}"
+        )
+    if is_quit(run, daemon):
         return Standing(QUIT, "stopped when it was sick (recovery = quit)")
     return None
 
@@ -105,18 +108,13 @@ def _by_limit(run: Run, daemon: Daemon) -> Standing | None:
     return Standing(HELD, held) if held else None
 
 
-def quit_since(run: Run, daemon: Daemon) -> bool:
-    """Return whether it was stopped for good, since this boot."""
-    record = run.state.read("counts", daemon.name)
-    return bool(record.get("quit")) and record.get("quit") == this_boot()
+def is_quit(run: Run, daemon: Daemon) -> bool:
+    """Return whether it was stopped for good, since this boot, and not seen up since.
 
-
-def note_quit(run: Run, daemon: Daemon, is_quit: bool) -> None:
-    """Note whether the daemon is stopped for good. Raises OSError."""
-    record = run.state.read("counts", daemon.name)
-    if is_quit or "quit" in record:
-        record["quit"] = this_boot() if is_quit else ""
-        run.state.write("counts", daemon.name, record)
+    What is open for a daemon is forgotten when it is up.
+    """
+    boot = announced.of(run.state, daemon.name).get("quit")
+    return bool(boot) and boot == this_boot()
 
 
 def hook_at_work(

@@ -7,7 +7,7 @@ import os
 from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason
 from viagralib.base.printer import Printer
 from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict, judge
-from viagralib.recovery.standing import HELD, NOT_NOW, PAUSED, Standing
+from viagralib.recovery.standing import FINISHED, HELD, NOT_NOW, PAUSED, Standing
 from viagralib.report.verdict_lines import (
     document,
     lines,
@@ -106,9 +106,9 @@ class Announcer:
         if why.word != UNKNOWN:
             self.standings[name] = why
         self.codes[name] = why.code
-        # Held is said once, then by `status` and the exit code alone.
-        daily = why.word != HELD
-        if why.is_alarming:
+        # These are said once, then by `status` and the exit code alone.
+        daily = why.word not in (HELD, FINISHED)
+        if why.is_alarming or not daily:
             self._say_if_new(name, why.word, why.reason, daily=daily)
 
     def lock(self, name: str) -> Lock | None:

@@ -18,7 +18,7 @@ from viagralib.recovery.recovery import (
 )
 from viagralib.state.announced import date
 from viagralib.state.restart_limit import series, why_held
-from viagralib.state.supervision import has_finished
+from viagralib.state.supervision import finished_at
 
 _LOG_LINES = 20  # of a hook's output, and of each log, the last ones
 _W_LINES = 12
@@ -89,7 +89,7 @@ def _next(recovery: Recovery) -> str:
     if recovery.result in (BACK, CAME_BACK, PUT_OFF):
         return ""
     name = recovery.daemon.name
-    if recovery.result == QUIT or has_finished(recovery.run.state, name):
+    if recovery.result == QUIT or finished_at(recovery.run.state, name):
         return f"left so; to start it: viagra.py restart {safe(name)}"
     if held := why_held(recovery.run.state, recovery.daemon):
         return f"held: {held}"

@@ -22,6 +22,7 @@ from viagralib.recovery.recovery import (
 from viagralib.recovery.standing import NOT_NOW, Standing
 from viagralib.report.announcer import UP_AGAIN, Announcer
 from viagralib.state import announced
+from viagralib.state.directory import this_boot
 from viagralib.state.incidents import CLOSED, OPEN
 
 _WELL = (BACK, CAME_BACK, PUT_OFF, QUIT)
@@ -49,7 +50,6 @@ def write_down(recovery: Recovery, notice: str) -> None:
             log_patterns.keep_position(
                 state, recovery.daemon, recovery.log_position, oldest
             )
-        standing.note_quit(recovery.run, recovery.daemon, recovery.result == QUIT)
     _note_what_is_open(recovery, is_written or not incident.directory)
 
 
@@ -57,13 +57,17 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
     state, name, incident = recovery.run.state, recovery.daemon.name, recovery.incident
     if recovery.result == PUT_OFF and recovery.earlier:
         announced.put_back(state, name, recovery.earlier)
+    elif recovery.result == QUIT:
+        state.remove("open", name)
+        quits = {"quit": this_boot(), "ended": QUIT, "incident": incident.id}
+        announced.note(state, name, standing.QUIT, **quits)
     elif recovery.result in _WELL and is_written:
         state.remove("open", name)
     elif recovery.result in _WELL:  # told, but a later run has to close its record
         ended = recovery.result
         announced.note(state, name, UP, incident=incident.id, ended=ended)
     else:
-        more = {"incident": incident.id, "alarmed": recovery.alarmed}
+        more = {"incident": incident.id, "alarmed": recovery.alarmed, "quit": ""}
         announced.note(state, name, recovery.verdict.word, **more)
 
 

@@ -7,7 +7,7 @@ import contextlib
 from viagralib.base.messages import WELL
 from viagralib.processes.verdicts import UP, Verdict
 from viagralib.report.announcer import FAULT, UP_AGAIN, Announcer
-from viagralib.state import announced, incidents
+from viagralib.state import announced, incidents, supervision
 from viagralib.state.incidents import CLOSED, OPEN, Incident
 from viagralib.state.run_context import Run
 
@@ -42,6 +42,7 @@ def _close(announcer: Announcer, name: str) -> None:
     if record.get("word") not in (FAULT, UP, None):
         announcer.notify(name, UP_AGAIN, line, incident)
     state.remove("open", name)
+    supervision.forget_finished(state, name)
     lock.release()
 
 

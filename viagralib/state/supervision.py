@@ -15,11 +15,22 @@ from viagralib.state import death_records
 from viagralib.state.directory import State, this_boot
 
 
-def has_finished(state: State, name: str) -> bool:
-    """Return whether its last instance, since the machine was booted, ended well."""
+def finished_at(state: State, name: str) -> float:
+    """Return when its last instance ended well, since the machine was booted; or 0.0.
+
+    In seconds since 1970.
+    """
     record = death_records.read(state.path, name)
-    finished = records.inner(record, "end").get("finished") is True
-    return finished and record.get("boot") == this_boot()
+    end = records.inner(record, "end")
+    if end.get("finished") is not True or record.get("boot") != this_boot():
+        return 0.0
+    return records.number(end, "at") or 1.0
+
+
+def forget_finished(state: State, name: str) -> None:
+    """Forget that it ended well: somebody has started it since, without viagra-run."""
+    if finished_at(state, name):
+        state.remove("deaths", name)
 
 
 def runner(state: State, name: str) -> Process | None:
