@@ -20,8 +20,10 @@ boot = "0s"
 packages = "0s"
 """
 # Cron waits for the full minute. Its clock alone is set forward so far that this is
-# soon enough to wait for, and late enough to kill the daemon before it.
-AHEAD = 12.0  # seconds
+# soon enough to wait for, and late enough to kill the daemon before it; and it goes
+# faster. Its jobs do not inherit that: cron makes their environment anew.
+AHEAD = 10.0  # seconds
+FASTER = 5
 
 
 @pytest.fixture(name="machine")
@@ -54,6 +56,6 @@ def start_cron(machine: Machine) -> float:
         time.sleep(max(0.0, left - AHEAD))
         machine.start("exec /usr/sbin/cron -f")
         return 60 - time.time() % 60
-    ahead = left - AHEAD
-    machine.start(f"exec {faketime} -f {ahead:+.3f}s /usr/sbin/cron -f")
+    clock = f"{left - AHEAD * FASTER:+.3f}s x{FASTER}"
+    machine.start(f"exec {faketime} -f '{clock}' /usr/sbin/cron -f")
     return AHEAD

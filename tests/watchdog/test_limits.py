@@ -275,24 +275,18 @@ def locked(
     )
 
 
-@pytest.mark.parametrize("path", LOCKS)
-def test_the_lock_of_each_package_manager_puts_off(world: World, path: str) -> None:
+# On an overlay, as in containers, /proc/locks names another device than stat(2).
+@pytest.mark.parametrize(
+    ("path", "on"), [*((path, "tmpfs") for path in LOCKS), (LOCKS[0], "overlay")]
+)
+def test_the_lock_of_each_package_manager_puts_off(
+    world: World, path: str, on: str
+) -> None:
     need_root()
     name = unique("lock")
     world.watch(name)
     world.settings(PACKAGES)
-    said = locked(world, path)
-    assert "not now: packages are being installed (pid " in said.stdout, said
-    assert said.returncode == 0 and world.starts(name) == 0
-
-
-def test_a_lock_on_an_overlay_puts_off(world: World) -> None:
-    """As in containers: there /proc/locks names another device than stat(2)."""
-    need_root()
-    name = unique("over")
-    world.watch(name)
-    world.settings(PACKAGES)
-    said = locked(world, LOCKS[0], on="overlay")
+    said = locked(world, path, on=on)
     assert "not now: packages are being installed (pid " in said.stdout, said
     assert said.returncode == 0 and world.starts(name) == 0
 
