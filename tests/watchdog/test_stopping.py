@@ -131,7 +131,8 @@ def test_what_is_not_the_daemon_is_left_alone_when_it_is_stopped(
         name,
         f'command = "{command}"\nleftovers = "{leftovers}"\n'.replace(
             'command = ""', ""
-        ),
+        )
+        + 'stop_timeout = "1s"\n',
     )
     listener = world.spawn(["/bin/sh", "-c", f"exec {started} listener"])
     files = [world.place / who for who in ("user", "sleep")]
