@@ -21,7 +21,8 @@ VENV = .venv
 # compiles all tests anew.
 RUN = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m
 PORTABLE = tests/watchdog/test_known_pids.py
-SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run
+SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run \
+	completions/viagra.py.bash
 
 help:
 	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"

@@ -68,6 +68,7 @@ install_all() {
 	install_settings
 	install_share
 	install_manual
+	install_completions
 	[ -z "$DESTDIR" ] || return 0
 	if ! "$PREFIX/sbin/viagra.py" test; then
 		echo "install: all is in its place, but mend the faults above first; then" \
@@ -274,7 +275,28 @@ install_manual() {
 	done
 }
 
+# Each as its shell looks for it: file, place below PREFIX/share, name there.
+completions() {
+	echo viagra.py.bash bash-completion/completions viagra.py
+	echo viagra.py.zsh zsh/site-functions _viagra.py
+	echo viagra.py.fish fish/vendor_completions.d viagra.py.fish
+}
+
+install_completions() {
+	completions | while read -r file place name; do
+		place=$DESTDIR$PREFIX/share/$place
+		mkdir -p "$place"
+		sed "s|/usr/local/sbin/|$PREFIX/sbin/|g" "completions/$file" >"$place/$name"
+		chmod 644 "$place/$name"
+	done
+}
+
 uninstall_all() {
+	completions | while read -r _ place name; do
+		rm -f "$DESTDIR$PREFIX/share/$place/$name"
+		remove_if_empty "$PREFIX/share/$place"
+		remove_if_empty "$PREFIX/share/${place%/*}"
+	done
 	for link in "$DESTDIR$PREFIX"/bin/viagra-*; do
 		case $(readlink "$link") in
 		../lib/viagra/*) rm -f "$link" ;;

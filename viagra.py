@@ -44,6 +44,11 @@ def main() -> int:
     """Do what the command line asks for; return the exit code."""
     out, err = Printer(1), Printer(2)
     try:
+        if sys.argv[1:2] == ["--complete"]:  # what the shells' completions ask
+            from viagralib.verbs.completion import complete
+
+            complete(sys.argv[2:], out)
+            return WELL
         code = act(parse(sys.argv[1:]), out, err)
     except Fault as fault:
         if "--json" in sys.argv:

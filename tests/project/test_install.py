@@ -172,6 +172,14 @@ def test_all_is_in_its_place(installed: Installation) -> None:
     for page in (ROOT / "man").iterdir():
         place = installed.prefix / "share" / "man" / f"man{page.name[-1]}"
         assert filecmp.cmp(page, place / page.name)
+    share = installed.prefix / "share"
+    for name in (
+        "bash-completion/completions/viagra.py",
+        "zsh/site-functions/_viagra.py",
+        "fish/vendor_completions.d/viagra.py.fish",
+    ):
+        text = (share / name).read_text()
+        assert f"{installed.prefix}/sbin/viagra.py --complete" in text
 
 
 @pytest.mark.xdist_group("install")

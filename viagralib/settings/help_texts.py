@@ -5,7 +5,7 @@ from __future__ import annotations
 from viagralib.settings.command_line import FLAGS, VALUES
 
 # Of each verb: what follows it, in one line what it does, and what else to know.
-_VERBS = {
+VERB_TEXTS = {
     "run": ("[NAME ...]", "bring back what is down; silent when all is up"),
     "check": ("[NAME ...]", "look only: a line for each daemon that is not up"),
     "status": ("[NAME ...]", "every daemon: verdict, standing, pids, restarts"),
@@ -16,7 +16,7 @@ _VERBS = {
     "history": ("[NAME ...]", "incidents, newest first; show ID: one of them, whole"),
     "test": ("", "every fault in hooks, facts and permissions"),
 }
-_OPTIONS = {
+OPTIONS = {
     "--for": ("2h", "for how long: 30s, 10m, 2h, 7d"),
     "--until": ("TIME", "until 18:00 today, or 2026-12-24T18:00"),
     "--reason": ("TEXT", "why; it is shown wherever the daemon is"),
@@ -38,16 +38,16 @@ exit: 0 well, 1 a daemon is down, sick or unknown, 2 a fault to mend, 75 try lat
 
 def help_text(verb: str | None) -> str:
     """Return the help of one verb, or of the whole program."""
-    verbs = [verb] if verb else [*_VERBS]
+    verbs = [verb] if verb else [*VERB_TEXTS]
     lines = ["usage:"]
     for one in verbs:
-        words, what = _VERBS[one]
+        words, what = VERB_TEXTS[one]
         name = "[run]" if one == "run" else one
         lines.append(f"  {f'viagra.py {name} {words}':<30}  {what}".rstrip())
     if not verb:
         lines.append(f"  {'viagra.py VERB --help':<30}  the options of a verb")
     lines.append("options:")
-    for option, (value, what) in _OPTIONS.items():
+    for option, (value, what) in OPTIONS.items():
         known = FLAGS[option] if option in FLAGS else VALUES[option][1]
         if not verb or verb in known:
             of_some = "" if verb or len(known) > 1 else f"{known[0]}: "
