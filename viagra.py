@@ -7,9 +7,11 @@ the daemon is back, and prints a notice, which cron mails. When all is well it p
 nothing. It keeps nothing running, and needs nothing that it remembers.
 """
 
+import gc
 import os
 import sys
 
+gc.disable()  # a run that finds all well ends before there is anything to collect
 # Nobody else may write the bytecode that Python keeps of our parts.
 os.umask(os.umask(0o022) | 0o022)
 # Under -I, Python leaves our own directory out of its search path too.
@@ -95,6 +97,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
     if options.verb == "run" and not options.dry_run:
         options.verbose = options.verbose or run.is_by_hand()
         return watch(run, options, out, err)
+    gc.enable()
     from viagralib.verbs.dispatch import obey
 
     out.patience = 86400.0  # seconds: a person, or a pager, reads at leisure
@@ -103,25 +106,29 @@ def act(options: Options, out: Printer, err: Printer) -> int:
 
 def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     """One run: look, bring back what is not up, say it; return the exit code."""
-    faults = run.find_faults()
+    faults = run.find_faults(quick=not run.is_first_of_hour)
     verdicts = judge(run.sound(faults), run.observer, first=run.known_pids())
     if any(run.settings.daemons[name].has_health for name in verdicts):
         from viagralib.health.checkup import examine  # sockets, and programs to start
 
         examine(run, verdicts)
     run.note(verdicts)
+    unwritten: list[Fault] = []
     if run.settings.metrics:
         from viagralib.report.metrics import write
 
-        faults += write(run, verdicts, {}, faults)
+        unwritten = write(run, verdicts, {}, faults)
     pauses = run.overdue_pauses()
     well = (
         not faults
+        and not unwritten
         and not pauses
         and all(verdict.is_well for verdict in verdicts.values())
     )
     if well and not run.state.names("open") and not options.verbose | options.json:
         return WELL
+    gc.enable()
+    faults = run.find_faults() + unwritten  # with all parts that it will load
     from viagralib.base.resource_limits import widen
     from viagralib.report.announcer import Announcer
     from viagralib.report.up_again import close  # what only a bad day needs

@@ -405,6 +405,25 @@ def test_what_is_everybodys_stops_all_that_would_be_run(case: Case, part: str) -
     assert not case.executed.exists()
 
 
+@pytest.mark.parametrize("occasion", ["a new hour", "a daemon is down"])
+def test_parts_not_in_use_are_judged_each_hour_and_before_anything_is_started(
+    public: World, occasion: str
+) -> None:
+    name = fresh()
+    public.watch(name)
+    daemon = public.up(name)
+    assert public.run().code == 0
+    part = public.program.parent / "viagralib" / "verbs" / "dry_run.py"
+    part.chmod(0o666)
+    if occasion == "a new hour":
+        os.utime(public.state / "last-run", (0, 0))
+    else:
+        public.kill(daemon.pid)
+    told = public.run()
+    assert told.code == 2 and f"refused: {part} can be written" in told.err, told
+    assert public.starts(name) == 0
+
+
 def test_root_refuses_a_users_home_which_serves_that_users_own_runs(
     case: Case,
 ) -> None:

@@ -35,6 +35,13 @@ def read_once(path: str, most: int, directory: int | None = None) -> bytes:
         os.close(descriptor)
 
 
+def read_proc(path: str, most: int) -> bytes:
+    """Return the same of a file of /proc: there, less than was asked for is all."""
+    at_once = min(most, _AT_ONCE)
+    text = read_once(path, at_once)
+    return text if len(text) < at_once else read(path, most)
+
+
 def write(descriptor: int, text: bytes) -> None:
     """Write all of it. Raises OSError: after a part, the system says why no more."""
     while text:

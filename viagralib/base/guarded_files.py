@@ -54,7 +54,9 @@ def _open_plain(path: str, flags: int) -> int:
     """
     try:
         handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as why:
+        if isinstance(why, FileNotFoundError) and not flags & os.O_CREAT:
+            raise
         return -1
     try:
         way = f"/proc/self/fd/{handle}"
@@ -86,9 +88,8 @@ def replace(path: str, text: bytes, *, mode: int = 0o600, sync: bool = False) ->
         here = way.directory
         try:
             _remove(fresh, here)
-            with _Descriptor(
-                os.open(fresh, _NEW | os.O_WRONLY, mode, dir_fd=here)
-            ) as new:
+            flags = _NEW | os.O_WRONLY
+            with _Descriptor(os.open(fresh, flags, mode, dir_fd=here)) as new:
                 os.fchmod(new, mode)  # whatever the umask
                 write(new, text)
                 if sync:
@@ -149,8 +150,7 @@ def is_ours(path: str) -> bool:
 class _Way:
     """The way to a file, gone up to its `directory`, where it is `name`.
 
-    Raises OSError, with the whole path.
-    """
+    Raises OSError, with the whole path."""
 
     def __init__(self, path: str, link: bool = True) -> None:
         self.name = ""

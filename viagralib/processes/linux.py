@@ -57,6 +57,7 @@ class Process:
         self.zombie = state in "ZX"
         self.headless = False  # its first thread has ended, others live on
         self._status_file = b""
+        self._command_line = b""  # once all of it was read
 
     @property
     def identity(self) -> tuple[int, float]:
@@ -68,7 +69,10 @@ class Process:
 
         A program that renames itself may leave one text with blanks in it.
         """
-        text = os.fsdecode(_contents(f"{self.place()}/cmdline", most)).rstrip("\0")
+        line = self._command_line or _contents(f"{self.place()}/cmdline", most)
+        if len(line) < most:
+            self._command_line = line
+        text = os.fsdecode(line).rstrip("\0")
         return text.split("\0") if text else []
 
     def executable(self) -> str:
@@ -246,7 +250,7 @@ def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None
 
 def _contents(path: str, most: int = _LONGEST_FILE) -> bytes:
     try:
-        return files.read(path, most)
+        return files.read_proc(path, most)
     except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
     except OSError as error:

@@ -42,6 +42,8 @@ class Observer:
 
     def is_ordinary(self, user: int) -> bool:
         """Return whether this uid is a person's, not the system's."""
+        if user == 0:
+            return False
         if self._ordinary is None:
             self._ordinary = ordinary_users()
         lowest, highest = self._ordinary

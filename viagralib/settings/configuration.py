@@ -13,35 +13,30 @@ from viagralib.settings.start_order import find_circle
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 HOOK_KINDS = ("start.d", "stop.d", "check.d", "fail.d")
 # What tells one daemon from another makes no sense as a default for all.
-_NO_DEFAULTS = [
-    "process",
-    "command",
-    "executable",
-    "pidfile",
-    "listens",
-    "answers",
-    "heartbeat",
-    "alarm",
-    "after",
-    "resets",
-    "unit",
-    "logs",
-]
+_OWN = "process command executable pidfile listens answers heartbeat alarm"
+_NO_DEFAULTS = f"{_OWN} after resets unit logs".split()
 
 
 class Daemon:
     """What is watched: its name, where its hooks are, and its facts."""
 
-    __slots__ = ("name", "home", "facts")
+    __slots__ = ("name", "home", "facts", "_listed")
 
-    def __init__(self, name: str, home: str, facts: Facts) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: str,
+        facts: Facts,
+        listed: Mapping[str, set[str] | None] | None = None,
+    ) -> None:
         self.name = name
         self.home = home
         self.facts = facts
+        self._listed = listed or {}
 
     @property
     def process(self) -> str:
@@ -53,7 +48,14 @@ class Daemon:
         """Whether there is anything to check beyond its being there."""
         facts = self.facts
         given = facts.listens or facts.answers or facts.heartbeat or facts.alarm
-        return bool(given) or start_d.is_there(self.hook("check.d"))
+        return bool(given) or self.has("check.d")
+
+    def has(self, kind: str, ending: str = "") -> bool:
+        """Return whether its hook of `kind`, or this file of it, was there then."""
+        names = self._listed.get(kind)
+        if names is None:
+            return start_d.is_there(self.hook(kind) + ending)
+        return self.name + ending in names
 
     def hook(self, kind: str = "start.d") -> str:
         """Return the path of its hook of `kind`, there or not."""
@@ -72,6 +74,7 @@ class Settings:
 
     def __init__(self, home: str) -> None:
         self.home = home
+        self.listed: dict[str, set[str] | None] = {}  # by kind; None: in doubt
         self.daemons: dict[str, Daemon] = {}
         self.set_aside: dict[str, str] = {}  # every other file of start.d, and why
         self.faults: list[Fault] = []
@@ -92,8 +95,9 @@ def load(home: str) -> Settings:
     settings = Settings(home)
     _read_general(settings)
     _discover(settings)
-    for name in settings.daemons:
-        settings.faults += load_facts(settings, name)
+    for name, daemon in settings.daemons.items():
+        if daemon.has("start.d", ".toml"):
+            settings.faults += load_facts(settings, name)
     for daemon in settings.daemons.values():
         settings.faults += _check_names(settings, daemon)
     for fact in ("after", "resets"):
@@ -136,6 +140,8 @@ def _discover(settings: Settings) -> None:
         text = f"could not read the directory: {reason(error)}"
         settings.faults.append(Fault(safe(directory), text))
         return
+    others = {kind: start_d.names(f"{settings.home}/{kind}") for kind in HOOK_KINDS[1:]}
+    settings.listed = {"start.d": {*names}, **others}
     for name in names:
         if name.endswith(".toml") and not name.startswith("."):
             if name[: -len(".toml")] not in names:
@@ -150,7 +156,8 @@ def _discover(settings: Settings) -> None:
         if why_not:
             settings.set_aside[name] = why_not
         else:
-            settings.daemons[name] = Daemon(name, settings.home, settings.defaults)
+            defaults, listed = settings.defaults, settings.listed
+            settings.daemons[name] = Daemon(name, settings.home, defaults, listed)
 
 
 def load_facts(settings: Settings, name: str) -> list[Fault]:

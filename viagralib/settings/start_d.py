@@ -55,7 +55,10 @@ def why_copy(name: str) -> str:
 
 
 def is_executable(path: str) -> bool:
-    mode = _mode(path)
+    return _is_program(_mode(path))
+
+
+def _is_program(mode: int) -> bool:
     return stat.S_ISREG(mode) and bool(mode & 0o111)
 
 
@@ -65,9 +68,20 @@ def programs(hook: str) -> list[str]:
     A hook that cannot be looked at is not one that is not there: a check that is
     left out would make a sick daemon well.
     """
-    if stat.S_ISDIR(_mode(hook)):
+    mode = _mode(hook)
+    if stat.S_ISDIR(mode):
         return steps(hook)
-    return [hook] if is_executable(hook) else []
+    return [hook] if _is_program(mode) else []
+
+
+def names(directory: str) -> set[str] | None:
+    """Return the names in a directory of hooks; None where that cannot be told."""
+    try:
+        return {*os.listdir(directory)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError:
+        return None
 
 
 def is_there(path: str) -> bool:

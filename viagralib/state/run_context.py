@@ -58,6 +58,7 @@ class Run:
         self.began = time.time()  # seconds since 1970
         self.first_look = time.monotonic()
         self.previous = state.last_run()  # seconds since 1970; 0.0: not known
+        self.is_first_of_hour = self.began // _HOUR != self.previous // _HOUR
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
@@ -68,6 +69,7 @@ class Run:
         self.is_unsafe = False  # somebody else could change what is ours: run nothing
         self._gate: Gate | None = None
         self._general: list[Fault] | None = None  # what concerns every daemon
+        self._is_quick = False  # of our parts, only those were judged that are in use
 
     def require_hooks(self) -> None:
         """Raise Fault when a name is no hook's, with what may have been meant."""
@@ -94,9 +96,13 @@ class Run:
             self._gate = Gate(self.observer.user, path, closed)
         return self._gate
 
-    def find_faults(self) -> list[Fault]:
-        """Return all that its user has to mend, for the names that it is about."""
-        found = [*self._general_faults()]
+    def find_faults(self, quick: bool = False) -> list[Fault]:
+        """Return all that its user has to mend, for the names that it is about.
+
+        `quick`: of our own parts only those that are loaded. That is for a run which
+        finds all well: whatever else it does, all of them must be judged before.
+        """
+        found = [*self._general_faults(quick)]
         for fault in self.settings.faults:
             if fault.subject in self.names or fault.subject not in self._all_names():
                 found.append(fault)
@@ -106,14 +112,16 @@ class Run:
                     found += self.observer.trust.faults(self.settings.daemons[name])
         return found
 
-    def _general_faults(self) -> list[Fault]:
+    def _general_faults(self, quick: bool = False) -> list[Fault]:
         """Return what concerns every daemon: others could change the state, or us."""
-        if self._general is None:
+        if self._general is None or (self._is_quick and not quick):
+            self._is_quick = quick
             trust = self.observer.trust
             places = self.state.places() if self.is_ours else []
             state = [why for place in places for why in trust.whys(place)]
             parts = [why for part in self._parts() for why in trust.whys(part)]
-            ours = trust.whys_below(f"{PROGRAM}/viagralib")
+            judge_ours = trust.whys_loaded if quick else trust.whys_below
+            ours = judge_ours(f"{PROGRAM}/viagralib")
             ours += [why for part in _environment() for why in trust.whys(part)]
             whys = dict.fromkeys([*state, *parts, *ours])
             self.is_state_unsafe, self.is_unsafe = bool(state), bool(whys)
@@ -188,7 +196,7 @@ class Run:
                 self.state.keep_answers()
         except OSError:
             pass
-        if self.began // _HOUR != self.previous // _HOUR:
+        if self.is_first_of_hour:
             self._cut_logs()
 
     def _cut_logs(self) -> None:

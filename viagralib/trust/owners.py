@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from viagralib.base.messages import reason, safe
 from viagralib.base.users import group_name, user_name
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _LONGEST_CHAIN = 40  # links followed, as Linux does: path_resolution(7)
 _BYTECODE = "__pycache__"
+_FILES = "__file__", "__cached__"  # of a module: its source, its bytecode
 _MOST_TOLD = 3  # of the files of one folder that somebody else could change
 
 
@@ -29,6 +31,7 @@ class Trust:
         self._statuses: dict[str, os.stat_result | None] = {}
         self._entries: dict[tuple[str, bool], str] = {}
         self._paths: dict[str, list[str]] = {}
+        self._ways: dict[str, list[str]] = {}
 
     def why_not(self, path: str) -> str:
         """Return who else could change what `path` names, with the cure, or ""."""
@@ -43,7 +46,7 @@ class Trust:
         """
         if path not in self._paths:
             try:
-                *way, end = walk(path, self._status)
+                *way, end = self._way(path)
                 whys = [self._why_not_entry(entry, on_the_way=True) for entry in way]
                 # Of what is not there, the way to it says all.
                 if self._status(end) or not any(whys):
@@ -53,6 +56,15 @@ class Trust:
                 self._paths[path] = [f"could not look at {safe(path)}: {reason(error)}"]
         return self._paths[path]
 
+    def end(self, path: str) -> str:
+        """Return what the links of a path lead to. Raises OSError."""
+        return self._way(path)[-1]
+
+    def _way(self, path: str) -> list[str]:
+        if path not in self._ways:
+            self._ways[path] = list(walk(path, self._status))
+        return self._ways[path]
+
     def whys_below(self, folder: str) -> list[str]:
         """Return what others could change of a folder, and of all that lies in it."""
         found: list[str] = []
@@ -60,10 +72,7 @@ class Trust:
         for place in folders:  # which grows as they are found
             with os.scandir(place) as entries:
                 for entry in entries:
-                    if entry.is_symlink():
-                        found += self.whys(entry.path)
-                    elif why := self._why_not_entry(entry.path, on_the_way=False):
-                        found.append(_without_bytecode(entry.path, why))
+                    found += self._whys_part(entry.path)
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
         found = list(dict.fromkeys(found))
@@ -71,6 +80,25 @@ class Trust:
             more = len(found) - _MOST_TOLD
             found[_MOST_TOLD:] = [f"{more} more files below {safe(folder)}, as these"]
         return self.whys(folder) + found
+
+    def whys_loaded(self, folder: str) -> list[str]:
+        """Return the same of what this run has loaded from the folder, and no more."""
+        paths: list[str] = []
+        for module in list(sys.modules.values()):
+            for file in (module.__dict__.get(key) or "" for key in _FILES):
+                if file.startswith(f"{folder}/"):
+                    paths += [os.path.dirname(file), file]
+        found = [why for path in dict.fromkeys(paths) for why in self._whys_part(path)]
+        return self.whys(folder) + found
+
+    def _whys_part(self, path: str) -> list[str]:
+        status = self._status(path)
+        if status is None:
+            return []  # bytecode that Python has not kept
+        if stat.S_ISLNK(status.st_mode):
+            return self.whys(path)
+        why = self._why_not_entry(path, on_the_way=False)
+        return [_without_bytecode(path, why)] if why else []
 
     def _status(self, path: str) -> os.stat_result | None:
         """Return what lstat(2) says, None: nothing is there. Raises OSError."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 
-from viagralib.base import guarded_files
+from viagralib.base import files, guarded_files
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
 from viagralib.trust.owners import Trust
@@ -21,6 +22,7 @@ DIRECTORIES = (
     "/usr/pkg/bin",
 )
 FRAGMENT = "service.subr"  # what the ready hooks read in
+_FIRST = 256  # bytes of a script that Linux reads for its first line
 _DEEPEST_SCRIPT = 5  # scripts that interpret each other, as Linux allows: execve(2)
 
 
@@ -29,7 +31,8 @@ class ProgramTrust(Trust):
 
     def __init__(self, user: int) -> None:
         super().__init__(user)
-        self._first_lines: dict[str, bytes] = {}  # most hooks have one interpreter
+        self._first_lines: dict[str, bytes] = {}
+        self._no_programs: dict[str, str] = {}  # most hooks have one interpreter
         self._fragments: dict[str, str] = {}  # what is wrong with those of a directory
 
     def search_path(self) -> str:
@@ -58,19 +61,30 @@ class ProgramTrust(Trust):
         return self._why_not_interpreters(path, line, depth)
 
     def _first_line(self, path: str) -> bytes:
+        """Return the first line of a file, as Linux reads it. Raises OSError."""
         if path not in self._first_lines:
-            self._first_lines[path] = first_line(path)
+            # What nobody else can change, or exchange, needs no guard.
+            status = None if self.why_not(path) else self._status(self.end(path))
+            is_ours = status is not None and stat.S_ISREG(status.st_mode)
+            read = files.read_once if is_ours else guarded_files.read
+            start, newline, _ = read(path, _FIRST).partition(b"\n")
+            self._first_lines[path] = start + newline
         return self._first_lines[path]
 
     def _why_not_interpreters(self, path: str, line: bytes, depth: int) -> str:
         if depth == _DEEPEST_SCRIPT:
             return f"the #! line of {safe(path)} leads from script to script"
         for interpreter in self.interpreters(line) or [""]:
-            if why := _why_no_program(interpreter):
+            if why := self._why_no_program(interpreter):
                 return f"the #! line of {safe(path)} names {why}"
             if why := self.why_not_program(interpreter, depth + 1):
                 return why
         return ""
+
+    def _why_no_program(self, path: str) -> str:
+        if path not in self._no_programs:
+            self._no_programs[path] = _why_no_program(path)
+        return self._no_programs[path]
 
     def interpreters(self, line: bytes) -> list[str]:
         """Return the programs that run a script with this first line.
@@ -89,7 +103,7 @@ class ProgramTrust(Trust):
         """Return why a program of a hook, or what it reads in, is unsafe, or ""."""
         if why := self.why_not_program(path):
             return why
-        place = os.path.dirname(os.path.realpath(path))
+        place = os.path.dirname(self.end(path))
         if place not in self._fragments:
             above = os.path.dirname(place)
             files = [f"{p}/{FRAGMENT}" for p in (place, above, f"{above}/start.d")]
@@ -127,11 +141,12 @@ class ProgramTrust(Trust):
         ]
 
     def _whys_hooks(self, daemon: Daemon) -> list[str]:
-        whys = [*self.whys(f"{daemon.home}/start.d/{daemon.name}.toml")]
+        whys = []
+        if daemon.has("start.d", ".toml"):
+            whys += self.whys(f"{daemon.hook()}.toml")
         for kind in HOOK_KINDS:
-            hook = daemon.hook(kind)
-            if kind == "start.d" or os.path.lexists(hook):
-                whys += self.whys(hook)
+            if kind == "start.d" or daemon.has(kind):
+                whys += self.whys(daemon.hook(kind))
                 whys += map(self.why_not_hook, daemon.programs(kind))
         return whys
 
@@ -159,9 +174,3 @@ def _why_no_program(path: str) -> str:
     elif not os.path.isfile(path) or not os.access(path, os.X_OK):
         why = "is no program"
     return f"'{safe(path)}', which {why}" if why else ""
-
-
-def first_line(path: str) -> bytes:
-    """Return the first line of a file, at most 256 bytes of it, as Linux reads it."""
-    start = guarded_files.read(path, 256)
-    return start if b"\n" not in start else start[: start.index(b"\n") + 1]
