@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -380,6 +381,38 @@ def test_a_worker_whose_main_process_lives_is_no_leftover(public: World) -> None
     until(lambda: sum(comm(pid) == name for pid in all_pids()) == 2)
     told = public.run("check").out
     assert "but 1 leftover" in told, told  # the main process itself
+
+
+def test_a_sick_daemon_that_goes_on_forking_is_ended(public: World) -> None:
+    name = unique("forks")
+    public.watch(name, 'stop_timeout = "0.1s"\n')
+    fake = public.place / "forks" / name
+    fake.parent.mkdir()
+    shutil.copy(need("dash"), fake)
+    script = "trap '' TERM; while :; do sleep 300 & sleep 0.002; done"
+    marked = environment() | {"PLACE": str(public.place)}  # for the end of the test
+    child = public.spawn([str(fake), "-c", script], env=marked)
+    until(lambda: comm(child.pid) == name)
+    told = public.run("restart", name)
+    assert told.code == 0 and public.starts(name) == 1, told
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_nobody_is_ended_for_having_guessed_an_incident(public: World) -> None:
+    name, guess = unique("guess"), public.place / "guess"
+    wait = f"until [ -e {public.place}/go ]; do sleep 0.05; done"
+    public.hook(
+        name,
+        f"echo $VIAGRA_INCIDENT >{guess}.new; mv {guess}.new {guess}; {wait}; exit 1",
+    )
+    run = public.spawn(public.command(), stdout=subprocess.PIPE)
+    until(guess.exists)
+    variables = {"VIAGRA_INCIDENT": guess.read_text().strip()}
+    stranger = public.spawn(["sleep", "1000"], user=ORDINARY, env=variables)
+    (public.place / "go").touch()
+    out, _ = run.communicate()
+    assert run.returncode == 1 and b"left running" not in out, out
+    assert stranger.poll() is None
 
 
 def test_the_verb_test_names_whom_a_service_account_could_pass_for(

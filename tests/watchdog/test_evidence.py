@@ -179,11 +179,15 @@ def kernel_says(text: str) -> bool:
     return text in log.stdout
 
 
-def crash(world: World, name: str) -> int:
-    """Let a daemon of this name die of a real segmentation fault; return its pid."""
+def crash(world: World, name: str, is_seen: bool = False) -> int:
+    """Let a daemon of this name die of a real segmentation fault; return its pid.
+
+    A run has seen it before that, or none has.
+    """
     daemon = world.spawn(crasher(world, name), stdout=subprocess.PIPE)
     assert daemon.stdout is not None
     assert daemon.stdout.readline() == b"ready\n"
+    assert not is_seen or world.run().out == ""
     os.kill(daemon.pid, signal.SIGUSR1)
     assert daemon.wait(10) == -signal.SIGSEGV
     deadline = time.monotonic() + 5
@@ -203,7 +207,7 @@ def test_segmentation_fault_is_the_cause_once(world: World) -> None:
     need_root()
     name = unique("food")
     world.watch(name)
-    pid = crash(world, name)
+    pid = crash(world, name, is_seen=True)
     told = world.run()
     assert told.code == 0, told
     assert re.fullmatch(
@@ -216,6 +220,18 @@ def test_segmentation_fault_is_the_cause_once(world: World) -> None:
     # Killed by hand right after that: the old line says nothing of this death.
     world.kill(world.pids(name)[0])
     assert cause(world.run().out) == "unknown"
+
+
+def test_a_crash_of_who_only_had_the_name_is_told_as_that(world: World) -> None:
+    need_root()
+    name = unique("food")
+    world.watch(name)
+    pid = crash(world, name)
+    assert re.fullmatch(
+        rf"kernel: segmentation fault, killed a process named {name} \(pid {pid}\) at "
+        r"[\d:]+, which no run has seen as the daemon",
+        cause(world.run().out),
+    )
 
 
 def test_cause_stays_while_the_daemon_does(world: World) -> None:
@@ -301,7 +317,8 @@ def test_out_of_memory_is_the_cause(world: World) -> None:
         until(lambda: kernel_says(f"({name})"))
         result = world.run()
         assert re.fullmatch(
-            rf"kernel: out of memory, killed {name} \(pid {eater.pid}\) at [\d:]+",
+            rf"kernel: out of memory, killed a process named {name} "
+            rf"\(pid {eater.pid}\) at [\d:]+, which no run has seen as the daemon",
             cause(result.out),
         )
     finally:

@@ -194,13 +194,15 @@ def test_environment_is_what_the_contract_names_and_nothing_else(
         assert {key: environ.get(key) for key in user} == user
     for key in ("HOME", "USER", "LOGNAME"):
         environ.pop(key)
+    incident = world.incidents(name)[0]
+    assert re.fullmatch(f"{incident}/[0-9a-f]{{32}}", environ.pop("VIAGRA_MARK"))
     assert environ == {
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
         "VIAGRA_DAEMON": name,
         "VIAGRA_REASON": "down",
         "VIAGRA_INSTANCE": "1",
-        "VIAGRA_INCIDENT": str(world.incidents(name)[0]),
+        "VIAGRA_INCIDENT": str(incident),
         "VIAGRA_STATE": str(world.state),
         "VIAGRA_STEP": "",
     }

@@ -548,14 +548,23 @@ def test_any_file_is_a_table_or_one_fault(
 @example("\x1b[2J\r\n\t\x00\x7f\x9b")
 @example("\u202e\u2066\u200b\u00ad\ufeff\u2028\U000e0041")
 @example("\udcff\ud800")
+@example("\u05d0 1 \u0627 \u0661")  # written from right to left
+@example("\u3164\u115f\u034f\ufe0f\u2800\U000e0100")  # nothing to see
 def test_nothing_that_moves_or_hides_passes_safe(text: str) -> None:
     shown = safe(text)
     assert shown.isprintable()
     assert not [c for c in shown if unicodedata.category(c)[0] in "C" or c == "\n"]
+    assert not [c for c in shown if unicodedata.bidirectional(c) in ("R", "AL", "AN")]
+    assert not {*shown} & {*"\u3164\u115f\u034f\ufe0f\u2800\U000e0100"}
     shown.encode()
     assert all(line.isprintable() for line in safe_lines(text))
-    if text.isprintable():
+    if text.isprintable() and "\\" not in shown:
         assert shown == text
+
+
+def test_what_can_be_read_passes_safe() -> None:
+    text = "Größe → 漢字, кириллица, ไทย, 😀, \\x1b"
+    assert safe(text) == text
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "/dev/null"])

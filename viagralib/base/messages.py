@@ -13,6 +13,15 @@ FAULTY = 2  # usage, facts or an unsafe file; everything else is still served
 BUSY = 75  # all that is wrong is being worked on by another run (EX_TEMPFAIL)
 
 
+# Letters, marks and symbols that show nothing: Default_Ignorable_Code_Point in
+# DerivedCoreProperties.txt of Unicode, an empty Braille cell, a note without a head.
+_BLANK = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0)),
+    *((0x1D159, 0x1D159), (0xE0100, 0xE01EF)),
+)
+
+
 class Fault(Exception):  # noqa: N818
     """Something that the user must mend: usage, facts, settings, an unsafe file.
 
@@ -94,13 +103,23 @@ def safe_lines(text: str) -> list[str]:
 def _safe_character(character: str) -> str:
     # What is not printable moves the cursor, starts a line, turns the direction of
     # text, takes no room, or is a character of nobody's: all can forge or hide text.
-    if character.isprintable():
-        return character
     code = ord(character)
+    if character.isprintable() and not _turns_or_hides(character, code):
+        return character
     if 0xDC80 <= code <= 0xDCFF:
         code -= 0xDC00
     width = 2 if code < 0x100 else 4 if code < 0x10000 else 8
     return f"\\{'x' if width == 2 else 'u' if width == 4 else 'U'}{code:0{width}x}"
+
+
+def _turns_or_hides(character: str, code: int) -> bool:
+    """Return whether a letter is written from right to left, with what is beside it,
+    or shows nothing at all."""
+    from unicodedata import bidirectional  # few texts have such letters
+
+    return bidirectional(character) in ("R", "AL", "AN") or any(
+        first <= code <= last for first, last in _BLANK
+    )
 
 
 def exit_code(codes: Iterable[int]) -> int:

@@ -15,7 +15,7 @@ from viagralib.base import durations
 from viagralib.base.messages import reason, trouble
 from viagralib.evidence import kernel_log
 from viagralib.hooks import child_process
-from viagralib.processes.tree import AFTER_KILL
+from viagralib.processes.tree_end import AFTER_KILL
 from viagralib.settings.configuration import Settings
 from viagralib.state.hook_log import create_roomy, memory
 from viagralib.trust.gate import Gate, Program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from viagralib.base import files
 from viagralib.base.clocks import awake_clock
@@ -86,16 +86,24 @@ def parse(record: bytes, booted: float) -> Line:
     return Line(booted + micro / 1e6, text)
 
 
-def find_death(lines: Iterable[Line], name: str, since: float) -> Death | None:
-    """Return the last death of a process of this name, not before `since`."""
+def find_death(
+    lines: Iterable[Line], name: str, since: float, pids: Container[int] = ()
+) -> Death | None:
+    """Return the last death of a process of this name, not before `since`.
+
+    One of these pids comes first: anybody's process may have that name.
+    """
+    last = None
     for line in reversed(list(lines)):
         if line.at < since:
-            return None
+            break
         # Thousands of lines say other things: only a few are worth a pattern.
         death = _death(line) if name in line.text else None
         if death and death.name == name:
-            return death
-    return None
+            if death.pid in pids:
+                return death
+            last = last or death
+    return last
 
 
 def _death(line: Line) -> Death | None:

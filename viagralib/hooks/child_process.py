@@ -20,7 +20,7 @@ from viagralib.trust.gate import Gate, Program
 
 _GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
 _GO = b"g"
-_MARK = "VIAGRA_INCIDENT"  # no two hooks at work at a time have the same one
+_MARK = "VIAGRA_MARK"  # each incident has its own, which nobody can guess
 
 
 class Child:

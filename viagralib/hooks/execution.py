@@ -13,7 +13,7 @@ from viagralib.base.messages import reason, safe
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
-from viagralib.processes.tree import end
+from viagralib.processes.tree_end import end
 from viagralib.processes.verdicts import DOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident

@@ -1,23 +1,18 @@
-"""Trees of processes: some, all that descends from them, and how they are ended."""
+"""Trees of processes: some, and all that descends from them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
-from collections.abc import Callable, Container, Generator, Iterable
-from typing import TypeVar
+from collections.abc import Container, Iterable
 
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
-from viagralib.processes.pidfd import send
 
-AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state D)
 # A full look may be dear: no more than one part in ten of the time goes into it.
 _SHARE = 10
 _Table = dict[int, Process]  # by pid
-_Look = TypeVar("_Look")  # what whoever drives a generator sends it
 
 
 class _Snapshots:
@@ -86,9 +81,9 @@ class ProcessTree:
 
     A member stays one when its parent ends, if it was seen before that. What forks
     twice and leaves its session, as daemons do, is not: so `mark`, a variable of the
-    roots' environment, and where it writes to, tell what came of them since. `spared`
-    are pids that are no members, whoever their parents are; without `with_kin` there
-    are none but the roots.
+    roots' environment that nobody can guess, and where it writes to, the directory of
+    the mark, tell what came of them since. `spared` are pids that are no members,
+    whoever their parents are; without `with_kin` there are none but the roots.
     """
 
     def __init__(
@@ -182,7 +177,7 @@ class ProcessTree:
         known = one.start < self.oldest or one.identity in self._unmarked
         if known or not self._mark:
             return False
-        directory = self._mark.partition("=")[2]
+        directory = os.path.dirname(self._mark.partition("=")[2])
         try:
             if any(path.startswith(f"{directory}/") for path in table.outputs(one)):
                 return True
@@ -201,49 +196,3 @@ class ProcessTree:
             tree.oldest <= one.start and tree._mark != self._mark and not tree.is_over
             for tree in _HOOKS
         )
-
-
-def always(_: object) -> bool:
-    """Return that what is asked for may be done, whatever a look says."""
-    return True
-
-
-def end(
-    tree: ProcessTree,
-    warning: str,
-    patience: float,
-    may: Callable[[_Look], bool] = always,
-    warned: Iterable[Process] | None = None,
-) -> Generator[None, _Look, list[Process] | None]:
-    """End a tree: `warning` to `warned` (all), `patience` seconds, then KILL to all.
-
-    Yields while it waits; returns what lives even so, of which we may not end some. As
-    soon as `may` says no to a look that it is sent, it returns None.
-    """
-    rest: list[Process] | None = tree.living()
-    for number in dict.fromkeys((warning, "KILL")):
-        if not rest:
-            break
-        if not may((yield)):  # a look that is newer than who is sent a signal
-            return None
-        is_warning = number != "KILL"
-        some = warned if is_warning and warned is not None else tree.members()
-        for process in some:
-            send(process, signal.Signals[f"SIG{number}"])
-        seconds = patience if is_warning else AFTER_KILL
-        rest = yield from until_gone(tree, seconds, may)
-    return rest
-
-
-def until_gone(
-    tree: ProcessTree, seconds: float, may: Callable[[_Look], bool] = always
-) -> Generator[None, _Look, list[Process] | None]:
-    """Wait up to `seconds` for a tree to be gone; return what still lives.
-
-    None as soon as `may` says no to a look that it is sent.
-    """
-    deadline = time.monotonic() + seconds
-    while (rest := tree.living()) and time.monotonic() < deadline:
-        if not may((yield)):
-            return None
-    return rest

@@ -69,15 +69,16 @@ def _from_kernel(recovery: Recovery, lines: list[kernel_log.Line]) -> str:
     """
     slack = _SLACK + _DRIFT * awake_clock()
     since = max(_last_look(recovery.run) - slack, time.time() - _LONGEST_AGO)
-    death = kernel_log.find_death(lines, cut(recovery.daemon.process), since)
+    known = recovery.run.pids_before
+    death = kernel_log.find_death(lines, cut(recovery.daemon.process), since, known)
     if death is None or death.pid == _told_before(recovery):
         return ""
     recovery.incident.record["killed_pid"] = death.pid
     at = time.strftime("%H:%M:%S", time.localtime(death.at))
-    return (
-        f"kernel: {safe(death.cause)}, killed {safe(death.name)} "
-        f"(pid {death.pid}) at {at}"
-    )
+    what, doubt = f"{safe(death.name)} (pid {death.pid}) at {at}", ""
+    if death.pid not in known:  # anybody can give a process this name, and crash it
+        what, doubt = f"a process named {what}", ", which no run has seen as the daemon"
+    return f"kernel: {safe(death.cause)}, killed {what}{doubt}"
 
 
 def _from_unit(unit: str, evidence: Evidence) -> str:

@@ -21,7 +21,8 @@ from viagralib.hooks.execution import (
 )
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import cut
-from viagralib.processes.tree import always, orphans
+from viagralib.processes.tree import orphans
+from viagralib.processes.tree_end import always
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
 from viagralib.recovery.recovery import (

@@ -83,6 +83,7 @@ class Recovery:
             "REASON": self.why,
             "INSTANCE": str(self.run.state.count(self.daemon.name) + 1),
             "INCIDENT": self.incident.directory,
+            "MARK": self.incident.mark,
             "STATE": self.run.state.path,
         }
         return execution

@@ -131,7 +131,7 @@ def hook_at_work(
         if process is not None and is_running(process):
             return table.find(process.pid)
         if process is not None and _is_fresh(last, daemon):
-            mark = f"VIAGRA_INCIDENT={last.directory}"
+            mark = f"VIAGRA_MARK={last.mark}"
             left = ProcessTree([process], mark=mark).living()
             if left:  # of a hook whose run was killed: what may become the daemon
                 return left[0]

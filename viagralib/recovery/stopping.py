@@ -6,7 +6,8 @@ from viagralib.hooks.execution import Task, names_of, perform
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import LEFTOVER
-from viagralib.processes.tree import ProcessTree, always, end, until_gone
+from viagralib.processes.tree import ProcessTree
+from viagralib.processes.tree_end import always, end, until_gone
 from viagralib.processes.verdicts import Verdict
 from viagralib.recovery.recovery import Recovery
 from viagralib.state import supervision

@@ -16,7 +16,7 @@ from viagralib.base.messages import Fault, reason, safe
 from viagralib.hooks import hook_call
 from viagralib.hooks.child_process import Child, start
 from viagralib.hooks.execution import GRACE
-from viagralib.processes import tree
+from viagralib.processes.tree_end import end
 from viagralib.processes.verdicts import UNKNOWN
 from viagralib.recovery.recovery import BACK, FAILED, QUIT
 from viagralib.recovery.standing import HELD
@@ -82,7 +82,7 @@ class Program:
             if late or os.fstat(output).st_size > _LARGEST_OUTPUT:
                 self.is_spent = True
                 why = f"still at work after {spell(child.seconds())}"
-                for _ in tree.end(child.tree, "TERM", GRACE):
+                for _ in end(child.tree, "TERM", GRACE):
                     time.sleep(TICK)
                 child.poll()
                 return (

@@ -40,6 +40,14 @@ class Incident:
         """Return its name among the incidents; "" when it has no directory."""
         return os.path.basename(self.directory).removeprefix(".")
 
+    @property
+    def mark(self) -> str:
+        """Return what the environment of its hooks holds; "" when it has no directory.
+
+        A file below its directory that is not there, with a name for us alone.
+        """
+        return f"{self.directory}/{self.record.get('mark')}" if self.directory else ""
+
     def publish(self) -> None:
         """Give its directory the name that others know it by."""
         if self.directory:
@@ -89,6 +97,7 @@ def begin(
     """
     began = time.time()
     facts: Record = {"version": 1, "daemon": daemon, "status": OPEN, "began": began}
+    facts["mark"] = os.urandom(16).hex()
     incident = Incident(daemon, "", facts | record)
     directory = ""
     try:

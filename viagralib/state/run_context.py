@@ -62,7 +62,7 @@ class Run:
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
-        self._known_pids: list[int] = []  # where daemons were found last
+        self.pids_before: list[int] = []  # where daemons were found last
         self.only_looks = False  # for a verb that changes nothing
         self.notes: list[str] = []  # what people should know of what they are shown
         self.executes_nothing = False  # not even to look, as --dry-run has it
@@ -181,8 +181,8 @@ class Run:
     def known_pids(self) -> list[int]:
         """Return where the daemons were found last, for a look to begin with."""
         if not self.is_state_unsafe:
-            self._known_pids = known_pids.read(self.state)
-        return self._known_pids
+            self.pids_before = known_pids.read(self.state)
+        return self.pids_before
 
     def note(self, verdicts: dict[str, Verdict]) -> None:
         """Note that it was, and where the daemons are; a state directory that takes
@@ -192,7 +192,7 @@ class Run:
         try:
             self.state.note_run()
             if not self.is_narrowed:
-                known_pids.note(self.state, self._known_pids, verdicts.values())
+                known_pids.note(self.state, self.pids_before, verdicts.values())
                 self.state.keep_answers()
         except OSError:
             pass
