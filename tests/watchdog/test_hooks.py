@@ -989,6 +989,7 @@ def test_run_killed_while_its_hook_works(world: World) -> None:
     meanwhile = world.run("--verbose")
     assert meanwhile.code == 0, meanwhile
     assert "not now: being started by pid" in meanwhile.out
+    assert "; its recovery has begun: start (not now: " in world.run("status").out
     go.touch()
     until(lambda: world.pids(name))
     after = world.run()
@@ -997,6 +998,7 @@ def test_run_killed_while_its_hook_works(world: World) -> None:
     assert "did not finish" in after.out
     [incident] = world.incidents(name)
     assert world.record(incident)["status"] == "closed"
+    assert world.record(incident)["phase"] == "start"
     assert str(incident) in after.out
     assert (world.starts(name), len(world.pids(name))) == (1, 1)
     assert world.run().out == ""

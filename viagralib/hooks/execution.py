@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TypeVar
 
 from viagralib.base.durations import spell
@@ -50,35 +50,35 @@ class Execution:
         return time.monotonic() > self.deadline
 
 
-def perform(
-    execution: Execution, program: str, may_begin: Callable[[Verdict], bool]
-) -> Task[hook_call.Outcome | None]:
-    """Run one program of a hook to its end; return how it went.
+def perform(execution: Execution, program: str) -> Task[hook_call.Outcome]:
+    """Run one program of a hook to its end; return how it went."""
+    started = yield from launch(execution, program)
+    return (yield from finish(execution, program, started))
 
-    None when `may_begin` said no to the last look before its execution: then nothing
-    has been executed.
-    """
-    started = yield from _launch(execution, program)
+
+def finish(
+    execution: Execution, program: str, started: child_process.Child | hook_call.Outcome
+) -> Task[hook_call.Outcome]:
+    """Let what was launched execute, up to its end; return how it went."""
+    outcome = started
     if isinstance(started, child_process.Child):
-        execution.incident.note_process("hook", started.process)
-        verdict = yield
-        if not may_begin(verdict):
-            started.abandon()
-            return None
         started.release()
         execution.children.append(started)
         outcome = yield from _attend(execution, started, program)
         watch_log(execution)
-    else:
-        outcome = started
+    assert isinstance(outcome, hook_call.Outcome)
     outcome.what = hook_call.describe(execution.daemon, program, execution.kind)
     return outcome
 
 
-def _launch(
+def launch(
     execution: Execution, program: str
 ) -> Task[child_process.Child | hook_call.Outcome]:
-    """Fork, again and again while the process table is full and there is time."""
+    """Fork, again and again while the process table is full and there is time.
+
+    The child is in the incident, and held: it has executed nothing. An outcome tells
+    why there is none.
+    """
     if execution.is_over():
         return hook_call.Outcome(program, "not executed: no time was left", None)
     variables = {**execution.variables, "STEP": _step(execution, program)}
@@ -91,7 +91,9 @@ def _launch(
     while True:
         try:
             found = gate.hook(program)
-            return child_process.start(gate, found, arguments, log, environment)
+            child = child_process.start(gate, found, arguments, log, environment)
+            execution.incident.note_process("hook", child.process)
+            return child
         except OSError as error:
             why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
         if execution.is_over():

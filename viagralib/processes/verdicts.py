@@ -32,10 +32,9 @@ class Verdict:
     """What one look says of one daemon: `word`, its `reason`, and the candidates.
 
     `few` is "1 of 3 runs" while that many have found it sick, and more must. `remark`
-    is for whoever asks how it is, and changes nothing.
+    is for whoever asks how it is, and changes nothing. `phase` is that of a recovery
+    which has begun and not ended.
     """
-
-    __slots__ = ("word", "reason", "candidates", "few", "remark")
 
     def __init__(self, word: str, reason: str, candidates: list[Candidate]) -> None:
         self.word = word
@@ -43,6 +42,7 @@ class Verdict:
         self.candidates = candidates
         self.few = ""
         self.remark = ""
+        self.phase = ""
 
     @property
     def is_well(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Container
 
 from viagralib.base.clocks import awake_clock
 from viagralib.base.messages import safe
@@ -36,15 +37,21 @@ _SLACK = 2.0
 _SET_BACK = 60.0  # a last run that is so far in the future: the clock was set back
 
 
-def find(recovery: Recovery, evidence: Evidence) -> str:
-    """Return what ended the daemon, for people; "unknown" when nothing says it."""
+def find(recovery: Recovery, evidence: Evidence) -> tuple[str, int | None]:
+    """Return what ended the daemon, for people; "unknown" when nothing says it.
+
+    And the pid whose death the kernel's log told, if it did.
+    """
     # viagra-run knows how it died, and the kernel why.
-    seen = (recovery.recorded_death, _from_kernel(recovery, evidence.kernel_log))
-    return (
+    death = _in_kernel_log(recovery, evidence.kernel_log)
+    told = _from_kernel(death, recovery.run.pids_before) if death else ""
+    seen = (recovery.recorded_death, told)
+    text = (
         "; ".join(text for text in seen if text)
         or _from_unit(recovery.unit, evidence)
         or _still_the_same(recovery)
     )
+    return text, death.pid if death else None
 
 
 def recorded(recovery: Recovery) -> str:
@@ -61,8 +68,10 @@ def _last_look(run: Run) -> float:
     return run.previous if run.previous < time.time() + _SET_BACK else 0.0
 
 
-def _from_kernel(recovery: Recovery, lines: list[kernel_log.Line]) -> str:
-    """Return the death of a process of that name that the kernel logged, or "".
+def _in_kernel_log(
+    recovery: Recovery, lines: list[kernel_log.Line]
+) -> kernel_log.Death | None:
+    """Return the death of a process of that name that the kernel logged, or None.
 
     What it said before the last run was another death: the daemon was up, or already
     down, at that time. So is what an earlier incident of the daemon told.
@@ -71,9 +80,11 @@ def _from_kernel(recovery: Recovery, lines: list[kernel_log.Line]) -> str:
     since = max(_last_look(recovery.run) - slack, time.time() - _LONGEST_AGO)
     known = recovery.run.pids_before
     death = kernel_log.find_death(lines, cut(recovery.daemon.process), since, known)
-    if death is None or death.pid == _told_before(recovery):
-        return ""
-    recovery.incident.record["killed_pid"] = death.pid
+    return None if death and death.pid == _told_before(recovery) else death
+
+
+def _from_kernel(death: kernel_log.Death, known: Container[int]) -> str:
+    """Return that death for people; `known` are the pids where runs saw the daemon."""
     at = time.strftime("%H:%M:%S", time.localtime(death.at))
     what, doubt = f"{safe(death.name)} (pid {death.pid}) at {at}", ""
     if death.pid not in known:  # anybody can give a process this name, and crash it

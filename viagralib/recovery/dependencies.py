@@ -15,7 +15,7 @@ def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Task[boo
     """Wait for the recoveries of what it needs; return whether that is up now."""
     for name in recovery.daemon.facts.after:
         while name in others and not others[name].result:
-            recovery.verdict = yield
+            yield from recovery.next_look()
         needed = recovery.run.daemon(name)
         if needed is None:
             continue  # it is off: nobody wants it up
@@ -38,13 +38,12 @@ def wait_for_others(recovery: Recovery, others: dict[str, Recovery]) -> Task[boo
     """
     alike = [one for one in others.values() if overlap(one.daemon, recovery.daemon)]
     has_waited = False
-    while any(one.is_starting and not one.result for one in alike):
-        recovery.verdict = yield
+    while any(one.is_starting for one in alike):
+        yield from recovery.next_look()
         has_waited = True
     if has_waited and recovery.verdict.word == UP and not recovery.is_wanted:
-        recovery.end(CAME_BACK, "")
+        recovery.end(CAME_BACK)
         return False
-    recovery.is_starting = True
     return True
 
 
@@ -57,7 +56,7 @@ def _ask_after(recovery: Recovery, needed: Daemon) -> Task[str]:
     checkup = Checkup(run, needed, verdict)
     try:
         while not checkup.is_over():
-            recovery.verdict = yield
+            yield from recovery.next_look()
     finally:
         checkup.close()
     word = checkup.verdict().word

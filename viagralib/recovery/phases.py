@@ -1,45 +1,57 @@
-"""The phases of a recovery: confirm, wait, stop, start, verify - from look to look."""
+"""The phases of a recovery, from look to look.
+
+    phase    what happens in it                           next, or how it ends
+    confirm  down, or sick, at each look of `patience`    wait; came back, unknown
+    wait     what `after` names is brought up first       stop; waits, came back
+    stop     what must not be there at the start ends     start; quit, failed, not now
+    start    the hook's programs run, in order            settle; came back, not now,
+                                                          unknown
+    settle   up in one process for as long as `stays`     verify; failed, not now
+    verify   its checks say that it is well               brought back, failed
+
+The incident's record and `status` name a phase by the same word.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 
-from viagralib.base.durations import spell
 from viagralib.evidence.collector import Evidence
 from viagralib.health.checkup import Checkup
 from viagralib.hooks import hook_call
+from viagralib.hooks.child_process import Child
 from viagralib.hooks.execution import (
     Execution,
     Task,
-    end_children,
+    finish,
+    launch,
     names_of,
-    perform,
-    settling_fact,
     watch_log,
 )
-from viagralib.processes.linux import Process
-from viagralib.processes.matching import cut
-from viagralib.processes.tree import orphans
-from viagralib.processes.tree_end import always
-from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
 from viagralib.recovery.recovery import (
     BACK,
     CAME_BACK,
+    CONFIRM,
     FAILED,
+    LATE,
     PUT_OFF,
     QUIT,
+    SETTLE,
+    START,
+    STOP,
     UNDECIDED,
+    VERIFY,
+    WAIT,
     WAITS,
     Recovery,
 )
 from viagralib.recovery.standing import hook_at_work
-from viagralib.recovery.stopping import run_all, stop
+from viagralib.recovery.stopping import give_up, run_all, stop
 from viagralib.state.restart_limit import note_try
 
-LATE = 0.3  # seconds by which the look after a deadline may be late
 RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
 
@@ -48,7 +60,7 @@ def steps(
 ) -> Task[None]:
     """Bring the daemon back; driven by the looks at its table that it is sent."""
     if recovery.result:  # left alone: fail.d is all that it gets
-        recovery.verdict = yield
+        yield from recovery.next_look()
     else:
         began = time.time()
         yield from _bring_back(recovery, others, evidence)
@@ -56,25 +68,29 @@ def steps(
             yield from _capture_journal(recovery, evidence, began)
     calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
     if not calm and not recovery.alarmed:  # once for what is open
-        recovery.alarmed = True
+        recovery.note_alarm()
         yield from run_all(recovery, "fail.d", recovery.daemon.facts.start_timeout)
 
 
 def _bring_back(
     recovery: Recovery, others: dict[str, Recovery], evidence: Evidence
 ) -> Task[None]:
+    recovery.enter(CONFIRM)
     if not (yield from _stays_down(recovery, evidence)):
         return
     evidence.share(recovery.incident.directory)  # a killed run must leave it there
+    recovery.enter(WAIT)
     if not (yield from wait_for_needed(recovery, others)):
         return
     if not (yield from wait_for_others(recovery, others)):
         return
+    recovery.enter(STOP)
     if not (yield from _is_cleared(recovery)):
         return
     if process := hook_at_work(recovery.daemon, recovery.run.observer, None):
         recovery.end(PUT_OFF, f"being started by pid {process.pid}")
         return
+    recovery.enter(START)
     yield from _start(recovery)
 
 
@@ -88,7 +104,7 @@ def _stays_down(recovery: Recovery, evidence: Evidence) -> Task[bool]:
             if taken:
                 return True
         elif recovery.verdict.word == UP:
-            recovery.end(CAME_BACK, "")
+            recovery.end(CAME_BACK)
             return False
         if recovery.verdict.word == UNKNOWN:
             recovery.end(UNDECIDED, recovery.verdict.reason)
@@ -99,13 +115,13 @@ def _stays_down(recovery: Recovery, evidence: Evidence) -> Task[bool]:
 
 def _look(recovery: Recovery, checked: bool) -> Task[None]:
     """Look once more; when `checked`, until a checkup of its health is over."""
-    recovery.verdict = yield
+    yield from recovery.next_look()
     if not checked or recovery.verdict.word != UP or not recovery.daemon.has_health:
         return
     checkup = Checkup(recovery.run, recovery.daemon, recovery.verdict)
     try:
         while not checkup.is_over():
-            recovery.verdict = yield
+            yield from recovery.next_look()
             if recovery.verdict.word != UP:
                 return
     finally:
@@ -131,22 +147,22 @@ def _start(recovery: Recovery) -> Task[None]:
     failed = yield from _run_programs(recovery, execution)
     if recovery.result:
         return
+    recovery.enter(SETTLE)
     now = time.monotonic()
     until = max(now + 2 * LATE, execution.deadline + LATE)
     if failed:
         until = min(until, now + recovery.daemon.facts.stays + LATE)
     up_at = yield from _settles(recovery, execution, until)
-    if up_at and not (yield from _gets_well(recovery, execution)):
-        recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
-    elif up_at:
-        recovery.seconds = up_at - began
-        recovery.end(BACK, "")
-        with contextlib.suppress(OSError):
-            recovery.run.state.count_up(recovery.daemon.name)
+    if up_at:
+        recovery.enter(VERIFY)
+        if (yield from _gets_well(recovery, execution)):
+            recovery.end_brought_back(up_at - began)
+        else:
+            recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
     elif failed and failed.code == hook_call.NOT_NOW:
         recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
     else:
-        yield from _give_up(recovery, execution, failed)
+        yield from give_up(recovery, execution, failed)
 
 
 def _capture_journal(
@@ -155,7 +171,7 @@ def _capture_journal(
     """Capture why the service manager could not start it, before anybody is told."""
     evidence.begin_after_start(recovery.unit, since)
     while not evidence.poll():
-        recovery.verdict = yield
+        yield from recovery.next_look()
     evidence.share(recovery.incident.directory)
 
 
@@ -164,17 +180,20 @@ def _run_programs(
 ) -> Task[hook_call.Outcome | None]:
     """Run the programs in order; return the one that failed and ended it."""
     for program in recovery.daemon.programs():
-        may_begin = always if execution.children else recovery.is_still_down
-        if not execution.children and not recovery.is_wanted:
+        is_first = not execution.children
+        if is_first and not recovery.is_wanted:
             with contextlib.suppress(OSError):
                 note_try(recovery.run.state, recovery.daemon)
-        outcome = yield from perform(execution, program, may_begin)
-        if outcome is None:
-            recovery.end(*recovery.why_not_begun())
-            return None
-        recovery.outcomes.append(outcome)
-        told = [f"{one.what}: {one.words}" for one in recovery.outcomes]
-        recovery.incident.update(hooks=told)
+        started = yield from launch(execution, program)
+        if is_first and isinstance(started, Child):
+            yield from recovery.next_look()
+            recovery.note_log_position()
+            if why_not := recovery.why_not_begin():
+                started.abandon()
+                recovery.end(*why_not)
+                return None
+        outcome = yield from finish(execution, program, started)
+        recovery.note_outcome(outcome)
         if outcome.failed:
             return outcome
     return None
@@ -191,7 +210,7 @@ def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[flo
     ids: set[tuple[int, float]] = set()
     while True:
         asked = time.monotonic()
-        recovery.verdict = yield
+        yield from recovery.next_look()
         now = time.monotonic()
         watch_log(execution)
         for child in execution.children:
@@ -217,35 +236,4 @@ def _gets_well(recovery: Recovery, execution: Execution) -> Task[bool]:
             return False
         pause = time.monotonic() + RECHECK
         while time.monotonic() < pause:
-            recovery.verdict = yield
-
-
-def _give_up(
-    recovery: Recovery, execution: Execution, failed: hook_call.Outcome | None
-) -> Task[None]:
-    """Out of time, or failed: end what the hook left, unless it may be the daemon."""
-    facts = recovery.daemon.facts
-    stays = f" for {spell(facts.stays)} in one process" if facts.stays > LATE else ""
-    spelt = spell(facts.start_timeout)
-    texts = [] if failed else [f"not up{stays} after {spelt}"]
-    for child in execution.children:
-        child.tree.is_over = True
-    left = [one for child in execution.children for one in child.tree.living()]
-    if left and recovery.verdict.word == DOWN:
-        if (yield from end_children(execution.children, spares_daemon=True)) is None:
-            texts.append("but then: left alone")
-        else:
-            texts.append(names_of(left, "ended what its hook left running"))
-            texts.append(settling_fact(execution, left))
-    if others := _orphans_of_nobody(recovery, execution):
-        texts.append(names_of(others, "left running by this or another hook"))
-    if recovery.verdict.word == UNKNOWN:
-        texts.append(recovery.verdict.reason)
-    recovery.end(FAILED, "; ".join(texts))
-
-
-def _orphans_of_nobody(recovery: Recovery, execution: Execution) -> list[Process]:
-    """Return what a hook left running of which it is not known whose it is."""
-    daemons = {cut(one.process) for one in recovery.run.observer.daemons}
-    since = min((one.tree.oldest for one in execution.children), default=math.inf)
-    return [one for one in orphans(since) if one.name not in daemons]
+            yield from recovery.next_look()

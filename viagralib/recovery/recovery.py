@@ -1,12 +1,15 @@
-"""A recovery: what a run knows of one daemon that it brings back, and how it ended."""
+"""A recovery: what a run knows of one daemon that it brings back, and how it went."""
 
 from __future__ import annotations
+
+import contextlib
 
 from viagralib.base.records import Record
 from viagralib.health import log_patterns
 from viagralib.hooks import hook_call
-from viagralib.hooks.execution import Execution
+from viagralib.hooks.execution import Execution, Task, names_of
 from viagralib.processes import service_units
+from viagralib.processes.linux import Process
 from viagralib.processes.matching import OTHER
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict
 from viagralib.state.incidents import Incident
@@ -14,6 +17,10 @@ from viagralib.state.lock_file import Lock
 from viagralib.state.pauses import why_paused
 from viagralib.state.run_context import Run
 
+# Its phases: see phases.py.
+CONFIRM, WAIT, STOP, START, SETTLE, VERIFY = (
+    *("confirm", "wait", "stop", "start", "settle", "verify"),
+)
 # How a recovery ends.
 BACK = "brought back"
 CAME_BACK = "came back by itself"
@@ -25,14 +32,17 @@ QUIT = "stopped, and left so"
 TOLD = (BACK, FAILED, QUIT)  # by a notice; of the others, a line does
 # Why a daemon that is up is restarted all the same: VIAGRA_REASON.
 RESET, MANUAL = "reset", "manual"
+LATE = 0.3  # seconds by which the look after a deadline may be late
+_NAMED = 20  # processes stopped that a notice names; the incident's record has them all
 
 
 class Recovery:
     """One daemon's recovery: what is known of it, and how it went."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         run: Run,
+        why: str,
         verdict: Verdict,
         incident: Incident,
         lock: Lock,
@@ -41,12 +51,12 @@ class Recovery:
         daemon = run.settings.daemons[incident.daemon]
         self.run = run
         self.daemon = daemon
-        self.why = verdict.word  # VIAGRA_REASON: that, or RESET, or MANUAL
+        self.why = why  # VIAGRA_REASON: the verdict's word, or RESET, or MANUAL
         self.verdict = verdict  # of the newest look
+        self.phase = ""  # one of the words above, once it has begun
         self.incident = incident
         self.lock = lock
         self.outcomes: list[hook_call.Outcome] = []
-        self.is_starting = False  # or being stopped for that
         self.result = ""  # one of the words above, once it has ended
         self.stopped = ""  # what was stopped before the start, for people
         # The service manager's: of a dead one, what its leftovers belong to.
@@ -67,14 +77,61 @@ class Recovery:
         """Whether it is restarted because somebody wants it, up or not."""
         return self.why in (RESET, MANUAL)
 
-    def fail(self, remark: str) -> None:
-        """End it as failed."""
-        self.end(FAILED, remark)
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is being started, or stopped for that."""
+        return not self.result and self.phase in (STOP, START, SETTLE, VERIFY)
 
-    def end(self, result: str, remark: str) -> None:
+    def enter(self, phase: str) -> None:
+        """Begin a phase, and let others know."""
+        self.phase = phase
+        self.incident.update(phase=phase)
+
+    def next_look(self) -> Task[Verdict]:
+        """Wait for the next look, and return its verdict."""
+        self.verdict = yield
+        return self.verdict
+
+    def note_evidence(self, death: str, logs: dict[str, list[str]]) -> None:
+        """Keep what viagra-run says of the death, and the ends of logs, of before."""
+        self.recorded_death, self.logs = death, logs
+
+    def note_cause(self, cause: str, killed_pid: int | None) -> None:
+        """Keep the cause of death, and whose death the kernel's log told."""
+        self.cause = cause
+        if killed_pid is not None:
+            self.incident.update(killed_pid=killed_pid)
+
+    def note_stopped(self, ended: list[Process]) -> None:
+        """Keep what was ended before the start; the incident's record has it all."""
+        self.stopped = names_of(ended, "", _NAMED).removeprefix(": ")
+        self.incident.update(stopped=[[one.pid, one.name] for one in ended])
+
+    def note_outcome(self, outcome: hook_call.Outcome) -> None:
+        """Keep how one program of a hook went."""
+        self.outcomes.append(outcome)
+        told = [f"{one.what}: {one.words}" for one in self.outcomes]
+        self.incident.update(hooks=told)
+
+    def note_log_position(self) -> None:
+        """Keep where the log of the daemon that starts now begins."""
+        self.log_position = log_patterns.position(self.daemon)
+
+    def note_alarm(self) -> None:
+        """Note that fail.d has its turn: it is told once of what is open."""
+        self.alarmed = True
+
+    def end(self, result: str, remark: str = "") -> None:
         """End it with one of the results above, and what there is to say of it."""
         self.result = result
         self.remark = remark
+
+    def end_brought_back(self, seconds: float) -> None:
+        """End it with success: the daemon was up so long after its hook's start."""
+        self.seconds = seconds
+        self.end(BACK)
+        with contextlib.suppress(OSError):
+            self.run.state.count_up(self.daemon.name)
 
     def execution(self, kind: str, seconds: float) -> Execution:
         """Return what the programs of its hook of `kind` share."""
@@ -88,19 +145,17 @@ class Recovery:
         }
         return execution
 
-    def is_still_down(self, verdict: Verdict) -> bool:
-        """Return whether the last look before the start says so; it is kept."""
-        self.verdict = verdict
-        self.log_position = log_patterns.position(self.daemon)
-        return verdict.word == DOWN and not self._paused()
+    def why_not_begin(self) -> tuple[str, str] | None:
+        """Return with which result, and remark, to call a start off; None: begin.
 
-    def why_not_begun(self) -> tuple[str, str]:
-        """Return with which result, and remark, a start ends that was called off."""
+        By the last look before the start.
+        """
         if self.verdict.word == UP:
             return CAME_BACK, ""
-        if self.verdict.word == DOWN:
-            return PUT_OFF, self._paused()
-        return UNDECIDED, self.verdict.reason
+        if self.verdict.word != DOWN:
+            return UNDECIDED, self.verdict.reason
+        paused = self._paused()
+        return (PUT_OFF, paused) if paused else None
 
     def _paused(self) -> str:
         """Return why it is paused, if somebody did that since this run began."""

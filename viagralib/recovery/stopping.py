@@ -1,18 +1,21 @@
-"""Stopping a daemon: by its stop hook or by signals, whom to warn, whom to spare."""
+"""Stopping a daemon, or what its hook left: whom to warn, whom to spare."""
 
 from __future__ import annotations
 
-from viagralib.hooks.execution import Task, names_of, perform
+import math
+
+from viagralib.base.durations import spell
+from viagralib.hooks import execution as hooks
+from viagralib.hooks.execution import Execution, Task, names_of
+from viagralib.hooks.hook_call import Outcome
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.matching import LEFTOVER
-from viagralib.processes.tree import ProcessTree
-from viagralib.processes.tree_end import always, end, until_gone
-from viagralib.processes.verdicts import Verdict
-from viagralib.recovery.recovery import Recovery
+from viagralib.processes.matching import LEFTOVER, cut
+from viagralib.processes.tree import ProcessTree, orphans
+from viagralib.processes.tree_end import end, until_gone
+from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict
+from viagralib.recovery.recovery import FAILED, LATE, Recovery
 from viagralib.state import supervision
-
-_NAMED = 20  # processes that a notice names; the incident's record has them all
 
 
 def stop(recovery: Recovery) -> Task[list[Process]]:
@@ -38,8 +41,7 @@ def stop(recovery: Recovery) -> Task[list[Process]]:
         recovery.run.observer.left |= left
     rest = yield from _end(recovery, tree, warned)
     ended = [one for one in tree.ever.values() if one.pid not in spared]
-    recovery.stopped = names_of(ended, "", _NAMED).removeprefix(": ")
-    recovery.incident.update(stopped=[[one.pid, one.name] for one in ended])
+    recovery.note_stopped(ended)
     return rest
 
 
@@ -68,9 +70,40 @@ def run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
     """Run every program of the hook of `kind`, however each of them ends."""
     execution = recovery.execution(kind, seconds)
     for program in recovery.daemon.programs(kind):
-        outcome = yield from perform(execution, program, always)
-        if outcome is not None:
-            recovery.outcomes.append(outcome)
+        recovery.note_outcome((yield from hooks.perform(execution, program)))
+
+
+def give_up(
+    recovery: Recovery, execution: Execution, failed: Outcome | None
+) -> Task[None]:
+    """Out of time, or failed: end what the hook left, unless it may be the daemon."""
+    facts = recovery.daemon.facts
+    stays = f" for {spell(facts.stays)} in one process" if facts.stays > LATE else ""
+    spelt = spell(facts.start_timeout)
+    texts = [] if failed else [f"not up{stays} after {spelt}"]
+    for child in execution.children:
+        child.tree.is_over = True
+    left = [one for child in execution.children for one in child.tree.living()]
+    if left and recovery.verdict.word == DOWN:
+        if (
+            yield from hooks.end_children(execution.children, spares_daemon=True)
+        ) is None:
+            texts.append("but then: left alone")
+        else:
+            texts.append(names_of(left, "ended what its hook left running"))
+            texts.append(hooks.settling_fact(execution, left))
+    if others := _orphans_of_nobody(recovery, execution):
+        texts.append(names_of(others, "left running by this or another hook"))
+    if recovery.verdict.word == UNKNOWN:
+        texts.append(recovery.verdict.reason)
+    recovery.end(FAILED, "; ".join(texts))
+
+
+def _orphans_of_nobody(recovery: Recovery, execution: Execution) -> list[Process]:
+    """Return what a hook left running of which it is not known whose it is."""
+    daemons = {cut(one.process) for one in recovery.run.observer.daemons}
+    since = min((one.tree.oldest for one in execution.children), default=math.inf)
+    return [one for one in orphans(since) if one.name not in daemons]
 
 
 def topmost(processes: list[Process]) -> list[Process]:

@@ -23,7 +23,7 @@ from viagralib.recovery.standing import HELD
 from viagralib.report.announcer import FAULT, UP_AGAIN, Notice
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings import start_d
-from viagralib.state import announced, incidents
+from viagralib.state import incidents
 from viagralib.state.hook_log import memory
 from viagralib.state.run_context import Run
 from viagralib.trust.gate import Gate
@@ -147,8 +147,7 @@ def _document(run: Run, notice: Notice) -> dict[str, object]:
     """Return the notice as a document, with the record of its incident."""
     incident = notice.incident
     if incident is None and notice.daemon:
-        known = announced.incident_of(run.state, notice.daemon)
-        incident = incidents.load(run.state, known)
+        incident = incidents.last_of(run.state, notice.daemon)
     host = os.uname().nodename
     said = _SUBJECTS.get(notice.result, f"is {notice.result}")
     return {

@@ -26,6 +26,8 @@ def line(name: str, verdict: Verdict, standing: str = "") -> str:
     if verdict.word == UP:
         pids = ", ".join(str(one.pid) for one in verdict.processes()[:3])
         reason = "; ".join(filter(None, (f"pid {pids}", reason, verdict.remark)))
+    elif verdict.phase:
+        reason += f"; its recovery has begun: {verdict.phase}"
     word = f"{verdict.word}, {verdict.few}" if verdict.few else verdict.word
     return told(name, word, reason, standing)
 
@@ -92,6 +94,7 @@ def document(
                 "reason": verdict.reason,
                 "few": verdict.few,
                 "remark": verdict.remark,
+                "phase": verdict.phase,
                 "standing": standings.get(name, ""),
                 "since": since(verdict),
                 "pids": [one.pid for one in verdict.processes()],

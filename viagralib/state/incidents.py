@@ -6,13 +6,13 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 
 from viagralib.base import guarded_files, records
-from viagralib.base.messages import reason
+from viagralib.base.messages import reason, safe
 from viagralib.base.records import Record
 from viagralib.processes.linux import Process
-from viagralib.state import incident_ids
+from viagralib.state import announced, incident_ids
 from viagralib.state.directory import HOOK_LOG_CAP, State, this_boot
 from viagralib.state.hook_log import HookLog, cut_log
 
@@ -48,8 +48,14 @@ class Incident:
         """
         return f"{self.directory}/{self.record.get('mark')}" if self.directory else ""
 
+    @property
+    def phase(self) -> str:
+        """Return the phase of its recovery, if that has not ended; or ""."""
+        ended = "result" in self.record
+        return "" if ended else safe(str(self.record.get("phase") or ""))
+
     def publish(self) -> None:
-        """Give its directory the name that others know it by."""
+        """Give its directory the name that others know it by: see prepare()."""
         if self.directory:
             place = f"{os.path.dirname(self.directory)}/{self.id}"
             with self._noting("the whole incident"):
@@ -86,14 +92,12 @@ class Incident:
             self.missing.append(f"{file}: {reason(error)}")
 
 
-def begin(
-    state: State, daemon: str, record: Record, note: Callable[[str], None]
-) -> Incident:
-    """Make the directory of a new incident, with status `open`.
+def prepare(state: State, daemon: str, record: Record) -> Incident:
+    """Make the directory of a new incident, with status `open`, to be published.
 
-    `note` is to keep its id as the daemon's open incident, before there is one: a run
-    may be killed at any point, and must leave no incident without a record, and none
-    that nobody closes.
+    Before that its id has to be noted as the daemon's open incident: a run may be
+    killed at any point, and must leave no incident without a record, and none that
+    nobody closes.
     """
     began = time.time()
     facts: Record = {"version": 1, "daemon": daemon, "status": OPEN, "began": began}
@@ -110,8 +114,6 @@ def begin(
             shutil.rmtree(directory, ignore_errors=True)
         incident = Incident(daemon, "", incident.record | {"id": ""})
         incident.missing.append(f"the whole incident: {reason(error)}")
-    note(incident.id)
-    incident.publish()
     return incident
 
 
@@ -139,6 +141,11 @@ def load(state: State, incident_id: str) -> Incident | None:
     if not incident_id or "/" in incident_id or not record.get("daemon"):
         return None
     return Incident(str(record["daemon"]), directory, record)
+
+
+def last_of(state: State, daemon: str) -> Incident | None:
+    """Return the incident that is open for a daemon, or None."""
+    return load(state, announced.incident_of(state, daemon))
 
 
 def recorded_process(incident: Incident, key: str) -> Process | None:

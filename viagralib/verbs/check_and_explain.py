@@ -14,7 +14,7 @@ from viagralib.recovery import standing
 from viagralib.report.verdict_lines import document, lines, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
-from viagralib.state import announced, incidents, sick_runs
+from viagralib.state import incidents, sick_runs
 from viagralib.state.run_context import Run
 
 _NEAR = 5  # processes shown whose name or command line only resembles the daemon's
@@ -54,7 +54,8 @@ def look(run: Run) -> Overview:
         daemon = run.settings.daemons[name]
         if verdict.word == SICK:
             verdict.few = sick_runs.count(run, daemon)
-        last = incidents.load(run.state, announced.incident_of(run.state, name))
+        last = incidents.last_of(run.state, name)
+        verdict.phase = last.phase if last else ""
         found = None
         if verdict.word != UNKNOWN:
             found = standing.find(run, daemon, verdict.word, last)

@@ -11,7 +11,7 @@ from viagralib.evidence.collector import Evidence
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict, judge
 from viagralib.recovery import cause_of_death, standing
 from viagralib.recovery.recovery import BACK, MANUAL, RESET, Recovery
-from viagralib.recovery.scheduler import side_by_side
+from viagralib.recovery.scheduler import Scheduler
 from viagralib.recovery.standing import Standing
 from viagralib.report import notice, recovery_results, syslog
 from viagralib.report.announcer import ANOTHER_RUN, Announcer
@@ -101,9 +101,14 @@ class Response:
         if begun:
             evidence.begin(dict.fromkeys(one.unit for one in begun if one.unit))
         for recovery in begun:
-            recovery.recorded_death = cause_of_death.recorded(recovery)
-            recovery.logs = log_tails.take(recovery.daemon, recovery.incident)
-        side_by_side(recoveries, evidence, lambda one: self._ended(one, evidence))
+            logs = log_tails.take(recovery.daemon, recovery.incident)
+            recovery.note_evidence(cause_of_death.recorded(recovery), logs)
+        scheduler = Scheduler(run.observer, evidence)
+        for recovery in recoveries:
+            scheduler.add(recovery)
+        for recovery in scheduler.run():
+            for reset in self._finish(recovery, evidence):
+                scheduler.add(reset)
         evidence.finish()
         keep, keep_bytes = run.settings.keep, run.settings.keep_bytes
         incidents.prune(run.state, keep, keep_bytes, self._taken.values())
@@ -116,17 +121,15 @@ class Response:
         lock = self.announcer.lock(name)
         if lock is None:
             return None
-        record = announced.of(self.run.state, name)
-        last = incidents.load(self.run.state, str(record.get("incident") or ""))
+        last = incidents.last_of(self.run.state, name)
         why = self._why_left_alone(name, verdict, last)
         if why and not (why.is_alarming and self._wants_alarm(name)):
             lock.release()
             self.announcer.leave_alone(name, why)
             return None
-        incident = self._open(name, verdict, last)
-        recovery = Recovery(self.run, verdict, incident, lock, record)
+        recovery = self._begin(name, verdict.word, verdict, verdict.reason, lock)
         if why:
-            recovery.result, recovery.remark = why.word, why.reason
+            recovery.end(why.word, why.reason)
         return recovery
 
     def _why_left_alone(
@@ -154,44 +157,37 @@ class Response:
             text = f"not restarted: being started by pid {process.pid}"
             self.announcer.announce(name, verdict.word, text)
             return None
-        record = announced.of(self.run.state, name)
-        last = incidents.load(self.run.state, str(record.get("incident") or ""))
-        reason = f"{_BY_HAND}; {verdict.reason}" if verdict.reason else _BY_HAND
-        seen = Verdict(verdict.word, reason, verdict.candidates)
-        incident = self._open(name, seen, last)
-        recovery = Recovery(self.run, verdict, incident, lock, record)
-        recovery.why = MANUAL
-        return recovery
+        why = f"{_BY_HAND}; {verdict.reason}" if verdict.reason else _BY_HAND
+        return self._begin(name, MANUAL, verdict, why, lock)
 
-    def _open(self, name: str, verdict: Verdict, last: Incident | None) -> Incident:
-        facts: Record = {"verdict": verdict.word, "reason": verdict.reason}
+    def _begin(  # noqa: PLR0913, PLR0917
+        self, name: str, why: str, verdict: Verdict, reason: str, lock: Lock
+    ) -> Recovery:
+        """Open an incident for a daemon; return its recovery."""
+        state, earlier = self.run.state, announced.of(self.run.state, name)
+        last = incidents.last_of(state, name)
+        facts: Record = {"verdict": verdict.word, "reason": reason}
         facts["home"] = self.run.settings.home  # for viagra-wait in a hook
         if last is not None and last.record.get("status") == OPEN:
             facts["before"] = _before(last)
             last.update(status=CLOSED)
-        state, word = self.run.state, verdict.word
-        incident = incidents.begin(
-            state,
-            name,
-            facts,
-            lambda known: announced.note(
-                state, name, word, incident=known, sick_runs=0
-            ),
-        )
+        incident = incidents.prepare(state, name, facts)
+        announced.note(state, name, verdict.word, incident=incident.id, sick_runs=0)
+        incident.publish()
         self._taken[name] = incident.id
-        return incident
+        return Recovery(self.run, why, verdict, incident, lock, earlier)
 
     def _wants_alarm(self, name: str) -> bool:
         """Return whether fail.d has still to be told of what is open."""
         known = announced.of(self.run.state, name).get("alarmed")
         return not known and bool(self.run.settings.daemons[name].programs("fail.d"))
 
-    def _ended(self, recovery: Recovery, evidence: Evidence) -> list[Recovery]:
+    def _finish(self, recovery: Recovery, evidence: Evidence) -> list[Recovery]:
         """Write down how a recovery ended, free its lock, say it; return its resets."""
         incident = recovery.incident
         evidence.share(incident.directory)
         if recovery.why == DOWN:  # the others did not die
-            recovery.cause = cause_of_death.find(recovery, evidence)
+            recovery.note_cause(*cause_of_death.find(recovery, evidence))
         resets = self._resets(recovery) if recovery.result == BACK else []
         text = notice.write(recovery, evidence)
         recovery_results.write_down(recovery, text)
@@ -211,8 +207,8 @@ class Response:
                 recovery.resets.append(f"{name} skipped ({why_not})")
                 continue
             recovery.resets.append(name)
-            reason = f"{recovery.daemon.name} was restarted"
-            resets.append(self._reset(name, reason, lock))
+            why, up = f"{recovery.daemon.name} was restarted", Verdict(UP, "", [])
+            resets.append(self._begin(name, RESET, up, why, lock))
         return resets
 
     def _why_not_reset(self, name: str) -> str:
@@ -227,13 +223,6 @@ class Response:
         if word != UP:
             return word
         return str(standing.find(self.run, daemon, UP, None) or "")
-
-    def _reset(self, name: str, reason: str, lock: Lock) -> Recovery:
-        record = announced.of(self.run.state, name)
-        incident = self._open(name, Verdict(UP, reason, []), None)
-        recovery = Recovery(self.run, Verdict(UP, "", []), incident, lock, record)
-        recovery.why = RESET
-        return recovery
 
 
 def _before(last: Incident) -> str:
