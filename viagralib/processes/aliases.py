@@ -23,15 +23,8 @@ _OTHERS = (
 _INTERPRETERS = {*SHELLS, *_OTHERS.split()}
 
 
-def names(process: Process, observer: Observer) -> frozenset[str]:
+def names(process: Process, observer: Observer) -> list[str]:
     """Return the names that a process has by its arguments and by its executable."""
-    key = (process.identity, process.name)  # which changes when it executes another
-    if key not in observer.names:
-        observer.names[key] = frozenset(_names(process, observer))
-    return observer.names[key]
-
-
-def _names(process: Process, observer: Observer) -> list[str]:
     try:
         arguments, executable = process.arguments(), process.executable()
         place = process.directory()

@@ -14,11 +14,11 @@ from viagralib.base.clocks import boot_clock
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Collection, Container, Iterable, Iterator
 
 NAME_LENGTH = 15  # bytes that the kernel keeps of a name (TASK_COMM_LEN - 1)
 # A stat line up to its start time is far shorter; its name comes first.
-_STAT_SIZE = 512
+_SMALL = 512
 _KERNEL_THREADS = 2  # the pid of the parent of them all
 _CAP_SYS_PTRACE = 19  # linux/capability.h
 # Bytes of a command line that tell its program and script: anybody can make it long.
@@ -148,7 +148,7 @@ class Process:
 
 
 def look(
-    names: Container[str] | None = None,
+    names: Collection[str] | None = None,
     hidden: list[int] | None = None,
     first: Iterable[int] = (),
 ) -> Iterator[Process]:
@@ -165,27 +165,27 @@ def look(
         if pid not in seen and (process := _read(pid, names, denied)):
             seen.add(pid)
             yield process
+    # Of a name, /proc/PID/comm tells at half the cost of stat.
+    wanted = None if names is None else {os.fsencode(name) + b"\n" for name in names}
+    for pid, line in each("stat" if wanted is None else "comm", denied):
+        if pid in seen or not line or (wanted is not None and line not in wanted):
+            continue
+        if process := parse(pid, line) if names is None else _read(pid, names, denied):
+            yield process
+
+
+def each(
+    file: str, hidden: list[int], most: int = _SMALL
+) -> Iterator[tuple[int, bytes]]:
+    """Yield each pid, and how its `file` begins; b"": gone, hidden. Raises OSError."""
     proc = files.open_system("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(proc) as entries:
-            for entry in entries:
-                pid = int(entry.name) if entry.name.isdecimal() else 0
-                if pid == 0 or pid in seen or not _is_named(proc, pid, names, denied):
-                    continue
-                if process := _read(pid, names, denied):
-                    yield process
+            for name in (entry.name for entry in entries if entry.name.isdecimal()):
+                pid = int(name)
+                yield pid, _read_small(f"{name}/{file}", pid, hidden, proc, most)
     finally:
         os.close(proc)
-
-
-def _is_named(
-    proc: int, pid: int, names: Container[str] | None, hidden: list[int]
-) -> bool:
-    """Return whether a process's name is one of `names`, from what is read cheapest."""
-    if names is None:
-        return True
-    line = _read_small(f"{pid}/comm", pid, hidden, proc)
-    return os.fsdecode(line).removesuffix("\n") in names
 
 
 def find(pid: int) -> Process | None:
@@ -215,11 +215,11 @@ def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process 
 
 
 def _read_small(
-    path: str, pid: int, hidden: list[int], directory: int | None = None
+    path: str, pid: int, hidden: list[int], proc: int | None = None, most: int = _SMALL
 ) -> bytes:
     """Return what a small file of a process says; b"" when it is gone or hidden."""
     try:
-        return files.read_once(path, _STAT_SIZE, directory)
+        return files.read_once(path, most, proc)
     except (FileNotFoundError, ProcessLookupError):
         return b""
     except PermissionError:  # hidepid=1, or a security module
@@ -227,7 +227,7 @@ def _read_small(
         return b""
 
 
-def parse(pid: int, line: bytes, names: Container[str] | None) -> Process | None:
+def parse(pid: int, line: bytes, names: Container[str] | None = None) -> Process | None:
     """Return what a line of /proc/PID/stat, which may be cut after the start time, says
     of a process named one of `names`. Raises OSError for what is no such line."""
     try:

@@ -9,7 +9,7 @@ from viagralib.processes import linux
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     Finder = Callable[[int], list[linux.Process]]
 
@@ -20,6 +20,33 @@ def own_pid() -> int:
         return int(os.readlink("/proc/self"))
     except OSError:
         return os.getpid()
+
+
+def bearers(names: Iterable[str]) -> Iterator[int]:
+    """Yield the pids of all that may have one of these names by what they execute.
+
+    That is by their arguments, or by their executable, which those of the same
+    arguments share. Raises OSError as look() does.
+    """
+    wanted = [os.fsencode(name) for name in names]
+    others: set[int] = set()  # arguments of whose executable has another name
+    for pid, line in linux.each("cmdline", [], linux.FEW_ARGUMENTS):
+        key = hash(line)
+        if (
+            not line
+            or len(line) == linux.FEW_ARGUMENTS
+            or any(n in line for n in wanted)
+        ):
+            yield pid
+        elif key not in others:
+            try:
+                program = os.readlink(f"/proc/{pid}/exe".encode())
+            except OSError:  # kept from us, or gone
+                continue
+            if os.path.basename(program.removesuffix(b" (deleted)")) in wanted:
+                yield pid
+            else:
+                others.add(key)
 
 
 def sees_all() -> bool:

@@ -33,8 +33,6 @@ class Observer:
         self.hooks_at_work: list[Process] | None = None
         # Whom this run left alone when it stopped their daemon.
         self.left: set[tuple[int, float]] = set()
-        # By identity and name: all names of a process, for aliases.py.
-        self.names: dict[tuple[tuple[int, float], str], frozenset[str]] = {}
         self._own_script = file_identity(sys.argv[0])
         self._hook_files: dict[tuple[int, int], str] | None = None
         self._interpreters: set[tuple[int, int] | None] = set()

@@ -7,6 +7,7 @@ import sys
 if sys.platform.startswith("linux"):
     from viagralib.processes.linux import find, look
     from viagralib.processes.linux_system import (
+        bearers,
         boot_id,
         children_finder,
         outputs,
@@ -15,6 +16,7 @@ if sys.platform.startswith("linux"):
     )
 else:
     from viagralib.processes.portable import (
+        bearers,
         boot_id,
         children_finder,
         find,
@@ -25,6 +27,7 @@ else:
     )
 
 __all__ = [
+    "bearers",
     "boot_id",
     "children_finder",
     "find",

@@ -100,11 +100,12 @@ def _look(matchers: list[_Matcher], every: bool, first: Iterable[int]) -> None:
 def _look_for_aliases(lacking: list[_Matcher]) -> None:
     """Look once more, for what has a name that is missing and calls itself otherwise.
 
-    Only on a bad day: it reads the arguments of every process, once in a run.
+    Only on a bad day: it reads the arguments of every process.
     """
-    for process in table.look():
-        for matcher in lacking:
-            matcher.see_alias(process)
+    for pid in table.bearers([matcher.daemon.process for matcher in lacking]):
+        if process := table.find(pid):
+            for matcher in lacking:
+                matcher.see_alias(process)
 
 
 class _Matcher:
