@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from documents import checked
 from hypothesis import example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from other_users import (
     users_python,
     with_mounts,
 )
-from world import Result, World, need, need_root, unique, until
+from world import SLEEP, Result, World, need, need_root, unique, until
 
 from viagralib.base import durations
 from viagralib.base.messages import Fault, safe, safe_lines
@@ -329,6 +330,33 @@ def test_facts_of_a_hook_that_is_off_are_told_by_test_alone(world: World) -> Non
     world.facts(name, 'user = "nobody-of-that-name"')
     told = world.run("test")
     assert told.code == 0 and "has no user 'nobody-of-that-name'\n" in told.out, told
+
+
+def test_what_runs_here_and_could_be_watched_is_told_with_the_chmod(
+    world: World,
+) -> None:
+    off, steps, watched, another, down = (fresh() for _ in range(5))
+    for name in (off, down):
+        world.hook(name, "true", mode=0o644)
+        world.hook(name, "true", "stop.d", mode=0o644)
+    world.hook(f"{steps}/10 start", "true", mode=0o644)
+    world.facts(steps, f'command = "{SLEEP}"')
+    world.watch(watched)
+    world.hook(another, "true", mode=0o644)
+    world.facts(another, f'process = "{watched}"')  # it is watched already
+    for name in (off, steps, watched):
+        world.up(name)
+    told = world.run("test")
+    start, stop = world.home / "start.d", world.home / "stop.d"
+    lines = told.out.partition("0 faults\n")[2].splitlines()
+    assert sorted(lines) == sorted(
+        [
+            f"{off} runs here, and is not watched: chmod +x {start}/{off} {stop}/{off}",
+            f"{steps} runs here, and is not watched: chmod +x {start}/{steps}/*",
+        ]
+    ), told
+    world.facts(off, 'process = "no-such"')
+    assert checked("test", world.run("test", "--json").out)["runs_here"] == [steps]
 
 
 @pytest.mark.parametrize(

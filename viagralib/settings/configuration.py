@@ -95,9 +95,9 @@ def load(home: str) -> Settings:
     settings = Settings(home)
     _read_general(settings)
     _discover(settings)
-    for name, daemon in settings.daemons.items():
+    for daemon in settings.daemons.values():
         if daemon.has("start.d", ".toml"):
-            settings.faults += load_facts(settings, name)
+            settings.faults += load_facts(settings, daemon)
     for daemon in settings.daemons.values():
         settings.faults += _check_names(settings, daemon)
     for fact in ("after", "resets"):
@@ -160,19 +160,18 @@ def _discover(settings: Settings) -> None:
             settings.daemons[name] = Daemon(name, settings.home, defaults, listed)
 
 
-def load_facts(settings: Settings, name: str) -> list[Fault]:
-    """Return what is wrong with a hook's facts; if it is on, they become its own."""
-    file = f"{name}.toml"
+def load_facts(settings: Settings, daemon: Daemon) -> list[Fault]:
+    """Return what is wrong with a daemon's facts; they become its own."""
+    name, file = daemon.name, f"{daemon.name}.toml"
     try:
         table = toml_file.read(f"{settings.home}/start.d/{file}", name)
     except Fault as fault:
         return [fault]
     if not table:
         return []
-    facts, complaints = facts_of.read(table, settings.defaults, file)
-    unknown = _unknown_users(facts, file)
-    if name in settings.daemons:
-        settings.daemons[name].facts = facts
+    daemon.facts, complaints = facts_of.read(table, settings.defaults, file)
+    unknown = _unknown_users(daemon.facts, file)
+    if name not in settings.set_aside:
         complaints += unknown
     elif unknown:  # no fault: what is off need not be installed
         settings.set_aside[name] += f"; {safe('; '.join(unknown))}"

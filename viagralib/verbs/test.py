@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable
@@ -11,11 +12,11 @@ from viagralib.base.printer import Printer
 from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.health.checkup import checks
 from viagralib.processes import overlaps, table
+from viagralib.processes.verdicts import UP, judge
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import written
-from viagralib.settings import start_d
 from viagralib.settings.command_line import Options
-from viagralib.settings.configuration import Settings, load_facts
+from viagralib.settings.configuration import Daemon, Settings, load_facts
 from viagralib.state import death_records, incidents, pauses
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
@@ -32,8 +33,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
     faults = [
         *run.find_faults(),
         *run.faults_of_environment(),
-        *_faults_of_the_off(run),
     ]
+    off = _off(run, faults)
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
     faults += overlaps.find_faults(run.observer)
     notes += _easy_to_pass_for(run)
@@ -51,6 +52,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
             "faults": [str(fault) for fault in faults],
             "notes": notes,
             "checks": answers,
+            "runs_here": [one.name for one in _running(run, off)],
         }
         out.say(written(told))
         return FAULTY if faults else WELL
@@ -68,6 +70,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
     for fault in faults:
         out.say(f"viagra.py: {fault}")
     out.say(f"{len(faults)} fault{'' if len(faults) == 1 else 's'}")
+    for daemon in _running(run, off):
+        out.say(f"{safe(daemon.name)} runs here, and is not watched: {_switch(daemon)}")
     return FAULTY if faults else WELL
 
 
@@ -88,13 +92,37 @@ def _damaged(state: State) -> list[str]:
     ]
 
 
-def _faults_of_the_off(run: Run) -> list[Fault]:
-    """Return what is wrong with the facts of hooks that are off."""
-    found = []
-    for name in run.settings.set_aside:
-        if not start_d.why_copy(name):
-            found += load_facts(run.settings, name)
-    return found
+def _off(run: Run, faults: list[Fault]) -> list[Daemon]:
+    """Return what hooks that are off would watch; add the faults of their facts."""
+    daemons = []
+    for name, why in [*run.settings.set_aside.items()]:
+        if why.startswith("off"):
+            daemon = Daemon(name, run.settings.home, run.settings.defaults)
+            found = load_facts(run.settings, daemon)
+            faults += found
+            daemons += [] if found else [daemon]
+    return daemons
+
+
+def _running(run: Run, off: list[Daemon]) -> list[Daemon]:
+    """Return those that are up, and are not what another hook watches."""
+    watched = judge(run.settings.daemons.values(), run.observer, every=True).values()
+    taken = {one.pid for verdict in watched for one in verdict.processes()}
+    verdicts = judge(off, run.observer)
+    return [
+        daemon
+        for daemon in off
+        if verdicts[daemon.name].word == UP
+        and taken.isdisjoint(one.pid for one in verdicts[daemon.name].processes())
+    ]
+
+
+def _switch(daemon: Daemon) -> str:
+    """Return the command that has a daemon watched, and stopped by its hook."""
+    hooks = [daemon.hook(kind) for kind in ("start.d", "stop.d")]
+    there = [one for one in hooks if os.path.exists(one)]
+    paths = [shlex.quote(one) + "/*" * os.path.isdir(one) for one in there]
+    return safe(f"chmod +x {' '.join(paths)}")
 
 
 def _answers_of_checks(run: Run, faults: list[Fault]) -> list[str]:
