@@ -29,7 +29,7 @@ help:
 	@echo "make test       linters and tests, with real processes"
 	@echo "make test-long  those that take minutes as well"
 	@echo "make test-portable  some, with the process table read through psutil"
-	@echo "make test-machines  fresh Debians: from the clone to the uninstall; needs root"
+	@echo "make test-machines  fresh Debians, and booted ones with systemd; needs root"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"

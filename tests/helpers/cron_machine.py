@@ -42,10 +42,9 @@ def cron_machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def write(machine: Machine, path: str, text: str, mode: str = "644") -> None:
-    """Write a file that only the machine sees."""
-    machine.run(
-        "sh", "-c", 'printf %s "$2" >"$1" && chmod "$3" "$1"', "sh", path, text, mode
-    )
+    """Write a file that only the machine sees, and the directories above it."""
+    script = 'mkdir -p "${1%/*}" && printf %s "$2" >"$1" && chmod "$3" "$1"'
+    machine.enter("sh", "-c", script, "sh", path, text, mode)
 
 
 def start_cron(machine: Machine) -> float:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from checkout import CHECKOUT
-from ready_machine import NAMESPACES, Machine
+from ready_machine import NAMESPACES, PATH, Machine
 from world import absent, need, need_root
 
 CACHE = Path(os.environ.get("VIAGRA_MACHINES", "/var/cache/viagra-machines"))
@@ -22,6 +22,20 @@ MIRROR = "http://deb.debian.org/debian"
 MINIMAL = ("python3", "python3-venv", "make", "git", "ca-certificates")
 # Installed later, in a machine without a network, as an administrator would.
 FETCHED = ("cron", "exim4-daemon-light")
+# What other roots have besides, by the name of their process 1's program.
+KINDS = {
+    "systemd": (
+        *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "procps", "iproute2"),
+        *("cron", "rsyslog", "openssh-server", "openssh-client", "nginx-light"),
+        *("apache2", "redis-server", "postgresql", "mariadb-server", "php-fpm"),
+        *("postfix", "dovecot-imapd", "bind9", "chrony", "fail2ban", "openbsd-inetd"),
+        *("tomcat10", "at", "nftables"),
+    ),
+    "openrc": ("openrc", "sysvinit-core", "procps", "cron", "nginx-light"),
+    "sysvinit": ("sysvinit-core", "procps", "cron", "nginx-light"),
+}
+# The machine's own business at its boot; all else is started by the test that needs it.
+LEFT_ON = ("dbus", "cron", "systemd-", "getty", "networking", "remote-fs", "e2scrub")
 ORIGIN = "/srv/viagra.git"  # the checkout, read-only, to be cloned
 
 # Process 1 of the machine: it makes the machine's root, goes there, and reaps.
@@ -94,23 +108,48 @@ def origin(directory: Path) -> Path:
     return path
 
 
-def installed(suite: str) -> Path:
-    """Return the root directory of a fresh Debian, made now if it is not in CACHE."""
-    place = CACHE / suite
+def installed(suite: str, kind: str = "") -> Path:
+    """Return the root directory of a Debian, made now if it is not in CACHE.
+
+    It is a fresh one, or one of a `kind` that can be booted: see KINDS.
+    """
+    place = CACHE / (f"{suite}-{kind}" if kind else suite)
     if not place.exists():
-        script = need("debootstrap")
+        new = CACHE / f"{place.name}.{os.getpid()}"
         CACHE.mkdir(parents=True, exist_ok=True)
-        new = CACHE / f"{suite}.{os.getpid()}"
-        make = [script, "--variant=minbase", f"--include={','.join(MINIMAL)}"]
-        fetch = ["apt-get", "install", "-qq", "-y", "--no-install-recommends"]
         try:
-            subprocess.run([*make, suite, new, MIRROR], check=True)
-            shutil.copy("/etc/resolv.conf", new / "etc/resolv.conf")
-            subprocess.run(
-                ["chroot", new, *fetch, "--download-only", *FETCHED], check=True
-            )
+            _make(new, suite, kind)
             new.rename(place)
         except (subprocess.CalledProcessError, OSError) as error:
             shutil.rmtree(new, ignore_errors=True)
             absent(f"needs a mirror of Debian {suite}: {error}")
     return place
+
+
+def _make(new: Path, suite: str, kind: str) -> None:
+    """Make a root directory. Raises OSError and CalledProcessError."""
+    if not kind:
+        included = f"--include={','.join(MINIMAL)}"
+        make = [need("debootstrap"), "--variant=minbase", included]
+        subprocess.run([*make, suite, new, MIRROR], check=True)
+        shutil.copy("/etc/resolv.conf", new / "etc/resolv.conf")
+        _fetch(new, "--download-only", *FETCHED)
+        return
+    subprocess.run(["cp", "-a", "--reflink=auto", installed(suite), new], check=True)
+    policy = new / "usr/sbin/policy-rc.d"  # nothing is started in here
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    _fetch(new, *KINDS[kind])
+    policy.unlink()
+    for link in (new / "etc/systemd/system").glob("*.wants/*"):
+        if not link.name.startswith(LEFT_ON):
+            link.unlink()
+
+
+def _fetch(root: Path, *packages: str) -> None:
+    """Install packages in a root directory, with a process table of its own."""
+    apart = ["unshare", "--mount", "--pid", "--fork", f"--mount-proc={root}/proc"]
+    fetch = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+    environment = {"PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    for command in (["apt-get", "update", "-qq"], fetch):
+        subprocess.run([*apart, "chroot", root, *command], check=True, env=environment)

@@ -52,6 +52,8 @@ while True:
 class Machine:
     """One private machine. `end` ends all of its processes."""
 
+    namespaces: tuple[str, ...] = ENTER
+
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         init = [sys.executable, "-IS", "-c", INIT, str(directory), *OWN]
@@ -83,17 +85,18 @@ class Machine:
     def run(
         self, *command: str, seconds: float = 60.0, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the machine; output and errors come back as `stdout`.
+        """Run a command in the machine; output and errors come back as `stdout`."""
+        return self.enter(*command, seconds=seconds, check=check)
+
+    def enter(
+        self, *command: str, seconds: float = 60.0, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine, as a child of ours.
 
         They go to a file, not to a pipe: what the command leaves running may keep
         them open.
         """
-        enter = [
-            "nsenter",
-            "-t",
-            str(self._first),
-            *["-m", "-n", "-i", "-u", "-p", "-r", "-w"],
-        ]
+        enter = ["nsenter", "-t", str(self._first), *self.namespaces]
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             done = subprocess.run(
                 [*enter, *command],

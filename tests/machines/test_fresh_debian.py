@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cron_machine import write
 from debian_machine import FETCHED, ORIGIN, DebianMachine
 
 pytestmark = pytest.mark.machines
@@ -32,11 +33,6 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DebianMa
 def make(machine: DebianMachine, target: str) -> str:
     """Run `make` in the checkout, which must succeed; return what it prints."""
     return machine.run("make", "-C", CHECKOUT, target, seconds=300).stdout
-
-
-def write(machine: DebianMachine, path: str, text: str, mode: str = "644") -> None:
-    script = 'printf %s "$2" >"$1" && chmod "$3" "$1"'
-    machine.run("sh", "-c", script, "sh", path, text, mode)
 
 
 def files(machine: DebianMachine) -> set[str]:

@@ -1,0 +1,140 @@
+"""A Debian with a real process 1, for tests: booted in seconds, thrown away after.
+
+systemd-nspawn(1) boots it, on an overlay in memory over a root directory that is made
+once (debian_machine). The kernel is this machine's: so its uptime, its log and its
+core_pattern are not the booted machine's own, and units have no limit of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from checkout import CHECKOUT
+from cron_machine import write
+from debian_machine import installed
+from ready_machine import ENTER, PATH, Machine
+from world import absent, comm, need, need_root, until
+
+# A mount namespace of its own: with the last process, all that it mounts is gone.
+APART = ["unshare", "--mount", "--propagation", "private"]
+BOOT = """
+directory=$1 lower=$2 checkout=$3 name=$4
+mount -t tmpfs -o mode=755 tmpfs "$directory"
+mkdir "$directory/upper" "$directory/work" "$directory/root"
+options=lowerdir=$lower,upperdir=$directory/upper,workdir=$directory/work
+mount -t overlay -o "$options" overlay "$directory/root"
+# Neither a machined nor a systemd is needed out here; its network is its own.
+exec systemd-nspawn --quiet --boot --directory="$directory/root" --machine="$name" \\
+	--register=no --keep-unit --private-network --resolv-conf=off --timezone=off \\
+	--link-journal=no --console=pipe --bind-ro="$checkout:/srv/viagra"
+"""
+# Below a service manager a command gets a unit of its own: what nsenter alone brings in
+# stays in the control group that it has out here.
+IN_A_UNIT = """
+exec systemd-run --quiet --wait --pipe --collect --service-type=exec \
+	--property=KillMode=process --setenv=HOME=/root --setenv=LANG=C.UTF-8 \
+	--setenv=PATH="$PATH" -- "$@"
+"""
+SETTINGS = '[defaults]\npatience = "0.1s"\n[run]\nboot = "0s"\n'
+BOOTED = {
+    "systemd": "systemctl is-system-running | grep -qE '^(running|degraded)$'",
+    "openrc": "runlevel | grep -q ' 2$' && pgrep -x cron",
+    "sysvinit": "runlevel | grep -q ' 2$' && pgrep -x cron",
+}
+
+
+class BootedMachine(Machine):
+    """A machine whose process 1 is `kind`: see debian_machine.KINDS, and Machine.
+
+    Our checkout is installed in it.
+    """
+
+    namespaces = (*ENTER, "-C")
+
+    def __init__(self, suite: str, kind: str, directory: Path) -> None:
+        need_root()
+        for program in ("systemd-nspawn", "unshare", "nsenter"):
+            need(program)
+        self.kind = kind
+        lower = installed(suite, kind)
+        directory.mkdir()
+        checkout = directory.with_suffix(".checkout")
+        others = shutil.ignore_patterns(".*", "__pycache__")
+        shutil.copytree(CHECKOUT, checkout, ignore=others, symlinks=True)
+        name = f"viagra-{os.getpid()}"
+        script = ["sh", "-euc", BOOT, "sh", str(directory), str(lower), str(checkout)]
+        self._console = directory.with_suffix(".console").open("w+")
+        self._nspawn = subprocess.Popen(
+            [*APART, *script, name],
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={"PATH": PATH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        )
+        self._first = until(self._process_1)
+        try:
+            until(self._is_booted, 120)
+            self.run("make", "-C", "/srv/viagra", "install", seconds=300)
+        except BaseException:
+            self.end()
+            raise
+
+    def _process_1(self) -> int:
+        """Return the pid, out here, of its process 1; 0: not yet."""
+        if self._nspawn.poll() is not None:
+            absent(f"cannot boot a machine here: {self.console()}")
+        children = psutil.Process(self._nspawn.pid).children()
+        pids = [one.pid for one in children if comm(one.pid) in ("systemd", "init")]
+        return pids[0] if pids else 0
+
+    def _is_booted(self) -> bool:
+        done = self.enter("sh", "-c", BOOTED[self.kind], check=False)
+        return done.returncode == 0
+
+    def console(self) -> str:
+        """Return what was printed on its console."""
+        self._console.seek(0)
+        return self._console.read()
+
+    def end(self) -> None:
+        """End the machine: with its process 1, the kernel kills all the others."""
+        for pid in (getattr(self, "_first", 0), self._nspawn.pid):
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        self._nspawn.wait()
+        self._console.close()
+
+    def run(
+        self, *command: str, seconds: float = 60.0, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine, in a unit of its own where there are units."""
+        if self.kind == "systemd":
+            command = ("sh", "-c", IN_A_UNIT, "sh", *command)
+        return self.enter(*command, seconds=seconds, check=check)
+
+
+@pytest.fixture(name="booted", scope="module")
+def booted_machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BootedMachine]:
+    """A machine for all tests of a module: `request.param` is such as trixie-systemd.
+
+    Each test watches daemons of its own, and names them to viagra.py.
+    """
+    suite, _, kind = request.param.partition("-")
+    directory = tmp_path_factory.mktemp(request.param) / "machine"
+    machine = BootedMachine(suite, kind, directory)
+    try:
+        write(machine, "/etc/viagra/viagra.toml", SETTINGS)
+        yield machine
+    finally:
+        machine.end()

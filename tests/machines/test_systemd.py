@@ -1,0 +1,169 @@
+"""On a booted Debian with systemd: what is killed is back, through its manager.
+
+Only `make test-machines` runs it: it needs root, systemd-nspawn, and a mirror once.
+"""
+
+from __future__ import annotations
+
+import pytest
+from booted_machine import BootedMachine, booted_machine
+from cron_machine import write
+from ready_daemons import DAEMONS, Ready
+
+__all__ = ["booted_machine"]  # a fixture
+ROOTS = ["bookworm-systemd", "trixie-systemd"]
+pytestmark = [
+    pytest.mark.machines,
+    pytest.mark.parametrize("booted", ROOTS, indirect=True),
+]
+HOOKS = "/etc/viagra/start.d"
+UNITS = "/etc/systemd/system"
+STARTED = "MESSAGE_ID=39f53479d3a045ac8e11786248231fbf"  # journal: a unit was started
+PLAIN_HOOK = "#!/bin/sh\n/opt/{name} 1000 >/dev/null 2>&1 &\n"
+UNIT_HOOK = '#!/bin/sh\n. "${0%/*}/service.subr"\nservice_start ${0##*/}\n'
+
+
+def unit(machine: BootedMachine, name: str, service: str = "") -> None:
+    """Make a unit of a daemon that sleeps, watched through it; it is started."""
+    machine.shell(f"cp /bin/sleep /opt/{name}")
+    text = f"[Service]\nExecStart=/opt/{name} 1000\n{service}"
+    write(machine, f"{UNITS}/{name}.service", text)
+    write(machine, f"{HOOKS}/{name}", UNIT_HOOK, "755")
+    write(machine, f"{HOOKS}/{name}.toml", f'unit = "{name}.service"\n')
+    machine.shell(f"systemctl daemon-reload; systemctl start {name}")
+
+
+def kill(machine: BootedMachine, service: str) -> None:
+    """Kill the main process of a service, and wait until systemd knows."""
+    pid = value(machine, service, "MainPID")
+    assert pid not in ("", "0"), machine.shell(f"systemctl status {service}", False)
+    machine.shell(f"kill -9 {pid}")
+    machine.await_that(f'[ "$(systemctl show -p MainPID --value {service})" != {pid} ]')
+
+
+def value(machine: BootedMachine, service: str, name: str) -> str:
+    """Return a property of a unit."""
+    return machine.shell(f"systemctl show -p {name} --value '{service}'").strip()
+
+
+def run(machine: BootedMachine, name: str, check: bool = True) -> str:
+    """Run viagra.py for one daemon; return what it prints."""
+    return machine.run("viagra.py", name, seconds=300, check=check).stdout
+
+
+def pids(machine: BootedMachine, name: str) -> list[str]:
+    return machine.shell(f"pgrep -fx '/opt/{name} 1000'", check=False).split()
+
+
+@pytest.mark.parametrize(
+    "ready", [one for one in DAEMONS if one.name != "nfs"], ids=lambda one: one.name
+)
+def test_ready_hook_brings_back_in_its_own_unit(
+    booted: BootedMachine, ready: Ready
+) -> None:
+    # Prepared for a machine without systemd, some; and a container sets no clock.
+    booted.shell(ready.prepare if "/etc/init.d/" not in ready.prepare else ":")
+    write(booted, f"{UNITS}/chrony.service.d/a.conf", "[Unit]\nConditionCapability=\n")
+    booted.shell(f"cd {HOOKS}; sed -i s/8.2/$(ls /etc/php)/ php-fpm.toml")
+    shipped = f"/lib/systemd/system/{ready.service}.service"
+    main_unit = booted.shell(f"basename {shipped}").strip()
+    booted.shell(f"systemctl daemon-reload; systemctl start {main_unit}")
+    booted.await_that(ready.works)
+    before = main_pid(booted, ready)
+    service = owner(booted, before)
+    # Its own manager may be faster than any run.
+    write(booted, f"{UNITS}/{service}.d/b.conf", "[Service]\nRestart=no\n")
+    booted.shell(f"systemctl daemon-reload; chmod +x {HOOKS}/{ready.name}")
+    assert f"{ready.name} is up" in booted.shell(f"viagra.py check -v {ready.name}")
+    since = booted.shell("date +@%s.%N").strip()
+    booted.shell(f"kill -9 {before}")
+    told = run(booted, ready.name)
+    if ready.name != "rsyslogd":  # its socket may have it started, by any line
+        assert f"Restarting {ready.name}\n" in told, told
+        assert "  now       up, pid " in told, told
+    booted.await_that(ready.works)
+    assert main_pid(booted, ready) != before
+    assert owner(booted, main_pid(booted, ready)) == service
+    starts = f"journalctl -q -o cat -u {service} --since={since} {STARTED}"
+    assert len(booted.shell(starts).splitlines()) <= 1  # by its socket: no start
+    assert value(booted, service, "NRestarts") == "0"
+    booted.shell(f"systemctl stop {main_unit}; chmod -x {HOOKS}/{ready.name}")
+
+
+def main_pid(machine: BootedMachine, ready: Ready) -> str:
+    by_systemd = f"systemctl show -p MainPID --value '{ready.service}'"
+    main = ready.main if "/etc/init.d/" not in ready.prepare else by_systemd
+    return machine.shell(main).strip()
+
+
+def owner(machine: BootedMachine, pid: str) -> str:
+    """Return the unit in whose control group a process is."""
+    cgroup = machine.shell(f"cat /proc/{pid}/cgroup")
+    [line] = [line for line in cgroup.splitlines() if line.startswith("0::")]
+    return line.rpartition("/")[2]
+
+
+def test_timer_and_service_as_shipped(booted: BootedMachine) -> None:
+    """A plain hook's daemon lives on when the run that started it has ended."""
+    booted.shell("cp /bin/sleep /opt/plain")
+    write(booted, f"{HOOKS}/plain", PLAIN_HOOK.format(name="plain"), "755")
+    booted.shell(f"cp /usr/local/share/viagra/systemd/viagra.* {UNITS}")
+    soon = "[Timer]\nOnCalendar=*:*:0/2\n"
+    write(booted, f"{UNITS}/viagra.timer.d/soon.conf", soon)
+    booted.shell("systemctl daemon-reload; systemctl start viagra.timer")
+    ended = "systemctl show -p ActiveState viagra.service | grep -qx ActiveState="
+    booted.await_that(f"pgrep -fx '/opt/plain 1000' && {ended}inactive")
+    [pid] = pids(booted, "plain")
+    booted.shell("systemctl stop viagra.timer")
+    booted.await_that(f"{ended}inactive")
+    assert pids(booted, "plain") == [pid]
+    journal = booted.shell("journalctl -q -o cat -u viagra.service")
+    assert "Restarting plain\n" in journal and f"  now       up, pid {pid}, " in journal
+    assert value(booted, "viagra.service", "Result") == "success"
+    analyzed = booted.shell(
+        f"systemd-analyze verify --man=no {UNITS}/viagra.service", check=False
+    )
+    assert not analyzed
+    booted.shell(f"rm {HOOKS}/plain; kill {pid}")
+
+
+def test_reason_of_a_start_that_failed(booted: BootedMachine) -> None:
+    unit(booted, "fails")
+    write(booted, f"{HOOKS}/../fail.d/fails", "#!/bin/sh\n>/run/fails", "755")
+    broken = "[Service]\nExecStartPre=sh -c 'echo no such directive; exit 3'\n"
+    write(booted, f"{UNITS}/fails.service.d/broken.conf", broken)
+    booted.shell("systemctl daemon-reload")
+    kill(booted, "fails")
+    told = run(booted, "fails", check=False)
+    this_start = told.partition("journal fails.service, of this start:")[2]
+    assert "no such directive" in this_start.partition("journal ")[0], told
+    assert "-- No entries --" not in told and "systemctl status" not in this_start
+    assert booted.holds("[ -e /run/fails ]")  # and fail.d had it to read
+
+
+def test_starts_what_waits_for_its_own_restart(booted: BootedMachine) -> None:
+    unit(booted, "waits", "Restart=always\nRestartSec=60\n")
+    kill(booted, "waits")
+    assert value(booted, "waits", "SubState") == "auto-restart"
+    told = run(booted, "waits")
+    assert "Restarting waits\n" in told and "  now       up, pid " in told, told
+    assert len(pids(booted, "waits")) == 1
+
+
+def test_nothing_is_started_while_packages_are_installed(booted: BootedMachine) -> None:
+    """dpkg at work in a root on overlayfs, as in a container."""
+    unit(booted, "packed")
+    control = "Package: slow\nVersion: 1\nArchitecture: all\nMaintainer: us\n"
+    control += "Description: is installed until /run/go is there\n"
+    write(booted, "/root/slow/DEBIAN/control", control)
+    wait = "#!/bin/sh\n>/run/installing\nuntil [ -e /run/go ]; do sleep 0.1; done\n"
+    write(booted, "/root/slow/DEBIAN/preinst", wait, "755")
+    booted.shell("dpkg-deb -b /root/slow /root/slow.deb")
+    kill(booted, "packed")
+    booted.start("exec dpkg -i /root/slow.deb")
+    booted.await_that("[ -e /run/installing ]")
+    told = run(booted, "packed", check=False)
+    assert "packages are being installed" in told and not pids(booted, "packed"), told
+    booted.shell(">/run/go")
+    booted.await_that("! pgrep -x dpkg")
+    assert "Restarting packed\n" in run(booted, "packed")
