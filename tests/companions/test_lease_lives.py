@@ -321,7 +321,7 @@ class Schedule:
         tracer = machine.slow_disk(late)
 
         def stop() -> None:
-            tracer.terminate()
+            tracer.kill()  # its threads go on; asked, it would wait for them
             tracer.wait()
 
         self._in(seconds, stop)

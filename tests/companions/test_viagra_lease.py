@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from companion_programs import ROOT, Program, children, lives, program, state
 from documents import checked
-from world import until
+from other_users import ORDINARY, give, public_world, run_as, users_python
+from world import need_root, until
 
 from viagralib.companions.lease.decisions import GoesBefore
 from viagralib.companions.lease.engine import Entry
@@ -522,6 +523,31 @@ def test_the_state_may_be_deleted(make: Make, tmp_path: Path) -> None:
     _, later = running(second)
     assert not lives(pid)
     assert later >= token
+
+
+TAKES = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from viagralib.companions.lease.engine import Entry
+from viagralib.companions.lease.file_engine import FileEngine
+engine = FileEngine(sys.argv[2], "food", 2.0, Entry("here"))
+engine.prepare()
+print(engine.take() is not None)
+os.utime(f"{sys.argv[2]}/food/lock", (1, 1))
+print(engine.take() is not None)
+"""
+
+
+def test_a_users_new_lock_waits_for_who_had_the_one_that_was_deleted(
+    program: Path,
+) -> None:
+    """Root's is in /run as well, which is not deleted with the state."""
+    need_root()
+    with public_world(program) as world:
+        give(world, ORDINARY)
+        words = (str(world.program.parent), str(world.state / "leases"))
+        done = run_as([users_python(), "-c", TAKES, *words], ORDINARY)
+    assert (done.out, done.err) == ("False\nTrue\n", "")
 
 
 def test_a_directory_that_others_can_write_to_is_refused(

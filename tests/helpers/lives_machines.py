@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from checkout import HELPERS, copy_library
-from world import absent, arguments, need, need_root, of, until
+from world import absent, alive, arguments, need, need_root, of, until
 
 PYTHON = os.path.realpath(sys.executable)
 NODES = (1, 2, 3)
@@ -106,6 +106,7 @@ class Machine:
         self._init.wait()
         self._init = None
         for one in self._started.values():
+            send(one.pid, signal.SIGCONT)
             one.wait()
         self._started = {}
 
@@ -123,7 +124,16 @@ class Machine:
             )
 
     def _runs(self, name: str) -> bool:
-        return name in self._started and self._started[name].poll() is None
+        """Return whether it does, after waking who would not hear of its end.
+
+        nsenter stops itself when what it has started is stopped.
+        """
+        if name not in self._started:
+            return False
+        outer = self._started[name]
+        if not any(alive(pid) for pid in children(outer.pid)):
+            send(outer.pid, signal.SIGCONT)
+        return outer.poll() is None
 
     def attend(self) -> None:
         """Start what does not run and should, as cron would."""

@@ -35,6 +35,8 @@ from viagralib.companions.lease.engine import (
 from viagralib.state.directory import check_ours
 from viagralib.state.lock_file import LockFile, run_lock
 
+_NEW = 1.0  # seconds: by then, who had a lock that was removed has ended all
+
 
 class FileEngine(Engine):
     """One resource in a directory."""
@@ -74,12 +76,17 @@ class FileEngine(Engine):
                 paths.append(path)
         return paths
 
+    def _is_new(self) -> bool:
+        """Return whether all state may just have been deleted, under a primary."""
+        is_all = len(self._locks) == 1  # else that one still has the lock in /run
+        return is_all and 0 <= time.time() - self._touched("lock") / 1e9 < _NEW
+
     # The three calls
 
     def take(self) -> Lease | None:
         """Lock; the token is larger than the last one, and than the last second's."""
         began = boot_clock()
-        if not all(lock.take() for lock in self._locks):
+        if self._is_new() or not all(lock.take() for lock in self._locks):
             self._unlock()
             return None
         if not all(lock.is_in_place() for lock in self._locks):
