@@ -103,7 +103,7 @@ class Clock:
             capture_output=True,
             text=True,
             env=self.environment,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)

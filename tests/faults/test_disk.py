@@ -171,7 +171,7 @@ def test_a_disk_that_is_gone_in_the_middle(world: World, how: str) -> None:
     until((world.place / "at-work").exists)
     disk.chamber.shell(how.format(disk.place))
     (world.place / "gone").touch()
-    out = run.communicate(timeout=60)[0].decode()
+    out = run.communicate(timeout=180)[0].decode()
     assert run.returncode == 0 and "Traceback" not in out, out
     assert out.startswith(f"Restarting {daemon.name}\n") and missing(out), out
     daemon.assert_back(1)

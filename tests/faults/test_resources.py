@@ -102,7 +102,7 @@ def test_a_user_whose_processes_end_in_the_middle(program: Path) -> None:
         for one in crowd:
             one.kill()
             one.wait()
-        out = run.communicate(timeout=60)[0].decode()
+        out = run.communicate(timeout=180)[0].decode()
         assert run.returncode == 0, out
         daemon.assert_back(1)
         assert_quiet(run_by(world, user), run_by(world, user), world.state)

@@ -361,7 +361,7 @@ def test_variables_of_the_crontab_reach_nothing(world: World, shell: str) -> Non
         capture_output=True,
         check=False,
         env=hostile_variables(world),
-        timeout=60,
+        timeout=180,
     )
     out, err = done.stdout.decode(), done.stderr.decode()
     # The interpreter's own loader says that it has no such object: in its one line.

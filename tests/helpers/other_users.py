@@ -71,7 +71,7 @@ def run_as(command: Sequence[str], user: int = 0) -> Result:
         errors="surrogateescape",
         env=environment(),
         cwd="/",
-        timeout=60,
+        timeout=180,
         **identity,
     )
     return Result(done.returncode, done.stdout, done.stderr)

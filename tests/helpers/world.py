@@ -177,7 +177,7 @@ class World:
         places = ["--dir", str(home or self.home), "--state", str(self.state)]
         return [sys.executable, "-I", str(self.program), *places, *arguments]
 
-    def run(self, *arguments: str, timeout: float = 60, **options: object) -> Result:
+    def run(self, *arguments: str, timeout: float = 180, **options: object) -> Result:
         """Run the program as cron would: no terminal, output to pipes."""
         done = subprocess.run(  # type: ignore[call-overload]  # noqa: PLW1510
             self.command(*arguments),
@@ -238,7 +238,7 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
 
-def until(look: Callable[[], T | None], seconds: float = 60) -> T:
+def until(look: Callable[[], T | None], seconds: float = 120) -> T:
     """Return what `look` returns once that is true; fail if it is not in `seconds`."""
     began = time.monotonic()
     while not (found := look()):

@@ -63,7 +63,7 @@ class Demo:
     def run(self, python: str = "") -> tuple[int, str]:
         """Run it to its end; return its exit code and what it printed."""
         demo = self.start(python)
-        text, _ = demo.communicate(timeout=60)
+        text, _ = demo.communicate(timeout=180)
         return demo.returncode, text
 
     def _python(self) -> str:

@@ -139,7 +139,7 @@ def test_state_that_is_deleted_while_the_hook_works(world: World) -> None:
     second = world.run()
     assert (second.code, second.out, second.err) == (75, "", ""), second
     go.touch()
-    out, _ = first.communicate(timeout=60)
+    out, _ = first.communicate(timeout=180)
     assert first.returncode == 0
     assert out.startswith(f"Restarting {name}\n")
     assert "  missing " in out
@@ -238,7 +238,7 @@ def test_full_process_table_is_waited_for(world: World) -> None:
         until(lambda: world.incidents(name))
         time.sleep(0.5)
         limit.write_text("max")
-        out, err = run.communicate(timeout=60)
+        out, err = run.communicate(timeout=180)
         assert (run.returncode, err) == (0, ""), out
         assert "Resource temporarily unavailable" in out  # the evidence that is missing
         assert world.starts(name) == 1

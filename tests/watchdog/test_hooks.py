@@ -147,7 +147,7 @@ def run_spoiled(world: World, *arguments: str) -> subprocess.CompletedProcess[st
         stdin=subprocess.PIPE,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
         env=hostile,
         preexec_fn=spoil,

@@ -353,7 +353,7 @@ def test_the_real_dpkg_is_seen_at_work(world: World, tmp_path: Path) -> None:
         ["unshare", "--mount", "sh", "-c", shell, "sh", *world.command("--verbose")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     # The shell's background list mounts for itself; the program sees the same mount.

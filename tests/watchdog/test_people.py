@@ -247,7 +247,7 @@ def test_one_line_to_syslog_and_no_waiting_for_it(world: World, reads: bool) -> 
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0 and done.stdout.startswith("Restarting "), done

@@ -250,7 +250,7 @@ def test_why_a_unit_could_not_be_started_is_told_before_fail_d(world: World) -> 
         [*with_mounts(SYSTEMD.format(tools=tools, pid=0, cgroup="")), *world.command()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 1, done
@@ -284,7 +284,7 @@ def test_the_unit_tells_the_cause_and_its_journal(world: World, told_by: str) ->
         [*with_mounts(shell), *world.command()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done
