@@ -383,6 +383,24 @@ def test_a_worker_whose_main_process_lives_is_no_leftover(public: World) -> None
     assert "but 1 leftover" in told, told  # the main process itself
 
 
+def test_of_another_service_of_that_name_nothing_is_stopped(public: World) -> None:
+    """A sentinel beside redis: the same program, and the same user."""
+    name = unique("sentinel")
+    public.watch(
+        name,
+        'command = "^/"\nleftovers = "stop"\nleftover_command = "^save"\n',
+    )
+    program = str(public.daemon(name))
+    titles = ("save", "[sentinel]")
+    saves, sentinel = [
+        public.spawn([title, "1000"], executable=program) for title in titles
+    ]
+    until(lambda: comm(saves.pid) == comm(sentinel.pid) == name)
+    told = public.run()
+    assert public.starts(name) == 1, told
+    assert saves.wait() < 0 and sentinel.poll() is None, told
+
+
 def test_a_sick_daemon_that_goes_on_forking_is_ended(public: World) -> None:
     name = unique("forks")
     public.watch(name, 'stop_timeout = "0.1s"\n')

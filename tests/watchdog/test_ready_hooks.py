@@ -165,6 +165,14 @@ def test_command_tells_the_daemon_from_its_kin(
     assert bool(re.search(facts["command"], line)) == fits
 
 
+def test_what_redis_leaves_behind_is_told_from_a_sentinel() -> None:
+    facts = tomllib.loads((STARTS / "redis.toml").read_text())
+    pattern = re.compile(facts["leftover_command"])
+    assert pattern.search("redis-rdb-bgsave 127.0.0.1:6379")
+    assert pattern.search("redis-aof-rewrite 127.0.0.1:6379")
+    assert not pattern.search("redis-server *:26379 [sentinel]")
+
+
 # With a service manager that only takes note
 
 SYSTEMD = "mkdir -p /run/systemd/system"

@@ -43,7 +43,8 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
     pattern = daemon.facts.command
     if pattern and not _fits(pattern, process, is_strange=bool(doubt)):
         # A stranger's is no leftover: it is not ours to end.
-        kind = OTHER if doubt or is_other else LEFTOVER
+        is_left = not doubt and not is_other and _may_be_left(daemon, process)
+        kind = LEFTOVER if is_left else OTHER
         return kind, "its command line does not fit the fact `command`"
     if is_other:
         from viagralib.processes.executables import judge_other
@@ -110,7 +111,14 @@ def _is_left_behind(daemon: Daemon, process: Process, observer: Observer) -> boo
         or _why_other_name(daemon.process, process)
         or observer.why_ours(process)
         or _fits(facts.command, process, is_strange=True)
+        or not _may_be_left(daemon, process)
     )
+
+
+def _may_be_left(daemon: Daemon, process: Process) -> bool:
+    """Return whether what is not the daemon itself may be of it, by its command."""
+    pattern = daemon.facts.leftover_command
+    return not pattern or _fits(pattern, process, is_strange=True)
 
 
 def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOOK_KINDS = ("start.d", "stop.d", "check.d", "fail.d")
 # What tells one daemon from another makes no sense as a default for all.
 _OWN = "process command executable pidfile listens answers heartbeat alarm"
-_NO_DEFAULTS = f"{_OWN} after resets unit logs".split()
+_NO_DEFAULTS = f"{_OWN} after resets unit logs leftover_command".split()
 
 
 class Daemon:

@@ -26,6 +26,7 @@ class Facts:
     pidfile = ""
     containers = False
     leftovers = "leave"
+    leftover_command = ""  # "": whatever does not fit `command`
     count: tuple[int, int | None] = (1, None)
     patience = 3.0
     listens: tuple[str, ...] = ()
@@ -186,6 +187,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "pidfile": values.path,
     "containers": values.truth,
     "leftovers": values.choice("leave", "leave-all", "stop"),
+    "leftover_command": values.pattern,
     "count": _count,
     "patience": values.duration,
     "listens": _listens,
