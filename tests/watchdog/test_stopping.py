@@ -151,6 +151,46 @@ def test_what_is_not_the_daemon_is_left_alone_when_it_is_stopped(
 # What is needed
 
 
+EACH = f'{FACTS}count = [3, 3]\ncount_hook = "each"\n'
+
+
+@pytest.mark.parametrize("way", ["", pytest.param("exec ", marks=pytest.mark.long)])
+def test_a_count_that_is_short_starts_what_is_missing(world: World, way: str) -> None:
+    name = unique("queue")
+    world.facts(name, EACH)
+    command = f"{way}{world.daemon(name)} {SLEEP} >/dev/null 2>&1{'' if way else ' &'}"
+    world.hook(name, f"echo started >> {world.place}/{name}.starts\n{command}")
+    assert world.run().code == 0
+    assert (world.starts(name), len(world.pids(name))) == (3, 3)
+    of_age()
+    before = world.pids(name)
+    world.kill(before.pop())
+    planned = world.run("run", "--dry-run", name).out
+    assert planned.count(f"would run start.d/{name}") == 1 and "TERM" not in planned
+    told = world.run()
+    assert told.code == 0 and "why       2 of at least 3 processes" in told.out, told
+    assert "stopped" not in told.out
+    assert {*before} < {*world.pids(name)} and len(world.pids(name)) == 3
+    assert world.starts(name) == 4
+    # By hand, all of them are meant.
+    assert world.run("restart", name).code == 0
+    assert world.starts(name) == 7 and len(world.pids(name)) == 3
+    assert not {*before} & {*world.pids(name)}
+
+
+@pytest.mark.long
+def test_what_does_not_count_is_not_added_again_and_again(world: World) -> None:
+    name, other = unique("queue"), unique("other")
+    world.facts(name, EACH.replace('"2s"', '"0.5s"'))
+    world.hook(name, f"{world.daemon(other)} {SLEEP} >/dev/null 2>&1 &")
+    child = world.up(name)
+    of_age()
+    told = world.run()
+    assert told.code == 1 and child.poll() is None, told
+    assert f"ended what its hook left running: {other} (pid " in told.out
+    assert world.pids(other) == []
+
+
 def test_what_is_needed_must_be_well_however_young_it_is(world: World) -> None:
     needed, upper = unique("need"), unique("upper")
     world.watch(needed, 'start_timeout = "60s"\n')

@@ -13,6 +13,7 @@ from viagralib.base.messages import reason, safe
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.matching import UNSURE
 from viagralib.processes.tree_end import end
 from viagralib.processes.verdicts import DOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
@@ -115,7 +116,7 @@ def _attend(
         execution.incident.log.watch()
         child.tree.watch()
         pids = {one.identity for one in verdict.processes()}
-        if verdict.word == UP and child.process.identity in pids:
+        if _suffices(execution, verdict) and child.process.identity in pids:
             text = f"became the daemon (pid {child.process.pid})"
             return hook_call.Outcome(program, text, 0)
         if not _holds_the_daemon(execution, child, verdict):
@@ -137,7 +138,7 @@ def _holds_the_daemon(
 
     As long as it is the hook's script that works, it may have more to do.
     """
-    if verdict.word != UP:
+    if not _suffices(execution, verdict):
         return False
     now = table.find(child.process.pid)
     try:
@@ -163,16 +164,33 @@ def _out_of_time(
     execution: Execution, child: child_process.Child, program: str, verdict: Verdict
 ) -> Task[hook_call.Outcome]:
     text = f"still at work after {spell(child.seconds())}"
-    if execution.kind == "start.d" and verdict.word != DOWN:
+    spares_daemon = execution.kind == "start.d"
+    if spares_daemon and may_be_daemon(execution, child, verdict):
         return hook_call.Outcome(program, f"{text}, left alone", 0)
     left = [one for one in child.tree.living() if not _is_script(execution, one)]
-    rest = yield from end_children([child], spares_daemon=execution.kind == "start.d")
+    rest = yield from end_children(execution, [child], spares_daemon)
     if rest is None:
         return hook_call.Outcome(program, f"{text}, left alone", 0)
     text += f": ended{names_of(rest, ', but these cannot be ended')}"
-    if left and not rest and execution.kind == "start.d":
+    if left and not rest and spares_daemon:
         text += f"{names_of(left, ', with')}; {settling_fact(execution, left)}"
     return hook_call.Outcome(program, text, None)
+
+
+def _suffices(execution: Execution, verdict: Verdict) -> bool:
+    """Return whether what is there may be all that one program was to start."""
+    return verdict.word == UP or execution.daemon.facts.count_hook == "each"
+
+
+def may_be_daemon(
+    execution: Execution, child: child_process.Child, verdict: Verdict
+) -> bool:
+    """Return whether what a hook left running may be the daemon, or one of several."""
+    if execution.daemon.facts.count_hook == "all":
+        return verdict.word != DOWN
+    those = (*verdict.processes(), *verdict.processes(UNSURE))
+    own = {one.identity for one in child.tree.members()}
+    return any(one.identity in own for one in those)
 
 
 def _is_script(execution: Execution, process: Process) -> bool:
@@ -190,7 +208,7 @@ def settling_fact(execution: Execution, left: list[Process]) -> str:
 
 
 def end_children(
-    ended: list[child_process.Child], spares_daemon: bool
+    execution: Execution, ended: list[child_process.Child], spares_daemon: bool
 ) -> Task[list[Process] | None]:
     """End children with all that they left running; return what lives even so.
 
@@ -199,12 +217,11 @@ def end_children(
     """
     rest: list[Process] = []
     for child in ended:
-        living = yield from end(
-            child.tree,
-            "TERM",
-            GRACE,
-            lambda verdict: not spares_daemon or verdict.word == DOWN,
-        )
+
+        def may(verdict: Verdict, child: child_process.Child = child) -> bool:
+            return not (spares_daemon and may_be_daemon(execution, child, verdict))
+
+        living = yield from end(child.tree, "TERM", GRACE, may)
         if living is None:
             return None
         child.poll()

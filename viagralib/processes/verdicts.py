@@ -58,6 +58,12 @@ class Verdict:
         return min(self.processes(), key=lambda process: process.start)
 
 
+def missing(daemon: Daemon, verdict: Verdict) -> int:
+    """Return how many processes a hook that starts one of them is to add."""
+    lacking = daemon.facts.count[0] - len(verdict.processes())
+    return max(0, lacking) if daemon.facts.count_hook == "each" else 0
+
+
 def judge(
     daemons: Iterable[Daemon],
     observer: Observer,

@@ -29,7 +29,7 @@ from viagralib.hooks.execution import (
     names_of,
     watch_log,
 )
-from viagralib.processes.verdicts import SICK, UNKNOWN, UP
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP, missing
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
 from viagralib.recovery.recovery import (
     BACK,
@@ -131,10 +131,15 @@ def _look(recovery: Recovery, checked: bool) -> Task[None]:
 
 def _is_cleared(recovery: Recovery) -> Task[bool]:
     """End what must not be there at the start; return whether it may be started."""
+    facts, verdict = recovery.daemon.facts, recovery.verdict
+    if verdict.word == SICK and not recovery.is_wanted and facts.recovery != "quit":
+        recovery.is_short = bool(missing(recovery.daemon, verdict))
+    if recovery.is_short:
+        return True
     if rest := (yield from stop(recovery)):
         recovery.end(FAILED, names_of(rest, "not started, since these still live"))
         return False
-    if recovery.why == SICK and recovery.daemon.facts.recovery == "quit":
+    if recovery.why == SICK and facts.recovery == "quit":
         recovery.end(QUIT, "recovery = quit")
         return False
     return True
@@ -179,7 +184,10 @@ def _run_programs(
     recovery: Recovery, execution: Execution
 ) -> Task[hook_call.Outcome | None]:
     """Run the programs in order; return the one that failed and ended it."""
-    for program in recovery.daemon.programs():
+    if recovery.daemon.facts.count_hook == "each":
+        yield from recovery.next_look()  # what was to be stopped is gone
+    times = max(1, missing(recovery.daemon, recovery.verdict))
+    for program in recovery.daemon.programs() * times:
         is_first = not execution.children
         if is_first and not recovery.is_wanted:
             with contextlib.suppress(OSError):
@@ -217,11 +225,12 @@ def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[flo
             child.poll()
             child.tree.watch()
         new = {one.identity for one in recovery.verdict.processes()}
-        ids, since = (ids & new, since) if ids & new else (new, now)
-        if recovery.verdict.word == UP and now - since >= recovery.daemon.facts.stays:
+        is_up = recovery.verdict.word == UP
+        ids, since = (ids & new, since) if ids & new and is_up else (new, now)
+        if is_up and now - since >= recovery.daemon.facts.stays:
             return since
         if asked > until:
-            if recovery.verdict.word != UP or is_last_chance:
+            if not is_up or is_last_chance:
                 return 0.0
             until, is_last_chance = now + LATE, True
 

@@ -11,7 +11,7 @@ from viagralib.hooks.execution import Execution, Task, names_of
 from viagralib.processes import service_units
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import OTHER
-from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict
+from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict, missing
 from viagralib.state.incidents import Incident
 from viagralib.state.lock_file import Lock
 from viagralib.state.pauses import why_paused
@@ -57,6 +57,7 @@ class Recovery:
         self.incident = incident
         self.lock = lock
         self.outcomes: list[hook_call.Outcome] = []
+        self.is_short = False  # some live, and only what is missing is started
         self.result = ""  # one of the words above, once it has ended
         self.stopped = ""  # what was stopped before the start, for people
         # The service manager's: of a dead one, what its leftovers belong to.
@@ -152,7 +153,7 @@ class Recovery:
         """
         if self.verdict.word == UP:
             return CAME_BACK, ""
-        if self.verdict.word != DOWN:
+        if self.verdict.word != DOWN and not missing(self.daemon, self.verdict):
             return UNDECIDED, self.verdict.reason
         paused = self._paused()
         return (PUT_OFF, paused) if paused else None

@@ -13,7 +13,7 @@ from viagralib.processes.linux import Process
 from viagralib.processes.matching import LEFTOVER, cut
 from viagralib.processes.tree import ProcessTree, orphans
 from viagralib.processes.tree_end import end, until_gone
-from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict
+from viagralib.processes.verdicts import UNKNOWN, Verdict
 from viagralib.recovery.recovery import FAILED, LATE, Recovery
 from viagralib.state import supervision
 
@@ -83,10 +83,12 @@ def give_up(
     texts = [] if failed else [f"not up{stays} after {spelt}"]
     for child in execution.children:
         child.tree.is_over = True
-    left = [one for child in execution.children for one in child.tree.living()]
-    if left and recovery.verdict.word == DOWN:
+    living = {child: child.tree.living() for child in execution.children}
+    verdict = recovery.verdict
+    ended = [one for one in living if not hooks.may_be_daemon(execution, one, verdict)]
+    if left := [process for child in ended for process in living[child]]:
         if (
-            yield from hooks.end_children(execution.children, spares_daemon=True)
+            yield from hooks.end_children(execution, ended, spares_daemon=True)
         ) is None:
             texts.append("but then: left alone")
         else:

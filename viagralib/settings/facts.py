@@ -28,6 +28,7 @@ class Facts:
     leftovers = "leave"
     leftover_command = ""  # "": whatever does not fit `command`
     count: tuple[int, int | None] = (1, None)
+    count_hook = "all"  # or "each": the hook starts one of so many processes
     patience = 3.0
     listens: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
@@ -189,6 +190,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "leftovers": values.choice("leave", "leave-all", "stop"),
     "leftover_command": values.pattern,
     "count": _count,
+    "count_hook": values.choice("all", "each"),
     "patience": values.duration,
     "listens": _listens,
     "answers": _answers,

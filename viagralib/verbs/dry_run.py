@@ -11,7 +11,7 @@ from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.hooks import hook_call
 from viagralib.hooks.execution import names_of
 from viagralib.processes.matching import LEFTOVER
-from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge, missing
 from viagralib.recovery.stopping import topmost
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import line, written
@@ -88,7 +88,7 @@ def _would(run: Run, overview: Overview, name: str, wanted: bool) -> list[str]:
         few = f"leave it alone: sick in {verdict.few}" if verdict.few else ""
         if few or daemon.facts.recovery == "report":
             return [few or "only report it (recovery = report)"]
-    steps = _restarted(run, daemon, verdict)
+    steps = _restarted(run, daemon, verdict, wanted)
     if verdict.word == SICK and daemon.facts.recovery == "quit" and not wanted:
         return [*_stopped(run, daemon, verdict), "leave it so (recovery = quit)"]
     for other in daemon.facts.resets:
@@ -96,15 +96,22 @@ def _would(run: Run, overview: Overview, name: str, wanted: bool) -> list[str]:
         if reset is not None:
             seen = judge([reset], run.observer)[other]
             more = (
-                _restarted(run, reset, seen) if seen.word == UP else ["leave it alone"]
+                _restarted(run, reset, seen, True)
+                if seen.word == UP
+                else ["leave it alone"]
             )
             steps += [f"then, for {safe(other)} (resets): {step}" for step in more]
     return steps + _alarm(daemon)
 
 
-def _restarted(run: Run, daemon: Daemon, verdict: Verdict) -> list[str]:
+def _restarted(run: Run, daemon: Daemon, verdict: Verdict, wanted: bool) -> list[str]:
     starts = [f"run {_what(daemon, one)}" for one in daemon.programs()]
-    return _stopped(run, daemon, verdict) + starts
+    if daemon.facts.count_hook == "all":
+        return _stopped(run, daemon, verdict) + starts
+    is_short = verdict.word == SICK and missing(daemon, verdict) and not wanted
+    times = missing(daemon, verdict) if is_short else daemon.facts.count[0]
+    stops = [] if is_short else _stopped(run, daemon, verdict)
+    return stops + starts * times
 
 
 def _stopped(run: Run, daemon: Daemon, verdict: Verdict) -> list[str]:

@@ -186,7 +186,7 @@ class Response:
         """Write down how a recovery ended, free its lock, say it; return its resets."""
         incident = recovery.incident
         evidence.share(incident.directory)
-        if recovery.why == DOWN:  # the others did not die
+        if recovery.why == DOWN or recovery.is_short:  # the others did not die
             recovery.note_cause(*cause_of_death.find(recovery, evidence))
         resets = self._resets(recovery) if recovery.result == BACK else []
         text = notice.write(recovery, evidence)
