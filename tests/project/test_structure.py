@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from checkout import CHECKOUT, LIBRARY
 from other_users import fresh, run_as
+from system_calls import recorded, since
 from world import World, environment
 
 # A package imports only itself and what stands before it here.
@@ -21,6 +22,11 @@ PACKAGES = _PACKAGES.split()
 LONGEST_MODULE = 260  # lines
 LONGEST_FUNCTION = 50
 LONGEST_MAIN = 40
+# Of a quiet run with five daemons: its modules, the system calls by which Python finds
+# and loads one and we judge it, and all others.
+MOST_PARTS = 36
+MOST_CALLS_FOR_A_PART = 19
+MOST_CALLS = 230
 # What a run needs none of, as long as there are no facts and all is up.
 _DEAR = """
     json re typing collections subprocess psutil tomllib argparse dataclasses contextlib
@@ -145,6 +151,24 @@ def test_a_quiet_run_loads_nothing_that_it_does_not_need(world: World) -> None:
     more = quiet - loaded("-c", "pass")
     more = {name for name in more if not name.startswith("viagralib")}
     assert more <= {"__future__", "errno", "fcntl", "gc", "select", "zlib"}, more
+
+
+def test_a_quiet_run_keeps_to_its_budget_of_parts_and_system_calls(
+    world: World,
+) -> None:
+    for _ in range(5):
+        name = fresh()
+        world.watch(name)
+        world.up(name)
+    assert world.run().code == 0
+    parts = {name for name in loaded(*world.command()[2:]) if "viagralib" in name}
+    # Of two: in the first run of an hour, all parts are judged.
+    calls = min((recorded(world) for _ in range(2)), key=len)
+    ours = [call for call in calls if "/viagralib" in call.text]
+    work = [call for call in since(calls, world.home) if call not in ours]
+    assert 20 < len(parts) <= MOST_PARTS, sorted(parts)
+    assert 5 < len(ours) / len(parts) <= MOST_CALLS_FOR_A_PART
+    assert 100 < len(work) <= MOST_CALLS, [call.kind() for call in work]
 
 
 def test_facts_that_did_not_change_are_neither_parsed_nor_matched_again(
