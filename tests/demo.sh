@@ -107,6 +107,8 @@ get_psutil() {
 # that goes by its name, a script takes its place.
 make_daemon() {
 	mkdir -p "$room/home/start.d"
+	# Also while this machine boots, or installs packages.
+	printf '[run]\nboot = "0s"\npackages = "0s"\n' >"$room/home/viagra.toml"
 	cp "$(command -v sleep)" "$room/$food"
 	chmod 700 "$room/$food"
 	if ! "$room/$food" 0 2>/dev/null; then
