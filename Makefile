@@ -20,7 +20,6 @@ VENV = .venv
 # With its bytecode kept, wherever that is switched off: else each worker of pytest
 # compiles all tests anew.
 RUN = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m
-PORTABLE = tests/watchdog/test_known_pids.py
 SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run \
 	completions/viagra.py.bash
 
@@ -28,7 +27,7 @@ help:
 	@echo "make demo       a daemon of its own is killed and brought back; nothing stays"
 	@echo "make test       linters and tests, with real processes"
 	@echo "make test-long  those that take minutes as well"
-	@echo "make test-portable  some, with the process table read through psutil"
+	@echo "make test-portable  the tests, with the process table read through psutil"
 	@echo "make test-machines  fresh Debians, and booted ones with systemd; needs root"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
@@ -46,9 +45,9 @@ test: lint
 test-long: lint
 	$(RUN) pytest -rs -n 8 --dist loadgroup -m "not machines" $(PYTEST)
 
-# The files that hold when the process table is read as on a BSD; see docs/portable.md.
+# With the process table read as on a BSD; docs/portable.md says what cannot hold there.
 test-portable: $(VENV)/ready
-	VIAGRA_TEST_TABLE=psutil $(RUN) pytest -rs -n 2 --dist loadgroup $(PORTABLE) $(PYTEST)
+	VIAGRA_TEST_TABLE=psutil $(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
 test-machines: $(VENV)/ready
 	$(RUN) pytest -rs -n 2 -m machines tests/machines $(PYTEST)

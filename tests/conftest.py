@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from checkout import copy_program
+from checkout import PSUTIL_TABLE, copy_program, not_portable
 from hypothesis import settings
 from leftovers import Leftovers
 from world import World, until
@@ -36,6 +36,15 @@ def pytest_fixture_setup(
             why = f"no fixture {fixturedef.argname}: {type(error).__name__}: {error}"
             request.session.shouldfail = why
         raise
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, by name, what does not hold where the process table is psutil's."""
+    reasons = not_portable() if PSUTIL_TABLE else {}
+    for item in items:
+        test = item.nodeid.partition("[")[0].rpartition("/")[2]
+        if why := reasons.get(test):
+            item.add_marker(pytest.mark.skip(reason=f"portable.md: {why}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,14 +1,18 @@
 """Where things lie in the checkout that the tests belong to, and copies of it."""
 
+import atexit
 import compileall
 import os
+import re
 import shutil
+import tempfile
 from pathlib import Path
+
+import psutil
 
 HELPERS = Path(__file__).resolve().parent
 CHECKOUT = HELPERS.parent.parent
 LIBRARY = CHECKOUT / "viagralib"
-COMPANIONS = LIBRARY / "companions"
 # Others may be writing bytecode into the checkout while it is copied.
 NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 # make test-portable sets it: the copies read the process table as a BSD would.
@@ -25,6 +29,8 @@ def copy_library(place: Path, source: Path = LIBRARY) -> Path:
     compileall.compile_dir(library, quiet=2)
     for path in [library, *library.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    if PSUTIL_TABLE:
+        take_psutil_table(library)
     return library
 
 
@@ -35,16 +41,38 @@ def copy_program(place: Path) -> Path:
     for path in (place, script):
         path.chmod(0o755)
     copy_library(place)
-    if PSUTIL_TABLE:
-        take_psutil_table(place / "viagralib")
     return script
 
 
 def take_psutil_table(library: Path) -> None:
-    """Let a copy of the library read the process table through psutil on Linux."""
+    """Let a copy of the library read the process table through psutil on Linux.
+
+    psutil goes beside it: users and other Pythons than ours have none.
+    """
     table = library / "processes/table.py"
     text = table.read_text()
     choice = 'sys.platform.startswith("linux")'
     assert text.count(choice) == 1
     table.write_text(text.replace(choice, 'sys.platform == "none"'))
     compileall.compile_file(table, quiet=2, force=True)
+    source = Path(psutil.__file__).parent
+    shutil.copytree(source, library.parent / "psutil", ignore=NO_BYTECODE)
+
+
+def not_portable() -> dict[str, str]:
+    """Return the tests that cannot hold with that table, and why: docs/portable.md."""
+    text = (CHECKOUT / "docs" / "portable.md").read_text()
+    rows = re.findall(r"^\| `(test_\w+\.py::\w+)` \| (.+) \|$", text, re.MULTILINE)
+    return dict(rows)
+
+
+def _companions() -> Path:
+    if not PSUTIL_TABLE:
+        return LIBRARY / "companions"
+    place = Path(tempfile.mkdtemp(prefix="viagra-portable."))
+    place.chmod(0o755)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return copy_library(place) / "companions"
+
+
+COMPANIONS = _companions()

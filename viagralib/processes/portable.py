@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from viagralib.base.clocks import boot_clock
 from viagralib.processes import linux
 from viagralib.processes.linux import Unreadable, Vanished
 from viagralib.processes.linux_system import finder_among
@@ -25,7 +26,8 @@ class Process(linux.Process):
     """One process at one look, as psutil tells of it; `start` is in seconds."""
 
     def arguments(self, most: int = 0) -> list[str]:  # noqa: ARG002
-        return [*self._ask("cmdline")]
+        words: list[str] = self._ask("cmdline")
+        return [*words] if any(words) else []
 
     def executable(self) -> str:
         path: str = self._ask("exe")
@@ -53,7 +55,8 @@ class Process(linux.Process):
         return place
 
     def age(self) -> float:
-        return time.time() - self.start
+        age = time.time() - self.start
+        return age if age >= 0 else boot_clock()  # the clock was set back
 
     def _ask(self, what: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
         try:
@@ -61,6 +64,8 @@ class Process(linux.Process):
         except psutil.NoSuchProcess:
             raise Vanished from None
         except psutil.AccessDenied:
+            words = {"exe": "executable", "cwd": "working directory"}
+            what = words.get(what, what)
             raise Unreadable(f"its {what}: Permission denied") from None
 
 
