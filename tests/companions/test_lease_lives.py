@@ -463,6 +463,7 @@ def test_there_are_never_two_and_soon_one(
             "back": [round(one, 2) for one in back],
             "gaps": [round(one, 2) for one in gaps],
             "late": round(late, 3),
+            "took": round(time.monotonic() - began, 1),
             "lives": sum(len(seen.of(resource, began)) for resource in RESOURCES),
             "faults": schedule.told,
         }

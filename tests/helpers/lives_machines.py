@@ -102,13 +102,16 @@ class Machine:
         """End all of it at one instant."""
         if not self._init:
             return
-        send(self.first, signal.SIGKILL)
-        self._init.wait()
-        self._init = None
-        for one in self._started.values():
-            send(one.pid, signal.SIGCONT)
-            one.wait()
-        self._started = {}
+        first, init, started = self.first, self._init, self._started
+        self._init, self._started = None, {}
+        send(first, signal.SIGKILL)
+
+        def is_over() -> bool:
+            for one in started.values():
+                send(one.pid, signal.SIGCONT)  # see _runs; process 1 waits for all
+            return all(one.poll() is not None for one in (init, *started.values()))
+
+        until(is_over)
 
     def _inside(self) -> list[str]:
         return ["nsenter", "-t", str(self.first), "-n", "-m", "-u", "-p", "--"]
