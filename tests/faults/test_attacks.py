@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT, COMPANIONS
-from other_users import ORDINARY, SYSTEM, public_world, run_as, up_as
+from other_users import ORDINARY, SYSTEM, public_world, run_as, up_as, users_python
+from unhealthy import free_port
 from world import (
     World,
     absent,
@@ -381,6 +382,71 @@ def test_a_worker_whose_main_process_lives_is_no_leftover(public: World) -> None
     until(lambda: sum(comm(pid) == name for pid in all_pids()) == 2)
     told = public.run("check").out
     assert "but 1 leftover" in told, told  # the main process itself
+
+
+# A daemon's socket
+
+LISTENER = f"""\
+import os, socket, sys, time
+how, place = sys.argv[1:]
+if how == "worker":
+    if os.fork():
+        time.sleep(1000)
+    os.setuid({ORDINARY})
+if how == "unix":
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(place)
+else:
+    server = socket.socket(socket.AF_INET6 if how == "wide" else socket.AF_INET)
+    server.bind(("::" if how == "wide" else "127.0.0.1", int(place)))
+server.listen()
+print("ready", flush=True)
+while True:
+    server.accept()[0].close()
+    if how == "leaves":
+        sys.exit()
+"""
+
+
+def listen(world: World, program: str, how: str, place: object, user: int) -> None:
+    """Start a process of that user, and wait until it listens."""
+    child = world.spawn(
+        [program, "-c", LISTENER, how, str(place)],
+        **{"user": user, "group": user, "extra_groups": []},
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+
+
+@pytest.mark.parametrize("how", ["plain", "wide", "leaves", "unix"])
+def test_who_answers_in_a_daemons_place_makes_nothing_well(
+    public: World, how: str
+) -> None:
+    name, own = unique("port"), public.place / "own"
+    own.mkdir()
+    os.chown(own, ORDINARY, ORDINARY)
+    place = str(own / "socket")
+    if how != "unix":
+        place = str(free_port())
+    address = f"{'unix' if how == 'unix' else 'tcp:127.0.0.1'}:{place}"
+    public.watch(name, f'start_timeout = "1ms"\nlistens = ["{address}"]\n')
+    up_as(public, name, SYSTEM)
+    listen(public, users_python(), how, place, ORDINARY)
+    verdict = json.loads(public.run("check", "--json").out)["daemons"][name]
+    assert verdict["verdict"] == "sick" and address in verdict["reason"], verdict
+    if how != "leaves":
+        assert f"user {ORDINARY} listens there, not the daemon" in verdict["reason"]
+
+
+def test_what_a_daemons_worker_listens_on_is_the_daemons(public: World) -> None:
+    name, port = unique("worker"), free_port()
+    listens = f'listens = ["tcp:127.0.0.1:{port}"]\n'
+    public.watch(name, f'start_timeout = "1ms"\nuser = "root"\n{listens}')
+    program = public.place / name
+    program.symlink_to(os.path.realpath(sys.executable))
+    listen(public, str(program), "worker", port, 0)
+    told = public.run("check", "--verbose")
+    assert told.code == 0 and f"{name} is up" in told.out, told
 
 
 def test_of_another_service_of_that_name_nothing_is_stopped(public: World) -> None:

@@ -91,7 +91,7 @@ class Checkup:
         self._deadline = time.monotonic() + facts.check_timeout
         self._findings: list[Finding] = []
         self._under_way: list[Call | Request | Check] = [
-            *_calls(daemon),
+            *_calls(daemon, verdict),
             *_requests(daemon),
             *checks(run, daemon),
         ]
@@ -135,12 +135,13 @@ class Checkup:
 # What a kind of check needs is loaded for those who have one.
 
 
-def _calls(daemon: Daemon) -> list[Call]:
+def _calls(daemon: Daemon, verdict: Verdict) -> list[Call]:
     if not daemon.facts.listens:
         return []
     from viagralib.health.sockets import Call
 
-    return [Call(address) for address in daemon.facts.listens]
+    processes = verdict.processes()
+    return [Call(address, processes) for address in daemon.facts.listens]
 
 
 def _requests(daemon: Daemon) -> list[Request]:

@@ -8,6 +8,8 @@ import select
 import socket
 
 from viagralib.health.findings import WELL, Finding
+from viagralib.health.listeners import why_not_its
+from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
     _Place = tuple[int, str | tuple[str, int]]  # the family, and where in it
 
 # What a socket says when nobody answers; anything else is our own trouble.
-_NOBODY = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT, errno.ETIMEDOUT)
+# ENOTCONN: no more, when it was asked who that is.
+_NOBODY = (
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOENT, errno.ETIMEDOUT),
+    errno.ENOTCONN,
+)
 # Both are localhost (RFC 6761, 6.3), and no name server has to be asked for them.
 _LOCALHOST = ("127.0.0.1", "::1")
 
@@ -23,8 +29,10 @@ _LOCALHOST = ("127.0.0.1", "::1")
 class Call:
     """A connection to a socket that the daemon must listen on."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, processes: list[Process]) -> None:
+        """`processes` are the daemon's."""
         self._address = address
+        self._processes = processes
         self._places = _places(address)  # still to be tried, the first one being so
         self._failure: Finding | None = None  # of the first that was tried
         self._socket: socket.socket | None = None
@@ -64,14 +72,19 @@ class Call:
 
     def _hang_up(self, error: int) -> None:
         """End this try: well, or on to the next place, or the first one's failure."""
+        why = ""
         if self._socket is not None:
+            try:
+                why = "" if error else why_not_its(self._socket, self._processes)
+            except OSError as trouble:
+                error = trouble.errno or errno.EINVAL
             self._socket.close()
             self._socket = None
-        if not error:
+        if not error and not why:
             self.finding = Finding(WELL)
             return
-        words = f"{self._address}: {os.strerror(error)}"
-        failure = Finding(SICK if error in _NOBODY else UNKNOWN, words)
+        words = f"{self._address}: {why or os.strerror(error)}"
+        failure = Finding(SICK if why or error in _NOBODY else UNKNOWN, words)
         self.finding = self._failure = self._failure or failure
         self._places = self._places[1:]
         if self._places:
