@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from other_users import with_mounts
 from world import SETTINGS, World, need, need_root, unique, until
+
+from viagralib.processes.table import boot_id
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LIMIT = 'limit = { restarts = 2, within = "1h" }\n'
@@ -413,6 +416,18 @@ def test_a_container_is_as_old_as_its_process_1(world: World) -> None:
     assert world.starts(name) == 0
 
 
+def test_a_container_has_a_boot_of_its_own() -> None:
+    need_root()
+    tell = "from viagralib.processes.table import boot_id; print(boot_id())"
+    command = [sys.executable, "-c", tell]
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    boots = [
+        subprocess.run([*argv, *command], capture_output=True, check=True, cwd=CHECKOUT)
+        for argv in ([], [], alone)
+    ]
+    assert boots[0].stdout == boots[1].stdout != boots[2].stdout
+
+
 SHUTDOWNS = {
     "halt": "echo 'echo 2 0' >>{tools}/runlevel",
     "reboot": "echo 'echo 5 6' >>{tools}/runlevel",
@@ -459,7 +474,7 @@ def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:
     for name in (paused, stopped):
         world.watch(name)
     world.run("pause", paused, "--until", "2099-12-24 18:00")
-    boot = Path(BOOT_ID).read_text().strip()
+    boot = boot_id()
     world.write(world.state / "open" / stopped, f'{{"quit": "{boot}"}}')
     assert world.run().out == "" and world.starts(stopped) == 0
     (world.place / "boot_id").write_text("another\n")

@@ -292,6 +292,43 @@ def test_a_process_of_another_pid_namespace_does_not_count(world: World) -> None
     assert_up(look(world, name), *world.pids(name))
 
 
+# A tmpfs as the root, with the host's system in it, and there a program of its own.
+CONTAINER = """
+mount -t tmpfs none $1
+for one in /usr /lib /lib64 /bin; do
+    [ ! -e $one ] || { mkdir $1$one && mount --rbind $one $1$one; }
+done
+"""
+JAIL = "import os, sys, time; os.chroot(sys.argv[1]); print(); time.sleep(1000)"
+
+
+@pytest.mark.parametrize("its_own", [True, False])
+def test_a_container_in_our_pid_namespace_is_in_doubt(
+    world: World, its_own: bool
+) -> None:
+    need_root()
+    name = watched(world)
+    place = world.place / "root"
+    place.mkdir()
+    if its_own:
+        program = world.daemon(name)
+        then = f"cp {program} $1/{name} && exec chroot $1 /{name} 1000"
+    else:  # a service that goes into a directory, as name servers do
+        (world.place / name).symlink_to(os.path.realpath(sys.executable))
+        then = f"exec {world.place / name} -c '{JAIL}' $1"
+    script = f"{CONTAINER}\n{then}"
+    child = world.spawn(["unshare", "--mount", "sh", "-ec", script, "sh", str(place)])
+    until(lambda: comm(child.pid) == name)
+    if not its_own:
+        until(lambda: os.readlink(f"/proc/{child.pid}/root") != "/")
+        assert_up(look(world, name), child.pid)
+        return
+    told = look(world, name)
+    assert told.word == "unknown" and "containers = true" in told.reason
+    world.facts(name, "containers = true")
+    assert_up(look(world, name), child.pid)
+
+
 def test_not_even_when_its_pid_is_the_same_in_there(world: World) -> None:
     need_root()
     name = watched(world)

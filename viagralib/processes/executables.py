@@ -43,6 +43,25 @@ def _runs_file(process: Process, path: str) -> bool:
     return ours in (None, file_identity(theirs))
 
 
+def is_contained(process: Process) -> bool:
+    """Return whether it has a mount namespace, a root and a program of its own.
+
+    Services have the first by PrivateTmp= of systemd.exec(5), and the second where
+    they go into a directory after their start; their program is ours. One that was
+    deleted since tells nothing.
+    """
+    place = f"/proc/{process.pid}"
+    try:
+        if os.readlink(f"{place}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+            return False
+        program, path = os.stat(f"{place}/exe"), os.readlink(f"{place}/exe")
+    except OSError:
+        return False
+    if not program.st_nlink or file_identity(f"{place}/root/.") == file_identity("/"):
+        return False
+    return file_identity(path) != (program.st_dev, program.st_ino)
+
+
 def _is_deleted(process: Process) -> bool:
     try:
         return os.stat(f"{process.place()}/exe").st_nlink == 0

@@ -77,8 +77,11 @@ def _hidden_but_to() -> str:
 
 
 def boot_id() -> str:
-    """Return what names this boot of the machine."""
-    return os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
+    """Return what names this boot of the machine, or of the container, which has the
+    kernel's boot, and a process 1 of its own."""
+    first = linux.find(1)
+    boot = os.fsdecode(files.read("/proc/sys/kernel/random/boot_id")).strip()
+    return f"{boot}.{first.start}" if first else boot
 
 
 def children_finder() -> Finder:

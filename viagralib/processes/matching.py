@@ -51,6 +51,7 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
 
         may_be, why = judge_other(daemon, process, observer)
         return UNSURE if may_be else OTHER, why
+    doubt = doubt or _why_contained(daemon, process)
     return (UNSURE, doubt) if doubt else _judge_cut_name(daemon, process, observer)
 
 
@@ -144,6 +145,25 @@ def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
             "facts user and executable to the daemon's own"
         )
     return ""
+
+
+def _why_contained(daemon: Daemon, process: Process) -> str:
+    """Return why it may be a container's that shares our pid namespace, or ""."""
+    if daemon.facts.containers:
+        return ""
+
+    def find() -> bool:
+        from viagralib.processes.executables import is_contained
+
+        return is_contained(process)
+
+    if not answers.ask(("contained", *map(str, process.identity)), find):
+        return ""
+    return (
+        "has a root directory and programs of its own, as a container's processes "
+        "have: set the fact containers = true if that is the daemon; if it is not, "
+        "executable or user"
+    )
 
 
 def _why_other_name(name: str, process: Process) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 from viagralib.base import records
-from viagralib.base.clocks import booted_at
 from viagralib.base.durations import spell
 from viagralib.base.records import Record
 from viagralib.processes import table
@@ -51,17 +50,17 @@ def death_since(state: State, name: str, since: float) -> str:
     if at is None or started is None:
         return ""
     if record.get("end") is None and at <= started:
-        return _lost(record, started)  # nobody saw that instance's end
+        return _lost(record)  # nobody saw that instance's end
     if not death or at < since:
         return ""
     after = "" if ran is None else f" after {spell(ran)}"
     return f"viagra-run: {_how(death)}{after}"
 
 
-def _lost(record: Record, started: float) -> str:
+def _lost(record: Record) -> str:
     """Return that viagra-run itself was killed, since the machine was booted; or ""."""
     pid = records.integer(records.inner(record, "runner"), "pid")
-    if pid is None or started < booted_at():
+    if pid is None or record.get("boot") != this_boot():
         return ""
     return f"viagra-run itself was killed (pid {pid})"
 
