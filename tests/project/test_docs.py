@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import re
 import shutil
 import subprocess
-import threading
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +22,6 @@ PAGES = sorted((ROOT / "man").glob("*.[1-9]"))
 COMMANDS = (ROOT / "man" / "viagra.py.8").read_text()
 FACTS = (ROOT / "man" / "viagra.py.5").read_text()
 README = (ROOT / "README.md").read_text()
-CRONTAB = (ROOT / "crontab.example").read_text()
-PING = "https://ping.example.org/your-own-key"
 
 
 def need(program: str) -> str:
@@ -341,91 +336,3 @@ def test_a_release_that_is_none_changes_nothing(
     assert why in done.stderr
     assert git(scratch, "tag") == ""
     assert git(scratch, "diff") == ""
-
-
-# crontab.example
-
-
-def jobs() -> list[str]:
-    """Return the example's lines that are jobs, those behind a # included."""
-    return re.findall(r"^#?([*0-9].*)$", CRONTAB, re.MULTILINE)
-
-
-def test_crontab_has_all_that_it_should() -> None:
-    assert len(jobs()) >= 6
-    assert "\n*/10 * * * * /usr/local/sbin/viagra.py\n" in CRONTAB
-    assert not [job for job in jobs() if "%" in job]  # cron makes a new line of it
-
-
-@pytest.mark.parametrize("job", ["", *jobs()])
-def test_crontab_is_taken_by_cron(job: str, tmp_path: Path) -> None:
-    crontab = need("crontab")
-    usage = output(crontab, "-h")
-    options = [one for one in ("-n", "-T") if f"{one}]" in usage or f"{one}\t" in usage]
-    if not options:
-        pytest.skip("this machine's crontab cannot check without installing")
-    file = tmp_path / "crontab"
-    file.write_text(CRONTAB.replace(f"#{job}", job) if job else CRONTAB)
-    done = subprocess.run([crontab, options[0], file], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    # That it looks at all:
-    file.write_text(f"{CRONTAB}*/10 * * viagra.py\n")
-    done = subprocess.run([crontab, options[0], file], capture_output=True, check=False)
-    assert done.returncode != 0
-
-
-@pytest.fixture
-def pings() -> Iterator[tuple[str, list[str]]]:
-    """Give a web server's address, and the list of what it was asked for."""
-    asked: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
-            asked.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"OK")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/key", asked
-        server.shutdown()
-        thread.join()
-
-
-def test_ping_carries_the_exit_code(world: World, pings: tuple[str, list[str]]) -> None:
-    need("curl")
-    address, asked = pings
-    [job] = [job for job in jobs() if PING in job]
-    path = re.findall(r"^PATH=(.*)", CRONTAB, re.MULTILINE)[0]
-    command = job.split(maxsplit=5)[5].replace(PING, address)
-    command = command.replace(
-        "/usr/local/sbin/viagra.py", " ".join(world.command()).strip()
-    )
-
-    def cron() -> str:
-        """Run the line as cron does; return what would be mailed."""
-        done = subprocess.run(
-            ["/bin/sh", "-c", command],
-            env={"PATH": path, "SHELL": "/bin/sh", "HOME": "/", "LOGNAME": "root"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.stdout
-
-    assert cron() == ""
-    name = f"ping{os.getpid()}"
-    world.hook(name, "echo cannot; exit 1")
-    told = cron()
-    assert told.startswith(f"Restarting {name}\n")
-    assert "OK" not in told.splitlines()
-    world.facts(name, 'patience = "soon"')
-    assert "soon" in cron()
-    assert asked == ["/key/0", "/key/1", "/key/2"]

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from cron_machine import cron_machine, start_cron, write
 from ready_machine import Machine
 from world import absent, need, until
@@ -35,18 +36,23 @@ def test_mail_of_a_restart_comes_while_the_daemon_holds_its_output_open(
 ) -> None:
     for package in ("cron", "postfix"):
         need(package)
+    # To whom it goes, and its charset, as the page has it.
+    page = (CHECKOUT / "docs" / "cron.md").read_text()
+    settings = "".join(re.findall(r"^    ([A-Z_]+=.*\n)", page, re.MULTILINE))
+    settings = settings.replace("ops@example.org", "daemon")
     # A daemon that counts its lives, and keeps what it was given as its output.
     machine.shell("mkdir -p /var/food && cp /bin/sleep /var/food/food")
     write(
         machine,
         "/etc/viagra/start.d/food",
-        "#!/bin/sh\necho life >>/var/food/lives\n/var/food/food 1000 &\n",
+        "#!/bin/sh\necho life | tee -a /var/food/lives; echo gr\u00fcn\n"
+        "/var/food/food 1000 &\n",
         "755",
     )
     write(
         machine,
         "/etc/cron.d/viagra",
-        "MAILTO=root\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+        f"{settings}PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
         f"* * * * * root {program}; echo run >>/var/food/runs\n",
     )
     machine.shell("rm -f /etc/cron.d/e2scrub_all /etc/cron.d/php")
@@ -63,6 +69,9 @@ def test_mail_of_a_restart_comes_while_the_daemon_holds_its_output_open(
     assert time.monotonic() - began < minute + 75
     [message] = mail(machine)
     assert re.search(r"^Subject: Cron <root@", message, re.MULTILINE)
+    assert re.search(r"^Content-Type: text/plain; charset=UTF-8$", message, re.M)
+    assert "\n    gr\u00fcn\n" in message
+    until(lambda: machine.holds("grep -q 'Restarting food' /var/mail/daemon"))
     first, second, *facts = body(message).splitlines()
     assert first == "Restarting food"
     assert re.fullmatch(r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}", second)
