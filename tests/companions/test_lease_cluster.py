@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import signal
 import time
 from collections import Counter
@@ -345,6 +346,51 @@ def watches(machines: Cluster, numbers: Sequence[int]) -> float:
 def takes(cluster: Cluster, members: Sequence[int]) -> bool:
     """Return whether a value is written when it is given to one of these members."""
     return "OK" in cluster.etcdctl("put", "k", "v", at=members)
+
+
+@pytest.mark.long
+def test_an_etcd_that_was_emptied_is_no_sign_of_an_end(
+    broken: Cluster, food: Resource, keep: Keep
+) -> None:
+    """Who stood by knows that a command runs, though nothing in etcd says so."""
+    for number in NODES:
+        keep(number, "--ttl=10s")
+    first = food.primary()
+    standing_by(broken, food, 2)
+    broken.network.cut(number_of(first))
+    for number in NODES:
+        broken.members[number].kill()
+        broken.members[number].wait()
+        shutil.rmtree(broken.nodes[number].place / "etcd")
+        broken.start_member(number)
+    assert ended_before(first, food.primary(other_than=first))
+    # The tokens begin anew, as docs/lease.md says: `check` would not have it.
+    (food.place / "log").unlink()
+
+
+@pytest.mark.long
+def test_an_etcd_that_is_full_takes_the_command_until_there_is_room(
+    broken: Cluster, food: Resource, keep: Keep
+) -> None:
+    """No sign can be put: so none may run, or another could start beside it."""
+    for number in NODES:
+        broken.members[number].kill()
+        broken.members[number].wait()
+        broken.start_member(number, f"--quota-backend-bytes={4 << 20}")
+    broken.wait_for_members()
+    for number in NODES:
+        keep(number, "--ttl=3s", "--retry-after=1s")
+    first = food.primary()
+    text = "x" * 100_000
+    until(lambda: not broken.etcdctl("put", "large", text))
+    assert "NOSPACE" in broken.etcdctl("alarm", "list")
+    until(lambda: first.ended)
+    assert food.current() is None
+    revision = json.loads(broken.etcdctl("get", "large", "--write-out=json"))
+    assert broken.etcdctl("compact", str(revision["header"]["revision"]))
+    assert broken.etcdctl("defrag")
+    assert broken.etcdctl("alarm", "disarm")
+    assert food.primary(other_than=first).token > first.token
 
 
 @pytest.mark.long

@@ -276,6 +276,15 @@ class Network:
             line = f"link set dev {self._ports[number]} isolated {word}"
             self._enter(self.hub, ["bridge", *line.split()])
 
+    def deafen(self, node: Node, others: Sequence[int], cut: bool = True) -> None:
+        """Let what a node sends to others get lost, and not what they send; or not."""
+        lines = []
+        for other in others:
+            address = 0xFF if cut else other  # of nobody, or its own: see plug_in
+            to = f"{NETWORK}{other} lladdr 02:00:00:00:00:{address:02x} dev eth0"
+            lines.append(f"neigh replace {to} nud {'permanent' if cut else 'stale'}")
+        self._ip(node, *lines)
+
     def _ip(self, node: Node, *lines: str) -> None:
         self._enter(node, ["ip", "-batch", "-"], "\n".join(lines) + "\n")
 
@@ -338,7 +347,7 @@ class Cluster:
 
     # etcd
 
-    def start_member(self, number: int) -> None:
+    def start_member(self, number: int, *more: str) -> None:
         """Start a member, or start it again with the data that it has."""
         here = f"http://{NETWORK}{number}"
         peers = ",".join(f"n{n}=http://{NETWORK}{n}:2380" for n in self.numbers)
@@ -350,6 +359,7 @@ class Cluster:
             f"--advertise-client-urls={here}:2379",
             *(f"--initial-cluster={peers}", "--initial-cluster-state=new"),
             *(*TIMES, "--unsafe-no-fsync", "--logger=zap", "--log-level=warn"),
+            *more,
         ]
         self.members[number] = self.nodes[number].run(argv, out="etcd")
 

@@ -52,14 +52,20 @@ FAULTS = {
     "yield": 2,
     "forbid": 1,
 }
+# In the long ones also: a node whose words get lost but that hears all, the leader
+# stopped while the primary is such a node, a member that stands still again and again.
+MORE = {"one way": 3, "leader stalled": 2, "member stutters": 2}
+STILL, AND_ON = 0.15, 0.05  # seconds of a member that stutters
 
 
 class Step:
     """One fault: when it begins and ends, in seconds from the start, and to whom."""
 
-    def __init__(self, draw: random.Random, at: float, nodes: list[int]) -> None:
+    def __init__(
+        self, draw: random.Random, at: float, nodes: list[int], faults: dict[str, int]
+    ) -> None:
         self.at = at
-        self.fault = draw.choices(list(FAULTS), list(FAULTS.values()))[0]
+        self.fault = draw.choices(list(faults), list(faults.values()))[0]
         self.length = draw.uniform(0.2, 2 * TTL)
         # The primary's node more often than another: 0, found when it is time.
         self.node = 0 if draw.random() < 0.5 else draw.choice(nodes)
@@ -71,9 +77,10 @@ def steps(seed: int, nodes: list[int], count: int = STEPS) -> list[Step]:
     draw = random.Random(f"lease {seed}")
     found: list[Step] = []
     at = 0.0
+    faults = {**FAULTS, **MORE} if count >= STEPS else FAULTS
     for _ in range(count):
         at += draw.uniform(0.1, 1.6)
-        found.append(Step(draw, at, nodes))
+        found.append(Step(draw, at, nodes, faults))
     return found
 
 
@@ -236,6 +243,14 @@ class Schedule:
         what = step.fault
         if what == "part":
             self._part(number, step)
+        elif what in MORE and not node.is_on:
+            self._tell(f"n{number}: {what}: left out")
+        elif what == "one way":
+            self._deafen(number, step)
+        elif what == "leader stalled":
+            self._stall_leader(number, step)
+        elif what == "member stutters":
+            self._stutter(number, step)
         elif not node.is_on or self._is_too_much(number, what):
             self._tell(f"n{number}: {what}: left out")
         elif what == "off":
@@ -278,6 +293,42 @@ class Schedule:
             self._tell(f"n{number}, n{step.other}: no longer parted")
 
         self._at(time.monotonic() + step.length, end)
+
+    def _deafen(self, number: int, step: Step) -> None:
+        """Let what a node says to all members get lost."""
+        node = self.cluster.nodes[number]
+        life, others = node.life, [n for n in self.cluster.numbers if n != number]
+        self._tell(f"n{number}: not heard for {step.length:.2f} s")
+        self.cluster.network.deafen(node, others)
+        what = f"not heard {self._count}"
+        self._whole.add(what)
+
+        def end() -> None:
+            if node.life == life:
+                self.cluster.network.deafen(node, others, cut=False)
+            self._whole.end(what)
+            self._tell(f"n{number}: heard again")
+
+        self._at(time.monotonic() + step.length, end)
+
+    def _stall_leader(self, number: int, step: Step) -> None:
+        leader = self.cluster.leader()
+        if leader and self.cluster.nodes[leader].is_on:
+            self._harm(leader, "member stopped", step)
+            if number != leader and self.cluster.nodes[number].is_on:
+                self._deafen(number, step)
+
+    def _stutter(self, number: int, step: Step) -> None:
+        send = self._victim(number, "member")
+        if send is None:
+            return
+        self._tell(f"n{number}: member stutters for {step.length:.2f} s")
+        began, count = time.monotonic(), int(step.length / (STILL + AND_ON)) + 1
+        for turn in range(count):
+            at = began + turn * (STILL + AND_ON)
+            self._at(at, lambda: send(signal.SIGSTOP))
+            self._at(at + STILL, lambda: send(signal.SIGCONT))
+        self._trouble(number, "member stutters", count * (STILL + AND_ON))
 
     def _order(self, number: int, what: str, step: Step) -> None:
         self._tell(f"n{number}: {what}")

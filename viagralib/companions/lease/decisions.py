@@ -80,11 +80,21 @@ class LastSign:
         self.mark = 0
         self.seen = 0.0
         self.ended = 0  # the token of our own last command, of which nothing is left
+        self._other: Entry | None = None  # who gave it
 
     def see(self, snapshot: Snapshot, now: float) -> None:
-        """Take note of a look that was over at `now`."""
-        if snapshot.mark != self.mark:
+        """Take note of a look that was over at `now`.
+
+        An engine that says nothing at all has been emptied: that is no sign of an end.
+        """
+        if snapshot.mark and snapshot.mark != self.mark:
             self.mark, self.seen = snapshot.mark, now
+            self._other = snapshot.uncertain
+
+    def other(self, snapshot: Snapshot) -> Entry | None:
+        """Return who may still run the command, for who has the lease."""
+        other = snapshot.uncertain or (None if snapshot.mark else self._other)
+        return None if other and other.token == self.ended else other
 
     def clear_at(self, snapshot: Snapshot, may_last: Callable[[Entry], float]) -> float:
         """Return when no command but ours can run, for who has the lease.
@@ -92,10 +102,8 @@ class LastSign:
         `may_last` is for how long the other's can run after its last renewal, whatever
         became of its lease; that was before we saw the sign of it.
         """
-        other = snapshot.uncertain
-        if other is None or other.token == self.ended:
-            return self.seen
-        return self.seen + may_last(other)
+        other = self.other(snapshot)
+        return self.seen + (may_last(other) if other else 0.0)
 
 
 class GoesBefore:

@@ -93,8 +93,8 @@ class Snapshot:
 
     `primary` has the lease, under `token`. `uncertain` is the node that had the
     command last, where it never said that the command has ended; `mark` is another
-    number after each of its renewals. `asked` is the token of the primary that
-    somebody asked to give up, or 0.
+    number after each of its renewals, 0 where nobody ever had it. `asked` is the token
+    of the primary that somebody asked to give up, or 0.
     """
 
     primary: Entry | None = None

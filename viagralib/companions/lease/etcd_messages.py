@@ -76,8 +76,11 @@ class Keys:
                     "token": _number(pair["create_revision"]),
                     "lease_id": _number(pair.get("lease", 0)),
                 }
-            elif key == "last" and entry and not more.get("released"):
-                found = {"uncertain": entry, "mark": _number(pair["mod_revision"])}
+            elif key == "last" and entry:
+                found = {
+                    "uncertain": None if more.get("released") else entry,
+                    "mark": _number(pair["mod_revision"]),
+                }
             elif key == "yield" and text.isdecimal() and len(text) <= _DIGITS:
                 found = {"asked": int(text)}
             elif key.startswith("standby/") and entry:

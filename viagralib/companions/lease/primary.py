@@ -128,7 +128,7 @@ class Primary:
         The lease of one that is cut off or dead was over only after its command. But a
         lease may also be revoked, by hand or by mistake, from one that still runs it.
         """
-        other = self._lease.snapshot.uncertain
+        other = self._last_sign.other(self._lease.snapshot)
         if other and self._plan.fence and other.node != self._engine.entry.node:
             return self._fence(self._plan.fence, other)
         left = self._clear_at() - boot_clock()
