@@ -20,7 +20,7 @@ VENV = .venv
 # With its bytecode kept, wherever that is switched off: else each worker of pytest
 # compiles all tests anew.
 RUN = PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m
-SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run \
+SCRIPTS = install.sh release.sh tests/demo.sh tests/soak/run bench/run .ci/run packaging/deb.sh \
 	completions/viagra.py.bash
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
+	@echo "make deb        a package for Debian 12 and later, in build/"
 	@echo "make uninstall  all but settings and state"
 	@echo "make release    VERSION=1.1.0: checks the tree, sets the version, tags"
 	@echo "make clean      what these left in the checkout"
@@ -88,8 +89,11 @@ install uninstall:
 		STATEDIR="$(STATEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" \
 		sh install.sh $@
 
+deb:
+	@PYTHON="$(PYTHON)" sh packaging/deb.sh
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-long test-portable test-machines lint bench soak release install uninstall clean
+.PHONY: help demo test test-long test-portable test-machines lint bench soak release install uninstall deb clean

@@ -1,6 +1,7 @@
 #!/bin/sh
 # install.sh - what `make install` and `make uninstall` do. The Makefile calls it,
-# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR and DESTDIR in the environment.
+# with PYTHON, PREFIX, SYSCONFDIR, STATEDIR, MANDIR and DESTDIR in the environment. With
+# SYSTEM_PYTHON=/usr/bin/python3 as well, as packages want it, that one runs the program.
 #
 #   PREFIX/lib/viagra      the program, and a Python environment of its own
 #   PREFIX/sbin/viagra.py  the command;  PREFIX/bin/viagra-*  for use inside hooks
@@ -91,19 +92,25 @@ install_program() {
 		copy_program "$file" "$new/$file"
 	done <"$new.list"
 	rm -f "$new.list"
-	make_environment
-	"$new/venv/bin/python" -I -m compileall -q -s "$new" -p "$lib" \
-		"$new/viagralib" "$new/venv/lib" || fail "could not byte-compile"
+	if [ -z "${SYSTEM_PYTHON-}" ]; then
+		make_environment
+		byte_compile
+	fi
 	rm -rf "$DESTDIR$lib.old"
 	[ ! -e "$DESTDIR$lib" ] || mv "$DESTDIR$lib" "$DESTDIR$lib.old"
 	mv "$new" "$DESTDIR$lib"
 	rm -rf "$DESTDIR$lib.old"
 }
 
-# A program of ours gets its own python, isolated (-I) from PYTHONPATH and the like, and
-# all of them learn where home and state are.
+byte_compile() {
+	"$new/venv/bin/python" -I -m compileall -q -s "$new" -p "$lib" \
+		"$new/viagralib" "$new/venv/lib" || fail "could not byte-compile"
+}
+
+# A program of ours gets its own python, or in a package the system's, isolated (-I) from
+# PYTHONPATH and the like, and all of them learn where home and state are.
 copy_program() {
-	sed -e "1s|^#!.*python.*|#!$lib/venv/bin/python -I|" \
+	sed -e "1s|^#!.*python.*|#!${SYSTEM_PYTHON:-$lib/venv/bin/python} -I|" \
 		-e "s|^INSTALLED_HOME = \"\"|INSTALLED_HOME = \"$home\"|" \
 		-e "s|^INSTALLED_STATE = \"\"|INSTALLED_STATE = \"$STATEDIR\"|" "$1" >"$2"
 	case $(head -n 1 "$2") in

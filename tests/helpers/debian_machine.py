@@ -21,7 +21,7 @@ MIRROR = "http://deb.debian.org/debian"
 # What the README asks for, and what a clone from a directory needs.
 MINIMAL = ("python3", "python3-venv", "make", "git", "ca-certificates")
 # Installed later, in a machine without a network, as an administrator would.
-FETCHED = ("cron", "exim4-daemon-light")
+FETCHED = ("cron", "exim4-daemon-light", "python3-psutil")
 # What other roots have besides, by the name of their process 1's program.
 KINDS = {
     "systemd": (
@@ -123,6 +123,9 @@ def installed(suite: str, kind: str = "") -> Path:
         except (subprocess.CalledProcessError, OSError) as error:
             shutil.rmtree(new, ignore_errors=True)
             absent(f"needs a mirror of Debian {suite}: {error}")
+    archives = place / "var/cache/apt/archives"
+    if not kind and not all([*archives.glob(f"{name}_*")] for name in FETCHED):
+        _fetch(place, "--download-only", *FETCHED)  # one that was made before
     return place
 
 

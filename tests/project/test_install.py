@@ -11,12 +11,13 @@ import signal
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from world import STEADY, alive, all_pids, executable, remove_locks, unique, until
+from world import alive, all_pids, executable, remove_locks, unique, until
 
 ROOT = CHECKOUT
 CRON = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "HOME": "/", "LOGNAME": "root"}
@@ -136,10 +137,7 @@ def daemon(installed: Installation) -> Iterator[Path]:
     hook.chmod(0o755)
     facts = hook.with_name(f"{hook.name}.toml")
     facts.write_text('patience = "0s"\n')
-    settings = installed.home / "viagra.toml"
-    settings.write_text(f"[run]\n{''.join(STEADY)}")
     yield program
-    settings.unlink()
     hook.unlink()
     facts.unlink()
     for pid in processes_of(program):
@@ -440,6 +438,48 @@ def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert len(done.stdout.splitlines()) >= 5
+
+
+@pytest.mark.long
+def test_the_wheel_has_the_four_commands_without_hooks(tmp_path: Path) -> None:
+    make = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        str(tmp_path),
+    ]
+    source = shutil.copytree(
+        ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*", "build")
+    )
+    done = subprocess.run(
+        [*make, str(source)], capture_output=True, text=True, check=False
+    )
+    if "No matching distribution" in done.stderr:
+        lacking("a network to fetch setuptools")
+    assert done.returncode == 0, done.stderr
+    [wheel] = tmp_path.glob("viagra_py-*.whl")
+    place = tmp_path / "there"
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(place)
+    [metadata] = place.glob("*.dist-info/METADATA")
+    assert "gives the four commands alone: no hooks" in metadata.read_text()
+    text = (metadata.parent / "entry_points.txt").read_text()
+    commands = re.findall(r"(?m)^([\w-]+) = (.*):(.*)$", text)
+    names = ["viagra", "viagra-lease", "viagra-run", "viagra-wait"]
+    assert sorted(name for name, _, _ in commands) == names
+    assert not list(place.rglob("start.d"))
+    for _, module, function in commands:
+        script = f"import sys; sys.argv[1:] = ['--help']; from {module} import "
+        script = f"{script}{function}; sys.exit({function}())"
+        run = [sys.executable, "-c", script]
+        done = subprocess.run(
+            run, cwd=place, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and "usage" in done.stdout.lower(), done
 
 
 # What is refused
