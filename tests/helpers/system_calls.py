@@ -122,7 +122,7 @@ def scene(world: World, number: int) -> World:
     place = world.place / f"scene{number:04}"
     place.mkdir()
     inner = World(place, world.program)
-    world.states += inner.states
+    world.locked += inner.locked
     return inner
 
 

@@ -67,7 +67,8 @@ class World:
         self.home = place / "home"
         self.state = place / "state"
         self.bin = place / "bin"
-        self.states = [self.state]  # and those of the worlds within this one
+        # And those of the worlds within this one.
+        self.locked = [self.home, self.state]
         for directory in (self.home, self.home / "start.d", self.bin):
             directory.mkdir(mode=0o755)
         self.settings(SETTINGS)
@@ -221,12 +222,12 @@ class World:
             if child.poll() is None:
                 child.kill()
             child.wait()
-        remove_locks(self.states)
+        remove_locks(self.locked)
 
 
-def remove_locks(states: list[Path]) -> None:
-    """Remove second locks: they bear the checksum of a state, or of a lease in it."""
-    paths = [path for one in states for path in (one, *one.glob("leases/*"))]
+def remove_locks(places: list[Path]) -> None:
+    """Remove second locks, with the checksum of a home, or of a lease in a state."""
+    paths = [path for one in places for path in (one, *one.glob("leases/*"))]
     checksums = {f"{zlib.crc32(os.fsencode(path)):08x}" for path in paths}
     for lock in Path(RUN_LOCKS).glob("*"):
         if lock.name.rpartition(".")[2] in checksums:

@@ -124,7 +124,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
     installation = Installation(tmp_path_factory.mktemp("i"), umask=0o077)
     installation.make("install")
     yield installation
-    remove_locks([installation.state])
+    remove_locks([installation.home, installation.state])
 
 
 @pytest.fixture

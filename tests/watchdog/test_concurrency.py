@@ -12,19 +12,22 @@ import pytest
 from world import SLEEP, World, absent, fill, need_root, unique, until
 
 
-def runs(world: World, number: int) -> list[subprocess.CompletedProcess[str]]:
-    """Start this many runs at the same moment; return how they went."""
+def runs(
+    world: World, number: int, states: int = 1
+) -> list[subprocess.CompletedProcess[str]]:
+    """Start this many runs at the same moment, with one state or several; return how
+    they went."""
     start = world.place / "start"
     waiting = f'while ! [ -e {start} ]; do sleep 0.01; done; exec "$@"'
     started = [
         subprocess.Popen(
-            ["/bin/sh", "-c", waiting, "sh", *world.command()],
+            ["/bin/sh", "-c", waiting, "sh", *world.command(), "--state", state],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(number)
+        for state in [f"{world.state}{n % states or ''}" for n in range(number)]
     ]
     start.touch()
     ended = []
@@ -35,8 +38,12 @@ def runs(world: World, number: int) -> list[subprocess.CompletedProcess[str]]:
     return ended
 
 
-@pytest.mark.parametrize("number", [2, 20])
-def test_runs_at_the_same_moment_start_one_daemon(world: World, number: int) -> None:
+@pytest.mark.parametrize(("number", "states"), [(2, 1), (20, 1), (2, 2)])
+def test_runs_at_the_same_moment_start_one_daemon(
+    world: World, number: int, states: int
+) -> None:
+    if states > 1:
+        need_root()  # who else has no /run
     name = unique("food")
     # Slow, so that all of the runs see it down.
     world.hook(
@@ -45,7 +52,7 @@ def test_runs_at_the_same_moment_start_one_daemon(world: World, number: int) -> 
         f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
     )
     world.facts(name, 'patience = "1s"')
-    ended = runs(world, number)
+    ended = runs(world, number, states)
     assert (world.starts(name), len(world.pids(name))) == (1, 1)
     told = [one for one in ended if one.stdout]
     assert len(told) == 1 and told[0].returncode == 0, ended

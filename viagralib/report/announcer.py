@@ -114,7 +114,7 @@ class Announcer:
     def lock(self, name: str) -> Lock | None:
         """Take a daemon's lock; None when another run has it, or nobody can."""
         try:
-            lock = self.run.state.lock(name)
+            lock = self.run.state.lock(name, self.run.settings.home)
         except OSError as error:
             text = f"not started: could not lock it: {reason(error)}"
             self.announce(name, DOWN, text)

@@ -87,18 +87,19 @@ class State:
             self.prepare()
             guarded_files.put(path, b"")
 
-    def lock(self, name: str) -> Lock | None:
-        """Take the daemon's lock; None when another run has it. Raises OSError.
+    def lock(self, name: str, home: str) -> Lock | None:
+        """Take the lock of a home's daemon; None when another run has it.
 
-        It is two: the state may be deleted during a run, or its disk take nothing;
-        what root has in /run stays. One of them is enough to be had.
+        It is two: the state may be deleted during a run, be another one, or its disk
+        take nothing; what root has in /run is the home's, and stays. One of them is
+        enough to be had. Raises OSError.
         """
         from viagralib.state.lock_file import Lock, run_lock  # a quiet run has none
 
         lock = Lock()
         lock.add(f"{self.path}/locks/{name}")
         if os.geteuid() == 0:
-            lock.add(run_lock(name, self.path))
+            lock.add(run_lock(name, os.path.realpath(home)))
         return lock if lock.take() else None
 
     def count(self, name: str) -> int:

@@ -96,7 +96,7 @@ class Lock:
 
 
 def run_lock(name: str, place: str) -> str:
-    """Return the lock in /run of what `name` is for those who have their state there.
+    """Return the lock in /run of what `name` is in that place.
 
     It is root's own, and stays when all state is deleted.
     """
