@@ -22,6 +22,8 @@ from fault_world import Watched, assert_kept, assert_quiet, quick
 from other_users import run_as
 from world import Result, World, absent, environment, need, need_root, unique, until
 
+from viagralib.processes import table
+
 DAY = 86400
 QUICK = '[defaults]\npatience = "0.1s"\n[evidence]\ncommands = []\n'
 
@@ -262,7 +264,11 @@ def test_a_clock_set_forward_makes_no_daemon_sick(world: World, clock: Clock) ->
 
 def leap(seconds: int) -> list[str]:
     """Return what runs a command by a boot clock set by so many seconds."""
-    return ["unshare", "--time", f"--boottime={seconds}", "--fork", "--"]
+    # Offsets count from the machine's clock; a container's may have one already.
+    file = Path("/proc/self/timens_offsets")
+    own = re.search(r"boottime +(-?\d+)", file.read_text()) if file.exists() else None
+    offset = seconds + int(own[1] if own else 0)
+    return ["unshare", "--time", f"--boottime={offset}", "--fork", "--"]
 
 
 @pytest.fixture
@@ -296,7 +302,8 @@ def test_a_boot_clock_set_back_to_the_boot(world: World, leaps: None) -> None:
     world.settings(f'{QUICK}[run]\nboot = "2m"\n')
     daemon = Watched(world)
     back = 30 - int(time.clock_gettime(time.CLOCK_BOOTTIME))
-    if back > -120:
+    first = table.find(1)
+    if back > -120 or (first and first.age() < 180):
         absent("needs a machine that has been up for three minutes")
     result = run_as([*leap(back), *world.command("--verbose")])
     assert (result.code, result.err) == (0, ""), result
