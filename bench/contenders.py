@@ -11,6 +11,7 @@ CHECK_PROCS = "/usr/lib/nagios/plugins/check_procs"
 BARE = "the interpreter, doing nothing"
 QUIET = "viagra.py, quiet"
 LATE = "viagra.py, quiet, its daemons begun last"
+FAR = "viagra.py, quiet, its daemons begun last, after 1,000 restarts"
 FACTS = "viagra.py, quiet, shipped facts"
 HEALTH = "viagra.py, quiet, 10 daemons, 8 with health facts"
 CHECK = "viagra.py check, one missing"
@@ -44,6 +45,7 @@ def contenders(scene: Scene) -> list[Contender]:
         Contender(BARE, [scene.python, "-I", "-c", "pass"]),
         Contender(QUIET, scene.viagra("plain")),
         Contender(LATE, scene.viagra("last")),
+        Contender(FAR, scene.viagra("far")),
         Contender(FACTS, scene.viagra("ready")),
         Contender(HEALTH, scene.viagra("health")),
         Contender(CHECK, scene.viagra("missing", "check"), exits=1),
@@ -53,6 +55,10 @@ def contenders(scene: Scene) -> list[Contender]:
         Contender(PLUGIN, _loop(scene, "plugin", _PLUGIN_CALL, PLAIN), CHECK_PROCS),
         Contender(MONIT, _monit(scene, "monit", _patterns()), exits=1),
     ]
+    for name in READY:
+        one = Contender(f"{FACTS} of {name} alone", scene.viagra(f"ready-{name}"))
+        one.only_first = True
+        found.append(one)
     for number in (2, 10, 50):
         found += _for_many(scene, number)
     return [one for one in found if shutil.which(one.needs)]

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 import contenders
+import counts
 import plot
 import recovery
 import report
@@ -66,6 +67,7 @@ class Bench:
         self.options = options
         self.cost: report.Cost = {}
         self.memory = 0  # bytes
+        self.counts: counts.Counts = {}
         self.recoveries: dict[int, recovery.Recovery] = {}
         self.supervisors: supervisors.Results | None = None
 
@@ -93,6 +95,7 @@ class Bench:
         chosen = choose(self.scene, is_first=not self.cost)
         timing.try_out(self.scene, chosen)
         if not self.memory:
+            self.counts = counts.count(self.scene, chosen)
             self.memory = max(timing.peak_memory(self.scene, "plain") for _ in range(3))
         self.cost[size] = timing.measure(self.scene, chosen, self.options.runs)
 
@@ -104,7 +107,8 @@ class Bench:
             targets = report.target_table(report.targets(results))
             told = f"; medians of at least {runs} runs:"
             image = "![What one run costs, by the number of processes](cost.svg)"
-            texts["bench"] = report.page(told, report.table(results), targets, image)
+            tables = [report.table(results), counts.table(self.counts), targets]
+            texts["bench"] = report.page(told, *tables, image)
         if self.recoveries:
             targets = report.target_table(recovery.targets(self.recoveries))
             told = f"; medians of {max(1, runs // 4)} runs:"

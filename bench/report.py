@@ -12,6 +12,8 @@ from contenders import (
     BARE,
     CHECK,
     FACTS,
+    FAR,
+    FLOOR,
     HEALTH,
     LATE,
     MONIT,
@@ -82,6 +84,7 @@ def targets(results: Results) -> list[Target]:
         (FEW, QUIET, BARE, 1.7),
         (MANY, QUIET, BARE, 1.7),
         (MANY, LATE, BARE, 1.7),
+        (MANY, FAR, BARE, 1.7),
         (FEW, FACTS, BARE, 2.2),
         (FEW, HEALTH, BARE, 2.8),
         (FEW, FACTS, MONIT, 1),
@@ -91,6 +94,11 @@ def targets(results: Results) -> list[Target]:
         (MANY, QUIET, MONIT, 1 / 50),
     ]
     found = [_ratio(results, *ratio) for ratio in ratios]
+    times = results.cost.get(MANY, {})
+    if CHECK in times:
+        least = times[FLOOR] + times[BARE]
+        text = f"{CHECK} / the C program and the interpreter, {MANY:,} processes"
+        found.append(Target(text, times[CHECK] / least, 1.3, " x"))
     found.append(Target(f"{QUIET}: memory", results.memory / 1e6, 20, " MB"))
     return [target for target in found if target]
 

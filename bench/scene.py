@@ -33,6 +33,8 @@ USERS = {"redis-server": "redis"}  # whom the shipped facts ask for, beside root
 PLAIN = ("apache2", "cron", "nginx", "redis-server", "sshd")
 MANY = tuple(f"food{number:02}" for number in range(1, 51))
 LAST = tuple(f"last{number}" for number in range(5))  # begun after all others
+FAR = tuple(f"far{number}" for number in range(5))  # after so many restarts:
+RESTARTS = 1000
 LISTENING = 5
 BEATING = 2
 MISSING = "absent"
@@ -99,6 +101,9 @@ class Scene:
             child.kill()
             child.wait()
         self._last = [self.start(process) for process in LAST]
+        for _ in range(RESTARTS):
+            subprocess.run(["true"], check=True)  # the next pid is one further
+        self._last += [self.start(process) for process in FAR]
 
     @staticmethod
     def _spawn(
@@ -127,7 +132,11 @@ def build(place: Path, python: str) -> Scene:
     shipped = CHECKOUT / "start.d"
     scene.home("plain", dict.fromkeys(PLAIN, ""))
     scene.home("last", dict.fromkeys(LAST, ""))
-    scene.home("ready", {n: (shipped / f"{n}.toml").read_text() for n in READY})
+    scene.home("far", dict.fromkeys(FAR, ""))
+    facts = {name: (shipped / f"{name}.toml").read_text() for name in READY}
+    scene.home("ready", facts)
+    for name, text in facts.items():
+        scene.home(f"ready-{name}", {name: text})
     scene.home("missing", dict.fromkeys((*PLAIN[:4], MISSING), ""))
     for number in (2, 10, 50):
         scene.home(f"many{number}", dict.fromkeys(MANY[:number], ""))

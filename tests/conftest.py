@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from world import World, until
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
+
+# What tests write for other users' programs, these must be able to read.
+os.umask(0o022)
 
 # The same examples in each run, nothing kept, and no limit that a busy machine passes.
 settings.register_profile("settled", deadline=None, derandomize=True, database=None)

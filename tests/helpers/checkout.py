@@ -29,7 +29,7 @@ def copy_library(place: Path, source: Path = LIBRARY) -> Path:
     compileall.compile_dir(library, quiet=2)
     for path in [library, *library.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-    if PSUTIL_TABLE:
+    if PSUTIL_TABLE and source == LIBRARY:
         take_psutil_table(library)
     return library
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from world import alive, all_pids, executable, remove_locks, unique, until
+from world import STEADY, alive, all_pids, executable, remove_locks, unique, until
 
 ROOT = CHECKOUT
 CRON = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "HOME": "/", "LOGNAME": "root"}
@@ -137,7 +137,10 @@ def daemon(installed: Installation) -> Iterator[Path]:
     hook.chmod(0o755)
     facts = hook.with_name(f"{hook.name}.toml")
     facts.write_text('patience = "0s"\n')
+    settings = installed.home / "viagra.toml"
+    settings.write_text(f"[run]\n{''.join(STEADY)}")
     yield program
+    settings.unlink()
     hook.unlink()
     facts.unlink()
     for pid in processes_of(program):
