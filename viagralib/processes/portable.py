@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from viagralib.processes.linux_system import Finder
 
 
+# As in proc(5); what is not told apart from a running one needs no name.
+_STATES = {
+    psutil.STATUS_ZOMBIE: "Z",
+    psutil.STATUS_STOPPED: "T",
+    psutil.STATUS_DISK_SLEEP: "D",
+}
+
+
 class Process(linux.Process):
     """One process at one look, as psutil tells of it; `start` is in seconds."""
 
@@ -115,7 +123,7 @@ def _read(pid: int) -> Process | None:
                 parent=asked.ppid() or 0,
                 group=_of(os.getpgid, pid),
                 session=_of(os.getsid, pid),
-                state="Z" if asked.status() == psutil.STATUS_ZOMBIE else "R",
+                state=_STATES.get(asked.status(), "R"),
             )
     except psutil.ZombieProcess:
         return Process(pid, 0.0, state="Z")
