@@ -19,14 +19,6 @@ def parse(url: str) -> SplitResult:
     return parts
 
 
-def missing(address: SplitResult, seconds: float) -> str | None:
-    """Return None for a 2xx answer, else what came; wait `seconds` for each part."""
-    try:
-        return why_not(address, seconds)
-    except OSError as error:
-        return safe(error.strerror or str(error) or type(error).__name__)
-
-
 def why_not(address: SplitResult, seconds: float) -> str | None:
     """Return None for a 2xx answer, else what came, or that nothing did.
 

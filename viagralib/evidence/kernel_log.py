@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Container, Iterable
+from typing import NamedTuple
 
 from viagralib.base import files
 from viagralib.base.clocks import awake_clock
@@ -32,30 +33,24 @@ _DEATHS = (
 )
 
 
-class Line:
+class Line(NamedTuple):
     """One line of the kernel's log; `at` is in seconds since 1970."""
 
-    __slots__ = ("at", "text")
-
-    def __init__(self, at: float, text: str) -> None:
-        self.at = at
-        self.text = text
+    at: float
+    text: str
 
     def date(self) -> str:
         """Return when it was said, for people."""
         return time.strftime("%b %e %H:%M:%S", time.localtime(self.at))
 
 
-class Death:
+class Death(NamedTuple):
     """What the kernel says of one process's end."""
 
-    __slots__ = ("at", "cause", "name", "pid")
-
-    def __init__(self, at: float, cause: str, name: str, pid: int) -> None:
-        self.at = at
-        self.cause = cause
-        self.name = name
-        self.pid = pid
+    at: float
+    cause: str
+    name: str
+    pid: int
 
 
 def read() -> list[Line]:

@@ -20,8 +20,6 @@ class Finding:
     """What one check says, and why: WELL, WARNS, SICK, UNKNOWN; or UP: well, with
     something that people must be told."""
 
-    __slots__ = ("word", "why")
-
     def __init__(self, word: str, why: str = "") -> None:
         self.word = word
         self.why = why

@@ -12,8 +12,9 @@ from viagralib.base.durations import spell
 from viagralib.base.messages import reason, safe
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes import table
-from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.linux import Process
 from viagralib.processes.matching import UNSURE
+from viagralib.processes.table import told
 from viagralib.processes.tree_end import end
 from viagralib.processes.verdicts import DOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
@@ -141,10 +142,7 @@ def _holds_the_daemon(
     if not _suffices(execution, verdict):
         return False
     now = table.find(child.process.pid)
-    try:
-        if now is None or execution.run.observer.is_hook_at_work(now, execution.daemon):
-            return False
-    except (Vanished, Unreadable):
+    if now is None or _is_script(execution, now):
         return False
     return any(_descends(one, now.pid) for one in verdict.processes())
 
@@ -195,10 +193,8 @@ def may_be_daemon(
 
 def _is_script(execution: Execution, process: Process) -> bool:
     """Return whether a process is the hook's script, or does its work for it."""
-    try:
-        return execution.run.observer.is_hook_at_work(process, execution.daemon)
-    except (Vanished, Unreadable):
-        return True
+    observer, daemon = execution.run.observer, execution.daemon
+    return told(lambda: observer.is_hook_at_work(process, daemon), True)
 
 
 def settling_fact(execution: Execution, left: list[Process]) -> str:

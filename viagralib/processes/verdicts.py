@@ -20,8 +20,6 @@ UP, DOWN, SICK, UNKNOWN = "up", "down", "sick", "unknown"
 class Candidate:
     """A process with a daemon's name: what it is to the daemon, and why."""
 
-    __slots__ = ("process", "kind", "why")
-
     def __init__(self, process: Process, kind: str, why: str) -> None:
         self.process = process
         self.kind = kind

@@ -9,7 +9,8 @@ from viagralib.base import files, guarded_files
 from viagralib.base.clocks import boot_clock
 from viagralib.base.durations import spell
 from viagralib.processes import table
-from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.linux import Process
+from viagralib.processes.table import told
 from viagralib.trust.gate import Gate
 
 # Files that a package manager keeps locked while it works.
@@ -169,7 +170,4 @@ def _of_root(names: tuple[str, ...], not_on: str = "") -> list[Process]:
 
 
 def _is_roots(process: Process) -> bool:
-    try:
-        return not process.zombie and process.users()[0] == 0
-    except (Vanished, Unreadable):
-        return False
+    return told(lambda: not process.zombie and process.users()[0] == 0, False)

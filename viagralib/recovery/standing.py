@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from viagralib.base import records
 from viagralib.base.durations import spell
 from viagralib.base.messages import NOT_WELL, WELL, safe
 from viagralib.processes import table
-from viagralib.processes.linux import Process, Unreadable, Vanished
+from viagralib.processes.linux import Process
 from viagralib.processes.matching import cut
 from viagralib.processes.observer import SHELLS, Observer
 from viagralib.processes.pidfd import is_running
+from viagralib.processes.table import told
 from viagralib.processes.tree import ProcessTree
 from viagralib.processes.verdicts import DOWN, UNKNOWN
 from viagralib.recovery import inhibitions
@@ -27,14 +29,11 @@ PAUSED, HELD, QUIT, NOT_NOW = "paused", "held", "quit", "not now"
 FINISHED = "finished"
 
 
-class Standing:
+class Standing(NamedTuple):
     """Why a daemon is left alone: one of the words above, and the reason."""
 
-    __slots__ = ("word", "reason")
-
-    def __init__(self, word: str, reason: str) -> None:
-        self.word = word
-        self.reason = reason
+    word: str
+    reason: str
 
     @property
     def is_alarming(self) -> bool:
@@ -139,26 +138,24 @@ def hook_at_work(
     if seen is None:
         seen = table.look(_script_names(daemon, observer))
     for process in seen:
-        try:
-            ours = process.users()[0] in (0, observer.user) and not process.zombie
-            if ours and observer.is_hook_at_work(process, daemon):
-                return process
-        except (Vanished, Unreadable):
-            continue
+        if told(lambda: _starts(daemon, process, observer), False):  # noqa: B023
+            return process
     return None
+
+
+def _starts(daemon: Daemon, process: Process, observer: Observer) -> bool:
+    ours = process.users()[0] in (0, observer.user) and not process.zombie
+    return ours and observer.is_hook_at_work(process, daemon)
 
 
 def find_hooks_at_work(observer: Observer) -> list[Process]:
     """Return the processes that interpret anybody's hook, at one look."""
     names = [_script_names(daemon, observer) for daemon in observer.daemons]
-    found = []
-    for process in table.look(set().union(*names)):
-        try:
-            if observer.is_hook_at_work(process):
-                found.append(process)
-        except (Vanished, Unreadable):
-            continue
-    return found
+    return [
+        process
+        for process in table.look(set().union(*names))
+        if told(lambda: observer.is_hook_at_work(process), False)  # noqa: B023
+    ]
 
 
 def _is_fresh(last: Incident, daemon: Daemon) -> bool:
@@ -188,14 +185,7 @@ def _script_names(daemon: Daemon, observer: Observer) -> set[str]:
     names = set(SHELLS)
     for kind in ("start.d", "stop.d"):
         for program in daemon.programs(kind):
-            interpreter = observer.interpreter(program)
-            names |= {
-                os.path.basename(path)
-                for path in (
-                    program,
-                    os.path.realpath(program),
-                    interpreter,
-                    os.path.realpath(interpreter),
-                )
-            }
+            paths = [program, observer.interpreter(program)]
+            paths += [*map(os.path.realpath, paths)]
+            names |= {os.path.basename(path) for path in paths}
     return {cut(name) for name in names} | names

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason
 from viagralib.base.printer import Printer
 from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict, judge
 from viagralib.recovery.standing import FINISHED, HELD, NOT_NOW, PAUSED, Standing
-from viagralib.report.verdict_lines import (
-    document,
-    lines,
-    nothing_watched,
-    told,
-    written,
-)
+from viagralib.report.verdict_lines import Overview, nothing_watched, sentence, written
 from viagralib.settings.command_line import Options
 from viagralib.state import announced
 from viagralib.state.incidents import Incident
@@ -26,16 +21,13 @@ FAULT = "faulty"  # what an announcement calls a daemon that is refused
 UP_AGAIN = "up again"
 
 
-class Notice:
+class Notice(NamedTuple):
     """What people are told of a daemon ("": of none) and its `incident`, if known."""
 
-    def __init__(
-        self, daemon: str, result: str, text: str, incident: Incident | None
-    ) -> None:
-        self.daemon = daemon
-        self.result = result  # a recovery's, a verdict, a standing, UP_AGAIN or FAULT
-        self.text = text
-        self.incident = incident
+    daemon: str
+    result: str  # a recovery's, a verdict, a standing, UP_AGAIN or FAULT
+    text: str
+    incident: Incident | None
 
 
 class Announcer:
@@ -98,7 +90,7 @@ class Announcer:
         """Say what a daemon is if that is new, has changed, or is a day old."""
         self.codes[name] = code
         if not self._say_if_new(name, word, text) and self._options.verbose:
-            self.say(told(name, word, text))
+            self.say(sentence(name, word, text))
             self._told.add(name)
 
     def leave_alone(self, name: str, why: Standing) -> None:
@@ -133,13 +125,14 @@ class Announcer:
         verdicts |= judge([one for one in known if one], self.run.observer)
         for name, why in paused.items():
             self.standings.setdefault(name, Standing(PAUSED, why))
-        standings = {name: str(one) for name, one in self.standings.items()}
+        found = Overview(self.run)
+        found.standings = {name: str(one) for name, one in self.standings.items()}
+        found.verdicts, found.codes, found.faults = verdicts, self.codes, self._faults
         if self._options.json:
-            found = (verdicts, standings, self.codes, self._faults)
-            self._out.say(written({**document(self.run, *found), "said": self._said}))
+            self._out.say(written({**found.document(), "said": self._said}))
             return
         names = [name for name in self.run.names if name not in self._told]
-        for line in lines(self.run, names, verdicts, standings, everything=True):
+        for line in found.lines(names):
             self._out.say(line)
         if not self.run.settings.daemons:
             self._out.say(nothing_watched(self.run))
@@ -150,7 +143,7 @@ class Announcer:
         """Say what a daemon is, and why, if that is new; return whether it is."""
         news = self._is_news(name, word, why, daily=daily)
         if news:
-            self.notify(name, word, told(name, word, why))
+            self.notify(name, word, sentence(name, word, why))
         return news
 
     def _is_news(self, name: str, word: str, text: str, *, daily: bool = True) -> bool:

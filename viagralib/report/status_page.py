@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from html import escape
 
 from viagralib import VERSION
 from viagralib.base import records
 from viagralib.base.durations import spell
-from viagralib.base.messages import Fault, safe
+from viagralib.base.messages import safe
 from viagralib.base.records import Record
-from viagralib.processes.verdicts import UP, Verdict
+from viagralib.processes.verdicts import UP
 from viagralib.recovery.recovery import BACK, CAME_BACK
 from viagralib.report import last_run
-from viagralib.report.verdict_lines import since, user
+from viagralib.report.verdict_lines import Overview, since, user
 from viagralib.state import incidents
 from viagralib.state.announced import date
-from viagralib.state.run_context import Run
 
 DAYS = 90  # of the strip
 NEWEST = 20  # incidents that are listed
@@ -53,17 +51,11 @@ ol { list-style: none; padding: 0; margin: 0 }
 class Page:
     """What the page is made of: what a look found, and the records of incidents."""
 
-    def __init__(
-        self,
-        run: Run,
-        verdicts: Mapping[str, Verdict],
-        standings: Mapping[str, str],
-        faults: list[Fault],
-    ) -> None:
-        self.run = run
-        self.verdicts = verdicts
-        self.standings = standings
-        self.faults = faults
+    def __init__(self, overview: Overview) -> None:
+        self.run = run = overview.run
+        self.verdicts = overview.verdicts
+        self.standings = overview.standings
+        self.faults = overview.faults
         self.now = time.time()
         found = map(self._record, reversed(run.state.names("incidents")))
         self.records = [one for one in found if one]  # newest first
@@ -74,7 +66,7 @@ class Page:
         state = self._state_of_all()
         daemons = "".join(self._daemon(name) for name in self.run.names)
         newest = "".join(map(_incident, self.records[:NEWEST]))
-        faults = "".join(f"<p>{_text(str(fault))}</p>" for fault in self.faults)
+        faults = "".join(f"<p>{_text(fault)}</p>" for fault in self.faults)
         return f"""<!DOCTYPE html>
 <html lang="en">
 <head>

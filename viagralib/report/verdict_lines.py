@@ -7,14 +7,14 @@ import time
 
 from viagralib.base.messages import FAULTY, Fault, exit_code, safe
 from viagralib.base.users import user_name
-from viagralib.processes.linux import Unreadable, Vanished
+from viagralib.processes.table import told
 from viagralib.processes.verdicts import UP, Verdict
 from viagralib.state.run_context import Run
 
 FORMAT = 1  # of the JSON documents: grows when a key changes its meaning or goes
 
 
-def told(name: str, word: str, why: str, standing: str = "") -> str:
+def sentence(name: str, word: str, why: str, standing: str = "") -> str:
     """Return what a daemon is, why, and its standing, if it has one, in one line."""
     standing = f" ({safe(standing)})" if standing else ""
     return f"{safe(name)} is {word}: {safe(why)}{standing}"
@@ -29,28 +29,7 @@ def line(name: str, verdict: Verdict, standing: str = "") -> str:
     elif verdict.phase:
         reason += f"; its recovery has begun: {verdict.phase}"
     word = f"{verdict.word}, {verdict.few}" if verdict.few else verdict.word
-    return told(name, word, reason, standing)
-
-
-def lines(
-    run: Run,
-    names: list[str],
-    verdicts: dict[str, Verdict],
-    standings: dict[str, str],
-    everything: bool,
-) -> list[str]:
-    """Return a line for each daemon that is not up and well, or for `everything`.
-
-    One that is off has no verdict; it is told of when it was asked for.
-    """
-    texts = []
-    for name in names:
-        if name in verdicts:
-            if everything or not verdicts[name].is_well:
-                texts.append(line(name, verdicts[name], standings.get(name, "")))
-        elif name in run.settings.set_aside:
-            texts.append(f"{safe(name)} is {why_not_watched(run, name)}")
-    return texts
+    return sentence(name, word, reason, standing)
 
 
 def why_not_watched(run: Run, name: str) -> str:
@@ -67,9 +46,9 @@ def nothing_watched(run: Run) -> str:
     return f"nothing is watched: chmod +x a hook in {place}, or put one in"
 
 
-def written(told: dict[str, object]) -> str:
+def written(found: dict[str, object]) -> str:
     """Return a document as --json prints it; docs/json-schema.json has its keys."""
-    return json.dumps({"version": FORMAT, **told}, indent=1)
+    return json.dumps({"version": FORMAT, **found}, indent=1)
 
 
 def fault_document(fault: Fault) -> str:
@@ -77,46 +56,68 @@ def fault_document(fault: Fault) -> str:
     return written({"exit": FAULTY, "faults": [str(fault)]})
 
 
-def document(
-    run: Run,
-    verdicts: dict[str, Verdict],
-    standings: dict[str, str],
-    codes: dict[str, int],
-    faults: list[str],
-) -> dict[str, object]:
-    """Return what --json prints of a look."""
-    return {
-        "exit": exit_code(codes.values()),
-        "home": run.settings.home,
-        "daemons": {
-            name: {
-                "verdict": verdict.word,
-                "reason": verdict.reason,
-                "few": verdict.few,
-                "remark": verdict.remark,
-                "phase": verdict.phase,
-                "standing": standings.get(name, ""),
-                "since": since(verdict),
-                "pids": [one.pid for one in verdict.processes()],
-                "user": user(verdict),
-            }
-            for name, verdict in verdicts.items()
-        },
-        "standings": standings,
-        "notes": run.notes,
-        "off": run.settings.set_aside,
-        "faults": faults,
-    }
+class Overview:
+    """What a look found: verdicts, standings and exit codes, by daemon, and faults."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.verdicts: dict[str, Verdict] = {}
+        self.standings: dict[str, str] = {}
+        self.codes: dict[str, int] = {}
+        self.faults: list[str] = []
+
+    @property
+    def code(self) -> int:
+        """Return the exit code of all."""
+        return exit_code(self.codes.values())
+
+    def lines(self, names: list[str], everything: bool = True) -> list[str]:
+        """Return a line for each daemon that is not up and well, or for `everything`.
+
+        One that is off has no verdict; it is told of when it was asked for.
+        """
+        texts = []
+        for name in names:
+            verdict, standing = self.verdicts.get(name), self.standings.get(name, "")
+            if verdict and (everything or not verdict.is_well):
+                texts.append(line(name, verdict, standing))
+            elif not verdict and name in self.run.settings.set_aside:
+                texts.append(f"{safe(name)} is {why_not_watched(self.run, name)}")
+        return texts
+
+    def document(self) -> dict[str, object]:
+        """Return what --json prints of it."""
+        return {
+            "exit": self.code,
+            "home": self.run.settings.home,
+            "daemons": {
+                name: {
+                    "verdict": verdict.word,
+                    "reason": verdict.reason,
+                    "few": verdict.few,
+                    "remark": verdict.remark,
+                    "phase": verdict.phase,
+                    "standing": self.standings.get(name, ""),
+                    "since": since(verdict),
+                    "pids": [one.pid for one in verdict.processes()],
+                    "user": user(verdict),
+                }
+                for name, verdict in self.verdicts.items()
+            },
+            "standings": self.standings,
+            "notes": self.run.notes,
+            "off": self.run.settings.set_aside,
+            "faults": self.faults,
+        }
 
 
 def user(verdict: Verdict) -> str:
     """Return whose the daemon's processes are; "" when none is there."""
-    for process in verdict.processes():
-        try:
-            return user_name(process.users()[1])
-        except (Vanished, Unreadable):
-            continue
-    return ""
+    names = [
+        told(lambda: user_name(process.users()[1]), "")  # noqa: B023
+        for process in verdict.processes()
+    ]
+    return next(filter(None, names), "")
 
 
 def since(verdict: Verdict) -> float | None:

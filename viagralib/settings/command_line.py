@@ -5,15 +5,8 @@ from __future__ import annotations
 from viagralib.base.messages import Fault, resembling, safe
 
 VERBS = (
-    "run",
-    "check",
-    "status",
-    "explain",
-    "restart",
-    "pause",
-    "resume",
-    "history",
-    "test",
+    *("run", "check", "status", "explain", "restart", "pause", "resume"),
+    *("history", "test"),
 )
 # Options without a value, and the verbs that know them.
 FLAGS = {

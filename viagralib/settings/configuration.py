@@ -24,8 +24,6 @@ _NO_DEFAULTS = f"{_OWN} after resets unit logs leftover_command".split()
 class Daemon:
     """What is watched: its name, where its hooks are, and its facts."""
 
-    __slots__ = ("name", "home", "facts", "_listed")
-
     def __init__(
         self,
         name: str,

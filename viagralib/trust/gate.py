@@ -28,8 +28,6 @@ class Refused(PermissionError):  # noqa: N818
 class Program:
     """What is to be executed: `path`, which `given` leads to."""
 
-    __slots__ = ("given", "path")
-
     def __init__(self, given: str, path: str) -> None:
         self.given = given
         self.path = path

@@ -12,14 +12,8 @@ from viagralib.trust.owners import Trust
 
 # Where hooks and evidence find programs, in this order, as far as it is safe.
 DIRECTORIES = (
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-    "/usr/pkg/sbin",
-    "/usr/pkg/bin",
+    *("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),
+    *("/usr/pkg/sbin", "/usr/pkg/bin"),
 )
 FRAGMENT = "service.subr"  # what the ready hooks read in
 _FIRST = 256  # bytes of a script that Linux reads for its first line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from viagralib.base.durations import spell
-from viagralib.base.messages import FAULTY, NOT_WELL, Fault, exit_code, safe
+from viagralib.base.messages import FAULTY, NOT_WELL, safe
 from viagralib.base.printer import Printer
 from viagralib.base.users import user_name
 from viagralib.health.checkup import examine
@@ -11,7 +11,7 @@ from viagralib.processes import aliases, table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.recovery import standing
-from viagralib.report.verdict_lines import document, lines, written
+from viagralib.report.verdict_lines import Overview, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
 from viagralib.state import incidents, sick_runs
@@ -20,28 +20,14 @@ from viagralib.state.run_context import Run
 _NEAR = 5  # processes shown whose name or command line only resembles the daemon's
 
 
-class Overview:
-    """What one look found: verdicts, standings and faults, and their exit codes."""
-
-    def __init__(self) -> None:
-        self.verdicts: dict[str, Verdict] = {}
-        self.standings: dict[str, str] = {}
-        self.faults: list[Fault] = []
-        self.codes: dict[str, int] = {}
-
-    def document(self, run: Run) -> dict[str, object]:
-        """Return it as --json prints it."""
-        faults = [str(fault) for fault in self.faults]
-        return document(run, self.verdicts, self.standings, self.codes, faults)
-
-
 def look(run: Run) -> Overview:
     """Look at all that the run is about, health included; change nothing."""
-    overview = Overview()
+    overview = Overview(run)
     run.only_looks = True
-    overview.faults = run.find_faults()
-    overview.codes = {fault.subject: FAULTY for fault in overview.faults}
-    overview.verdicts = judge(run.sound(overview.faults, True), run.observer)
+    faults = run.find_faults()
+    overview.faults = [str(fault) for fault in faults]
+    overview.codes = {fault.subject: FAULTY for fault in faults}
+    overview.verdicts = judge(run.sound(faults, True), run.observer)
     if run.is_ours:
         examine(run, overview.verdicts)
     for name, why in run.paused().items():
@@ -71,18 +57,16 @@ def look(run: Run) -> Overview:
 def check(run: Run, options: Options, out: Printer) -> int:
     """Look only, change nothing: a line for each daemon that is not up."""
     overview = look(run)
-    code = exit_code(overview.codes.values())
     if options.json:
-        out.say(written(overview.document(run)))
-        return code
+        out.say(written(overview.document()))
+        return overview.code
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    told = lines(run, run.names, overview.verdicts, overview.standings, options.verbose)
-    for text in told:
+    for text in overview.lines(run.names, options.verbose):
         out.say(text)
     if run.settings.daemons and (options.verbose or run.is_by_hand()):
         out.say(_summary(run, overview))
-    return code
+    return overview.code
 
 
 def _summary(run: Run, overview: Overview) -> str:
@@ -97,18 +81,16 @@ def _summary(run: Run, overview: Overview) -> str:
 def explain(run: Run, options: Options, out: Printer) -> int:
     """Show each process that may be the daemon, counted or not, and why."""
     overview = look(run)
-    code = exit_code(overview.codes.values())
-    verdicts = overview.verdicts
     name = run.names[0]
     candidates = []
     if daemon := run.daemon(name):
         candidates = judge([daemon], run.observer, every=True)[name].candidates
     if options.json:
-        out.say(written({**overview.document(run), "candidates": _told(candidates)}))
-        return code
+        out.say(written({**overview.document(), "candidates": _told(candidates)}))
+        return overview.code
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    for text in lines(run, run.names, verdicts, overview.standings, everything=True):
+    for text in overview.lines(run.names):
         out.say(text)
     for one in candidates:
         out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")
@@ -116,7 +98,7 @@ def explain(run: Run, options: Options, out: Printer) -> int:
     for process in _near(run, daemon, candidates) if daemon else []:
         out.say(f'  pid {process.pid}, another name: "{safe(process.name)}"')
         out.say(f"    {_portrait(process)}")
-    return code
+    return overview.code
 
 
 def _told(candidates: list[Candidate]) -> list[dict[str, object]]:

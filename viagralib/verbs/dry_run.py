@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from viagralib.base.durations import spell
-from viagralib.base.messages import exit_code, safe
+from viagralib.base.messages import safe
 from viagralib.base.printer import Printer
 from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.hooks import hook_call
@@ -14,12 +14,12 @@ from viagralib.processes.matching import LEFTOVER
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge, missing
 from viagralib.recovery.stopping import topmost
 from viagralib.report import notice_programs
-from viagralib.report.verdict_lines import line, written
+from viagralib.report.verdict_lines import Overview, line, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
 from viagralib.state import supervision
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import Overview, look
+from viagralib.verbs.check_and_explain import look
 
 
 def dry_run(run: Run, options: Options, out: Printer) -> int:
@@ -35,14 +35,13 @@ def dry_run(run: Run, options: Options, out: Printer) -> int:
         name: _would(run, overview, name, wanted)
         for name in _in_order(run, list(overview.verdicts))
     }
-    code = exit_code(overview.codes.values())
     begun = [
         name for name, steps in would.items() if any("start.d" in x for x in steps)
     ]
     around = _around(run) if begun else []
     if options.json:
-        out.say(written({**overview.document(run), "would": would, "around": around}))
-        return code
+        out.say(written({**overview.document(), "would": would, "around": around}))
+        return overview.code
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
     for name, steps in would.items():
@@ -55,7 +54,7 @@ def dry_run(run: Run, options: Options, out: Printer) -> int:
         out.say(text)
     if not any(would.values()):
         out.say("nothing would be executed")
-    return code
+    return overview.code
 
 
 def _in_order(run: Run, names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from viagralib.base.messages import WELL, Fault, exit_code, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.base.resource_limits import widen
 from viagralib.report.announcer import Announcer
-from viagralib.report.verdict_lines import lines, why_not_watched, written
+from viagralib.report.verdict_lines import why_not_watched, written
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
 from viagralib.state.announced import date
@@ -69,7 +69,7 @@ def resume(run: Run, options: Options, out: Printer) -> int:
         text = f"{safe(name)} is {'watched again' if was[name] else 'not paused'}"
         if is_all:
             text = f"{safe(name)} is paused with all others: viagra.py resume --all"
-        how = lines(run, [name], seen.verdicts, seen.standings, everything=False)
+        how = seen.lines([name], everything=False)
         said.append("; ".join([text, *how]))
     return _answer(run, options, out, said)
 

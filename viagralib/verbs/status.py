@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.base.messages import exit_code, safe
+from viagralib.base.messages import safe
 from viagralib.base.printer import Printer
 from viagralib.processes.verdicts import UNKNOWN
 from viagralib.report import last_run
-from viagralib.report.verdict_lines import lines, since, user, written
+from viagralib.report.verdict_lines import Overview, since, user, written
 from viagralib.settings.command_line import Options
 from viagralib.state.incident_ids import began_at, newest
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import Overview, look
+from viagralib.verbs.check_and_explain import look
 
 _HEADER = (
     *("DAEMON", "VERDICT", "STANDING", "PIDS", "USER", "SINCE", "24H"),
@@ -27,28 +27,27 @@ _PIDS = 3  # shown of a daemon's processes
 def status(run: Run, options: Options, out: Printer) -> int:
     """Show every daemon: verdict, standing, pids, user, since, restarts, incident."""
     overview = look(run)
-    code = exit_code(overview.codes.values())
     incidents = newest(run.state.names("incidents"))
     if options.json:
         out.say(written(_document(run, overview, incidents)))
-        return code
+        return overview.code
     if options.html:
         from viagralib.report.status_page import Page
 
-        found = (overview.verdicts, overview.standings, overview.faults)
-        out.say(Page(run, *found).text())
-        return code
+        out.say(Page(overview).text())
+        return overview.code
     rows = [_cells(run, overview, name, incidents.get(name, "")) for name in run.names]
     for text in _table([_HEADER, *rows], _terminal_width()) if rows else []:
         out.say(text)
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
-    verdicts, standings = overview.verdicts, overview.standings
-    unwell = [n for n in run.names if n in standings or not _is_well(overview, n)]
-    for text in lines(run, unwell, verdicts, standings, everything=True):
+    noted = overview.standings
+    for text in overview.lines(
+        [n for n in run.names if n in noted or not _is_well(overview, n)]
+    ):
         out.say(text)
     out.say(last_run.tell(run))
-    return code
+    return overview.code
 
 
 def _is_well(overview: Overview, name: str) -> bool:
@@ -114,7 +113,7 @@ def _moment(seconds: float) -> str:
 def _document(
     run: Run, overview: Overview, incidents: dict[str, str]
 ) -> dict[str, object]:
-    told = overview.document(run)
+    told = overview.document()
     told["last_run"] = run.previous or None
     told["overdue"] = last_run.is_overdue(run)
     told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}

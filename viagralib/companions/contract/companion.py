@@ -26,8 +26,6 @@ class Companion:
     user must mend (settings), `failed` for what the system refuses.
     """
 
-    __slots__ = ("_failed", "_faulty", "_misused", "_usage", "name")
-
     def __init__(
         self, name: str, usage: str, misused: int, faulty: int, failed: int
     ) -> None:

@@ -42,8 +42,6 @@ class GuardianGoneError(Exception):
 class Link:
     """The holder's end: the guardian's pid, and the pipes between the two."""
 
-    __slots__ = ("_from_guardian", "_to_guardian", "pid")
-
     def __init__(self, pid: int, from_guardian: int, to_guardian: int) -> None:
         self.pid = pid
         self._from_guardian = from_guardian

@@ -28,8 +28,6 @@ class Death:
     `core` is whether core was dumped, `group` and `session` what it was in.
     """
 
-    __slots__ = ("code", "core", "group", "pid", "session", "signal")
-
     def __init__(  # noqa: PLR0913, PLR0917
         self,
         pid: int,

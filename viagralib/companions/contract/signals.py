@@ -21,8 +21,6 @@ _BY_KERNEL = frozenset({0x80, 0x10006})
 class Arrival:
     """One signal that was taken: its number, and whether a terminal sent it."""
 
-    __slots__ = ("by_terminal", "number")
-
     def __init__(self, number: int, by_terminal: bool) -> None:
         self.number = number
         self.by_terminal = by_terminal

@@ -26,8 +26,6 @@ class NotStarted(Exception):  # noqa: N818
 class User:
     """Whom a command is to run as."""
 
-    __slots__ = ("gid", "home", "name", "shell", "uid")
-
     def __init__(self, name: str) -> None:
         """Look `name` up in the user database; raises Fault if it may not be used."""
         import pwd  # only with --user

@@ -63,28 +63,19 @@ def read_entry(text: str) -> tuple[Entry | None, Mapping[str, object]]:
     values = {
         each.name: found[each.name]
         for each in dataclasses.fields(Entry)
-        if type(found.get(each.name)).__name__ in _FITTING[each.name]
-        and _is_sound(found[each.name])
+        if _fits(found.get(each.name), str(each.type))
     }
     return Entry(**values), found
 
 
-def _is_sound(value: object) -> bool:
+def _fits(value: object, wanted: str) -> bool:
     """Return whether a value is a text, or a number that can be a date or a time."""
+    kind = type(value).__name__
+    if kind != wanted and (kind, wanted) != ("int", "float"):
+        return False
     return isinstance(value, str) or (
         isinstance(value, int | float) and -_LARGEST_NUMBER < value < _LARGEST_NUMBER
     )
-
-
-_FITTING = {
-    "node": ("str",),
-    "host": ("str",),
-    "pid": ("int",),
-    "since": ("int", "float"),
-    "priority": ("int",),
-    "ttl": ("int", "float"),
-    "token": ("int",),
-}
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ _HARDWARE = signal.SIGBUS.value
 class Instance:
     """One instance of the command, from its start until the next one's."""
 
-    __slots__ = ("began", "began_at", "ended", "fault", "last", "pid", "start")
-
     def __init__(self, pid: int) -> None:
         found = table.find(pid)
         self.pid = pid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getopt
+from collections.abc import Callable
 
 from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract import spawn
@@ -22,6 +23,7 @@ USAGE = (
 _FATAL = ("core", "signal", "hwerr", "exit")  # in the order in which ctrun looks
 _EVENTS = ("core", "signal", "hwerr", "empty", "fork", "exit")
 _TERMS = ("noorphan", "pgrponly", "regent")
+_LIFETIMES = ("contract", "child", "none")
 _LARGEST_COUNT = 2**31 - 1
 
 
@@ -56,46 +58,10 @@ def parse(argv: list[str]) -> Options:
     options = Options(command)
     given = dict(pairs)
     for option, value in pairs:
-        _set(options, option, value)
+        attribute, read = _READERS[option]
+        setattr(options, attribute, read(value))
     _check(options, given)
     return options
-
-
-def _set(options: Options, option: str, value: str) -> None:
-    match option:
-        case "-f":
-            options.fatal = _words(option, value, _FATAL)
-        case "-i":
-            options.told = _words(option, value, _EVENTS)
-        case "-l":
-            options.lifetime = _one_of(value, ("contract", "child", "none"))
-        case "-o":
-            options.terms = _words(option, value, _TERMS)
-        case "-r":
-            options.restarts = _count(value)
-        case "-t":
-            options.transfer = True
-        case "-v":
-            options.verbose = True
-        case _:
-            _set_addition(options, option, value)
-
-
-def _set_addition(options: Options, option: str, value: str) -> None:
-    """Set one of the options that ctrun does not have."""
-    match option:
-        case "-n":
-            if why := why_no_name(value):
-                raise Fault(option, f"{shown(value)} cannot be a daemon's name: {why}")
-            options.name = value
-        case "-b":
-            options.backoff = _backoff(value)
-        case "-w":
-            options.patience = duration(option, value)
-        case "-L":
-            options.output = value
-        case "--user":
-            options.user = spawn.User(value)
 
 
 def _check(options: Options, given: dict[str, str]) -> None:
@@ -138,9 +104,15 @@ def _expand(option: str, word: str, known: tuple[str, ...]) -> str:
     raise Fault(option, f"{word!r} is none of {', '.join(known)}")
 
 
-def _one_of(value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise Fault("-l", f"{value!r} is none of {', '.join(known)}")
+def _lifetime(value: str) -> str:
+    if value not in _LIFETIMES:
+        raise Fault("-l", f"{value!r} is none of {', '.join(_LIFETIMES)}")
+    return value
+
+
+def _name(value: str) -> str:
+    if why := why_no_name(value):
+        raise Fault("-n", f"{shown(value)} cannot be a daemon's name: {why}")
     return value
 
 
@@ -158,3 +130,21 @@ def _backoff(value: str) -> tuple[float, float]:
     if not 0 < low <= high:
         raise Fault("-b", f"{value!r}: 0 < min <= max must hold")
     return low, high
+
+
+# Of each option: the attribute that takes it, and what reads its value.
+_READERS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "-f": ("fatal", lambda value: _words("-f", value, _FATAL)),
+    "-i": ("told", lambda value: _words("-i", value, _EVENTS)),
+    "-l": ("lifetime", _lifetime),
+    "-o": ("terms", lambda value: _words("-o", value, _TERMS)),
+    "-r": ("restarts", _count),
+    "-t": ("transfer", lambda _: True),
+    "-v": ("verbose", lambda _: True),
+    # Those that ctrun does not have.
+    "-n": ("name", _name),
+    "-b": ("backoff", _backoff),
+    "-w": ("patience", lambda value: duration("-w", value)),
+    "-L": ("output", str),
+    "--user": ("user", spawn.User),
+}

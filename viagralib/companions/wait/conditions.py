@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from viagralib.base import durations, files, guarded_files
-from viagralib.base.messages import CannotTell, reason
+from viagralib.base.messages import CannotTell, reason, safe
 from viagralib.processes import pidfile, table
 
 # Seconds by which a process may seem to have begun later than its pid file: start times
@@ -24,8 +24,6 @@ _CLOCK_SLACK = 2.0
 
 class Condition:
     """One condition as it was written, and whether its opposite is wanted."""
-
-    __slots__ = ("_check", "_opposite", "text")
 
     def __init__(
         self, text: str, check: Callable[[float], str | None], opposite: bool
@@ -207,7 +205,14 @@ def _http(what: str) -> _Check:
     from viagralib.base import http_answer  # 10 megabytes, only where asked for
 
     address = http_answer.parse(what)
-    return lambda seconds: http_answer.missing(address, seconds)
+
+    def check(seconds: float) -> str | None:
+        try:
+            return http_answer.why_not(address, seconds)
+        except OSError as error:
+            return safe(_without_file(error))
+
+    return check
 
 
 def _without_file(error: OSError) -> str:
