@@ -15,7 +15,17 @@ import time
 from pathlib import Path
 
 import pytest
-from world import SETTINGS, SLEEP, World, alive, all_pids, need_root, unique, until
+from world import (
+    SETTINGS,
+    SLEEP,
+    World,
+    absent,
+    alive,
+    all_pids,
+    need_root,
+    unique,
+    until,
+)
 
 # A hook that writes down how it was called. /proc/self/fd has one more entry while it
 # is listed: the directory itself.
@@ -1044,6 +1054,36 @@ def test_hook_started_by_hand_is_not_started_again(world: World) -> None:
     until(lambda: world.pids(name))
     assert world.run().code == 0
     assert world.starts(name) == 1
+
+
+@pytest.mark.parametrize("shell", ["", "sh "])
+def test_the_service_script_of_a_ready_hook_is_not_disturbed(
+    world: World, shell: str
+) -> None:
+    need_root()
+    if not os.path.isdir("/etc/init.d"):
+        absent("needs /etc/init.d")
+    name = unique("food")
+    # As by service.subr, whose function this is.
+    starts = f"service_start() {{ {count(world, name)} }}\nservice_start other {name}"
+    world.hook(name, starts)
+    script = f"""
+        mount -t tmpfs none /etc/init.d
+        echo '#!/bin/sh' >/etc/init.d/{name}
+        echo 'touch {world.place}/began; while sleep 0.1; do :; done' \\
+            >>/etc/init.d/{name}
+        chmod +x /etc/init.d/{name}
+        {shell}/etc/init.d/{name} restart >/dev/null 2>&1 & hand=$!
+        until [ -e {world.place}/began ]; do sleep 0.02; done
+        "$@"; code=$?; kill $hand; exit $code"""
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *world.command("--verbose")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "not now: being started by pid " in done.stdout
+    assert world.starts(name) == 0
 
 
 def test_python_is_not_needed_by_hooks(world: World) -> None:

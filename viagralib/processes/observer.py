@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from viagralib.trust.programs import ProgramTrust
 
+# Where scripts lie that start and stop services.
+SERVICE_PLACES = (
+    *("/etc/init.d", "/etc/rc.d", "/usr/local/etc/rc.d", "/etc/rc.d/init.d"),
+)
 # Runs a script whatever the script's #! line says: `bash /etc/viagra/start.d/food`.
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "busybox")
 
@@ -96,7 +100,7 @@ class Observer:
         A script that comes before it is another program, told of the hook, unless it
         is what interprets hooks (`sh /lib/init/init-d-script /etc/init.d/food`).
         """
-        for identity in _script_identities(process):
+        for identity in scripts_of(process):
             if identity in self._programs():
                 return identity
             if identity not in self._interpreters:
@@ -107,7 +111,10 @@ class Observer:
         """Return why a process that interprets a script is no daemon, or ""."""
         if self.is_hook_at_work(process):
             return "still works as a hook's script"
-        sister = self._own_script in _script_identities(process)[:1]
+        words = scripts(process.arguments(FEW_ARGUMENTS))
+        if any(os.path.dirname(word) in SERVICE_PLACES for word in words):
+            return "still works as a service's script"
+        sister = self._own_script in scripts_of(process)[:1]
         return "another run of viagra.py" if sister else ""
 
     def _programs(self) -> dict[tuple[int, int], str]:
@@ -136,7 +143,7 @@ class Observer:
         return next(iter(self.trust.interpreters_of(program)), "")
 
 
-def _script_identities(process: Process) -> list[tuple[int, int]]:
+def scripts_of(process: Process) -> list[tuple[int, int]]:
     """Return device and inode of the files that may be a process's script."""
     found = [
         _identity(process, script)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from viagralib.base import records
 from viagralib.base.durations import spell
 from viagralib.base.messages import NOT_WELL, WELL, safe
-from viagralib.processes import table
+from viagralib.processes import service_scripts, table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import cut
 from viagralib.processes.observer import SHELLS, Observer
@@ -122,7 +122,8 @@ def hook_at_work(
     """Return the process that already starts this daemon, outside this run.
 
     It interprets one of the daemon's hooks, started by hand or by another program, or
-    it is the hook of a run that was killed (`last` is the daemon's open incident).
+    the script of init.d or rc.d that a ready hook would call, or it is the hook of a
+    run that was killed (`last` is the daemon's open incident).
     Only root's, and our own user's: nobody else can start the daemon.
     """
     if last is not None:
@@ -137,24 +138,39 @@ def hook_at_work(
     seen: Iterable[Process] | None = observer.hooks_at_work
     if seen is None:
         seen = table.look(_script_names(daemon, observer))
+    scripts = service_scripts.of(daemon)
     for process in seen:
-        if told(lambda: _starts(daemon, process, observer), False):  # noqa: B023
+        if told(lambda: _starts(daemon, process, scripts, observer), False):  # noqa: B023
             return process
     return None
 
 
-def _starts(daemon: Daemon, process: Process, observer: Observer) -> bool:
-    ours = process.users()[0] in (0, observer.user) and not process.zombie
-    return ours and observer.is_hook_at_work(process, daemon)
+def _starts(
+    daemon: Daemon, process: Process, scripts: list[str], observer: Observer
+) -> bool:
+    """Return whether a process of root's, or ours, starts the daemon as a hook does."""
+    if process.zombie or process.users()[0] not in (0, observer.user):
+        return False
+    if observer.is_hook_at_work(process, daemon):
+        return True
+    # One that is at work for longer watches over its daemon.
+    is_new = process.age() < daemon.facts.start_timeout
+    return is_new and service_scripts.is_at_work(process, scripts, observer)
 
 
 def find_hooks_at_work(observer: Observer) -> list[Process]:
     """Return the processes that interpret anybody's hook, at one look."""
     names = [_script_names(daemon, observer) for daemon in observer.daemons]
+    scripts = [one for daemon in observer.daemons for one in service_scripts.of(daemon)]
+
+    def is_one(process: Process) -> bool:
+        is_hook = observer.is_hook_at_work(process)
+        return is_hook or service_scripts.is_at_work(process, scripts, observer)
+
     return [
         process
         for process in table.look(set().union(*names))
-        if told(lambda: observer.is_hook_at_work(process), False)  # noqa: B023
+        if told(lambda: is_one(process), False)  # noqa: B023
     ]
 
 
@@ -182,10 +198,10 @@ def why_hook_blocks(daemon: Daemon, process: Process) -> str:
 
 def _script_names(daemon: Daemon, observer: Observer) -> set[str]:
     """Return the names that a process interpreting one of the hooks may have."""
-    names = set(SHELLS)
-    for kind in ("start.d", "stop.d"):
-        for program in daemon.programs(kind):
-            paths = [program, observer.interpreter(program)]
-            paths += [*map(os.path.realpath, paths)]
-            names |= {os.path.basename(path) for path in paths}
+    names = {*SHELLS, "openrc-run.sh"}  # which openrc-run executes in its own place
+    hooks = [*daemon.programs("start.d"), *daemon.programs("stop.d")]
+    for program in (*hooks, *service_scripts.of(daemon)):
+        paths = [program, observer.interpreter(program)]
+        paths += [*map(os.path.realpath, paths)]
+        names |= {os.path.basename(path) for path in paths}
     return {cut(name) for name in names} | names
