@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from viagralib.base.users import SERVICE_USERS, ordinary_users
+from viagralib.processes import table
 from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 SERVICE_PLACES = (
     *("/etc/init.d", "/etc/rc.d", "/usr/local/etc/rc.d", "/etc/rc.d/init.d"),
 )
+# No more than one part in ten of the time goes into what is dear to look for.
+_SHARE = 10
 # Runs a script whatever the script's #! line says: `bash /etc/viagra/start.d/food`.
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "busybox")
 
@@ -37,10 +41,29 @@ class Observer:
         self.hooks_at_work: list[Process] | None = None
         # Whom this run left alone when it stopped their daemon.
         self.left: set[tuple[int, float]] = set()
+        self._bearers: list[int] = []
+        self._bearers_of: set[str] = set()
+        self._bearers_until = 0.0
         self._own_script = file_identity(sys.argv[0])
         self._hook_files: dict[tuple[int, int], str] | None = None
         self._interpreters: set[tuple[int, int] | None] = set()
         self._ordinary: tuple[int, int] | None = None
+
+    def bearers(self, names: Iterable[str]) -> list[int]:
+        """Return the pids that may bear one of these names by what they execute.
+
+        Where many looks follow each other, few of them look for these anew.
+        """
+        began = time.monotonic()
+        if began >= self._bearers_until or not self._bearers_of.issuperset(names):
+            self._bearers_of = {*names}
+            self._bearers = list(table.bearers(names))
+            self._bearers_until = time.monotonic() * (1 + _SHARE) - began * _SHARE
+        return self._bearers
+
+    def forget_bearers(self) -> None:
+        """Have the next look for a missing name look for all that may bear it."""
+        self._bearers_until = 0.0
 
     def is_ordinary(self, user: int) -> bool:
         """Return whether this uid is a person's, not the system's."""

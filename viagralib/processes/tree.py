@@ -21,20 +21,31 @@ class _Snapshots:
     def __init__(self) -> None:
         self.newest: _Table = {}  # without zombies
         self._next = 0.0
+        self._since = float("inf")
 
-    def fresh(self) -> _Table:
-        """Look now; return the processes that are no zombies."""
+    def fresh(self, since: float) -> _Table:
+        """Look now; return the processes begun `since` that are no zombies.
+
+        What is older than each tree is in none of them: of many thousands, it takes
+        the memory of most.
+        """
         began = time.monotonic()
-        there = {one.pid: one for one in table.look()}
+        self._since, our_pid = min(since, self._since), os.getpid()
+        there = {
+            one.pid: one
+            for one in table.look()
+            if one.start >= self._since or one.parent == our_pid
+        }
         self.newest = {pid: one for pid, one in there.items() if not one.zombie}
         for pid in there.keys() - self.newest.keys():
             _reap(there[pid])
         self._next = time.monotonic() * (1 + _SHARE) - began * _SHARE
         return self.newest
 
-    def recent(self) -> _Table:
+    def recent(self, since: float) -> _Table:
         """Return the newest look, or a fresh one if it is time for that."""
-        return self.fresh() if time.monotonic() >= self._next else self.newest
+        is_time = since < self._since or time.monotonic() >= self._next
+        return self.fresh(since) if is_time else self.newest
 
 
 _SNAPSHOTS = _Snapshots()
@@ -103,6 +114,7 @@ class ProcessTree:
         self._spared = spared
         self._with_kin = with_kin
         self._left: ProcessTree | None = None
+        self._since = self.oldest  # of those that are left out, too
         # Where its members were looked for last. What is older does not have them yet.
         self._seen = _SNAPSHOTS.newest
         self._has_looked = False
@@ -114,12 +126,13 @@ class ProcessTree:
         for one in processes:
             self._left._members[one.identity] = one
             self._left._sessions.add(one.pid)
+            self._since = min(self._since, one.start)
         if self._has_looked:
             self._find_members(self._seen)
 
     def watch(self) -> None:
         """Look for new members, if it is time for another full look."""
-        there = _SNAPSHOTS.recent()
+        there = _SNAPSHOTS.recent(self._since)
         if there is not self._seen:
             self._find_members(there)
 
@@ -129,7 +142,7 @@ class ProcessTree:
 
     def living(self) -> list[Process]:
         """Look at the whole table; return the members that live."""
-        return self._find_members(_SNAPSHOTS.fresh())
+        return self._find_members(_SNAPSHOTS.fresh(self._since))
 
     def _find_members(self, there: _Table) -> list[Process]:
         self._seen, self._has_looked = there, True

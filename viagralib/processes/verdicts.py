@@ -106,7 +106,8 @@ def _look_for_aliases(lacking: list[_Matcher]) -> None:
 
     Only on a bad day: it reads the arguments of every process.
     """
-    for pid in table.bearers([matcher.daemon.process for matcher in lacking]):
+    names = [matcher.daemon.process for matcher in lacking]
+    for pid in lacking[0].observer.bearers(names):
         if process := table.find(pid):
             for matcher in lacking:
                 matcher.see_alias(process)

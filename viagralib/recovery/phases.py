@@ -148,6 +148,7 @@ def _is_cleared(recovery: Recovery) -> Task[bool]:
 def _start(recovery: Recovery) -> Task[None]:
     """Run the start hook or its steps, and wait until the daemon is back."""
     execution = recovery.execution("start.d", recovery.daemon.facts.start_timeout)
+    recovery.children = execution.children
     began = time.monotonic()
     failed = yield from _run_programs(recovery, execution)
     if recovery.result:
@@ -194,6 +195,7 @@ def _run_programs(
                 note_try(recovery.run.state, recovery.daemon)
         started = yield from launch(execution, program)
         if is_first and isinstance(started, Child):
+            recovery.run.observer.forget_bearers()
             yield from recovery.next_look()
             recovery.note_log_position()
             if why_not := recovery.why_not_begin():

@@ -7,6 +7,7 @@ import contextlib
 from viagralib.base.records import Record
 from viagralib.health import log_patterns
 from viagralib.hooks import hook_call
+from viagralib.hooks.child_process import Child
 from viagralib.hooks.execution import Execution, Task, names_of
 from viagralib.processes import service_units
 from viagralib.processes.linux import Process
@@ -56,6 +57,7 @@ class Recovery:
         self.phase = ""  # one of the words above, once it has begun
         self.incident = incident
         self.lock = lock
+        self.children: list[Child] = []  # that its start hook's programs are
         self.outcomes: list[hook_call.Outcome] = []
         self.is_short = False  # some live, and only what is missing is started
         self.result = ""  # one of the words above, once it has ended
@@ -82,6 +84,11 @@ class Recovery:
     def is_starting(self) -> bool:
         """Whether it is being started, or stopped for that."""
         return not self.result and self.phase in (STOP, START, SETTLE, VERIFY)
+
+    def where(self) -> list[int]:
+        """Return the pids that are most likely to be the daemon that is started."""
+        trees = [one.pid for child in self.children for one in child.tree.members()]
+        return [*(one.pid for one in self.verdict.processes()), *trees]
 
     def enter(self, phase: str) -> None:
         """Begin a phase, and let others know."""

@@ -40,8 +40,12 @@ class Scheduler:
             reaper.hold()  # else marks alone tell what came of a hook
         while self._active:
             began = time.monotonic()
-            daemons = [self._named[name].daemon for name in self._active]
-            verdicts = judge(daemons, self._observer, every=True)
+            active = [self._named[name] for name in self._active]
+            # What is to be stopped must all be known; of what is started, one will do.
+            every = not all(recovery.children for recovery in active)
+            first = [pid for recovery in active for pid in recovery.where()]
+            daemons = [recovery.daemon for recovery in active]
+            verdicts = judge(daemons, self._observer, every, first)
             for name, verdict in verdicts.items():
                 if not self._goes_on(name, verdict):
                     del self._active[name]
