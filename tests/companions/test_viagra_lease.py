@@ -448,8 +448,8 @@ def of_another_node(keeper: Program) -> None:
     """Have it that another node started the command last, and said no more."""
     place = keeper.directory.parent / "state" / "leases" / "food"
     place.mkdir(parents=True)
-    card = {"node": "other-node", "host": "other\nhost", "token": 7, "released": False}
-    (place / "last").write_text(json.dumps(card))
+    entry = {"node": "other-node", "host": "other\nhost", "token": 7, "released": False}
+    (place / "last").write_text(json.dumps(entry))
 
 
 def fence(keeper: Program, code: int) -> str:

@@ -67,7 +67,7 @@ def test_sick_after_so_many_runs_in_a_row(world: World) -> None:
 
 
 def test_listens(world: World) -> None:
-    name, port = unique("ear"), free_port()
+    name, port = unique("port"), free_port()
     facts = f'listens = ["tcp:127.0.0.1:{port}", "tcp:localhost:{port}"]\n'
     watch_unhealthy(world, name, "listen", port, facts)
     start(world, name, "listen", port)

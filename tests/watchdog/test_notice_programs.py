@@ -232,8 +232,8 @@ def text_of(kind: str, body: str) -> tuple[str, int]:
         assert told["allowed_mentions"] == {"parse": []}
         return told["content"], 2000
     if kind == "teams":
-        [card] = told["attachments"]
-        return "".join(one["text"] for one in card["content"]["body"]), 28_000
+        [message] = told["attachments"]
+        return "".join(one["text"] for one in message["content"]["body"]), 28_000
     return told["notice" if kind == "json" else "text"], 16_383
 
 

@@ -13,7 +13,7 @@ from viagralib.state.run_context import Run
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from viagralib.health.plugins import Check
-    from viagralib.health.sockets import Call
+    from viagralib.health.sockets import Connection
     from viagralib.health.web_answers import Request
 
 _NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
@@ -90,8 +90,8 @@ class Checkup:
         self._before = verdict
         self._deadline = time.monotonic() + facts.check_timeout
         self._findings: list[Finding] = []
-        self._under_way: list[Call | Request | Check] = [
-            *_calls(daemon, verdict),
+        self._under_way: list[Connection | Request | Check] = [
+            *_connections(daemon, verdict),
             *_requests(daemon),
             *checks(run, daemon),
         ]
@@ -135,13 +135,13 @@ class Checkup:
 # What a kind of check needs is loaded for those who have one.
 
 
-def _calls(daemon: Daemon, verdict: Verdict) -> list[Call]:
+def _connections(daemon: Daemon, verdict: Verdict) -> list[Connection]:
     if not daemon.facts.listens:
         return []
-    from viagralib.health.sockets import Call
+    from viagralib.health.sockets import Connection
 
     processes = verdict.processes()
-    return [Call(address, processes) for address in daemon.facts.listens]
+    return [Connection(address, processes) for address in daemon.facts.listens]
 
 
 def _requests(daemon: Daemon) -> list[Request]:

@@ -57,18 +57,18 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
     alarm `found` since the daemon started. Raises CannotSearch."""
     assert daemon.facts.alarm is not None
     path, pattern = daemon.facts.alarm
-    is_same_life = known.get("start") == process.start
-    found = known.get("found") if is_same_life else ""
+    is_same_start = known.get("start") == process.start
+    found = known.get("found") if is_same_start else ""
     place: Record = {"start": process.start, "found": str(found or "")}
     try:
         with guarded_files.opened(path) as log:
             status = os.fstat(log)
             place["inode"] = status.st_ino
-            if not is_same_life:  # what is there may be its predecessor's
+            if not is_same_start:  # what is there may be its predecessor's
                 return {**place, "offset": status.st_size}
             lines, place["offset"], skipped = _unread(log, path, known, status)
     except FileNotFoundError:
-        return {**known, **place} if is_same_life else {**place, "offset": 0}
+        return {**known, **place} if is_same_start else {**place, "offset": 0}
     except OSError as error:
         raise CannotSearch(f"could not read it: {reason(error)}") from None
     if skipped:

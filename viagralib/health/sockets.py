@@ -26,7 +26,7 @@ _NOBODY = (
 _LOCALHOST = ("127.0.0.1", "::1")
 
 
-class Call:
+class Connection:
     """A connection to a socket that the daemon must listen on."""
 
     def __init__(self, address: str, processes: list[Process]) -> None:
@@ -37,7 +37,7 @@ class Call:
         self._failure: Finding | None = None  # of the first that was tried
         self._socket: socket.socket | None = None
         self.finding = Finding(WELL)
-        self._dial()
+        self._connect()
 
     def is_over(self, late: bool) -> bool:
         """Return whether the finding stands; when it is `late`, it does."""
@@ -45,32 +45,32 @@ class Call:
             return True
         if late:
             self._places = self._places[:1]
-            self._hang_up(errno.ETIMEDOUT)
+            self._finish(errno.ETIMEDOUT)
         elif self._socket.fileno() < 0:
-            self._dial()
+            self._connect()
         elif select.select([], [self._socket], [], 0)[1]:
-            self._hang_up(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            self._finish(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         return self._socket is None
 
     def close(self) -> None:
         """Give up, if nobody has answered yet."""
         self.is_over(late=True)
 
-    def _dial(self) -> None:
+    def _connect(self) -> None:
         family, place = self._places[0]
         try:
             self._socket = socket.socket(family, socket.SOCK_STREAM)
             self._socket.setblocking(False)
             error = self._socket.connect_ex(place)
         except OSError as trouble:
-            self._hang_up(trouble.errno or errno.EINVAL)
+            self._finish(trouble.errno or errno.EINVAL)
             return
-        if error == errno.EAGAIN:  # a unix socket whose queue is full: dial again
+        if error == errno.EAGAIN:  # a unix socket whose queue is full: connect again
             self._socket.close()
         elif error != errno.EINPROGRESS:
-            self._hang_up(error)
+            self._finish(error)
 
-    def _hang_up(self, error: int) -> None:
+    def _finish(self, error: int) -> None:
         """End this try: well, or on to the next place, or the first one's failure."""
         why = ""
         if self._socket is not None:
@@ -88,7 +88,7 @@ class Call:
         self.finding = self._failure = self._failure or failure
         self._places = self._places[1:]
         if self._places:
-            self._dial()
+            self._connect()
 
 
 def _places(address: str) -> list[_Place]:

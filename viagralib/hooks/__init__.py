@@ -1,1 +1,1 @@
-"""Executing a hook: its clean room, its environment, until its end."""
+"""Executing a hook: its clean state, its environment, until its end."""

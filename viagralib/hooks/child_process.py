@@ -1,4 +1,4 @@
-"""The programs that we start: each in a clean room, held until we are ready."""
+"""The programs that we start: each in a clean state, held until we are ready."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from viagralib.processes.pidfd import send
 from viagralib.processes.tree import grow
 from viagralib.trust.gate import Gate, Program
 
-_GATE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
+_RELEASE, _FAILURE = 3, 4  # descriptors of a child between fork and exec
 _GO = b"g"
 _MARK = "VIAGRA_MARK"  # each incident has its own, which nobody can guess
 
@@ -27,7 +27,7 @@ class Child:
     """A program that we started; `path` is what it executes."""
 
     def __init__(
-        self, path: str, process: Process, gate: int, failure: int, mark: str
+        self, path: str, process: Process, release: int, failure: int, mark: str
     ) -> None:
         self.path = path
         self.process = process
@@ -35,23 +35,23 @@ class Child:
         self.ended: float | None = None  # on the clock of `began`
         self.status: int | None = None  # as of os.waitstatus_to_exitcode()
         self.failure = ""  # why it could not be executed
-        self._gate = gate
+        self._release = release
         self._failure = failure
         self.tree = grow(process, mark)
 
     def release(self) -> None:
         """Let it execute its program. Until then it has done nothing."""
         try:
-            os.write(self._gate, _GO)
+            os.write(self._release, _GO)
         except BrokenPipeError:
             pass  # somebody has ended it: poll() tells
         self.began = time.monotonic()
-        self._close_gate()
+        self._close_release()
 
     def abandon(self) -> None:
         """End it without a release: it executes nothing."""
         self.tree.is_over = True
-        self._close_gate()
+        self._close_release()
         os.waitpid(self.process.pid, 0)
         self.status = 0
         self._read_failure()
@@ -77,7 +77,7 @@ class Child:
         self.status = os.waitstatus_to_exitcode(status)
         self.ended = time.monotonic()
         self._read_failure()
-        self._close_gate()
+        self._close_release()
         return True
 
     def seconds(self) -> float:
@@ -91,10 +91,10 @@ class Child:
         except OSError:
             pass  # then its status alone tells
 
-    def _close_gate(self) -> None:
-        if self._gate >= 0:
-            os.close(self._gate)
-            self._gate = -1
+    def _close_release(self) -> None:
+        if self._release >= 0:
+            os.close(self._release)
+            self._release = -1
 
 
 def start(  # noqa: PLR0913, PLR0917
@@ -122,18 +122,18 @@ def start(  # noqa: PLR0913, PLR0917
         for descriptor in pipes:
             os.close(descriptor)
         raise
-    gate_read, gate_write, failure_read, failure_write = pipes
+    release_read, release_write, failure_read, failure_write = pipes
     if pid == 0:
         _in_the_child(
-            (gate_read, failure_write, output, stdin),
+            (release_read, failure_write, output, stdin),
             largest_file,
             lambda: gate.execute(program, arguments, environment),
         )
-    os.close(gate_read)
+    os.close(release_read)
     os.close(failure_write)
     process = table.find(pid) or Process(pid, 0, parent=os.getpid(), session=pid)
     mark = f"{_MARK}={environment[_MARK]}" if environment.get(_MARK) else ""
-    return Child(program.path, process, gate_write, failure_read, mark)
+    return Child(program.path, process, release_write, failure_read, mark)
 
 
 def _in_the_child(
@@ -141,15 +141,15 @@ def _in_the_child(
     largest_file: int | None,
     execute: Callable[[], NoReturn],
 ) -> None:
-    """Clean the room, wait for the release, execute. Never returns."""
+    """Make all as it should be, wait for the release, execute. Never returns."""
     failure = descriptors[1]
     try:
         try:
             os.setsid()
             _place(*descriptors)
             failure = _FAILURE
-            _clean_room(largest_file)
-            if os.read(_GATE, 1) != _GO:
+            _clean_state(largest_file)
+            if os.read(_RELEASE, 1) != _GO:
                 os._exit(0)  # whoever started us is dead: nothing has happened
             execute()
         except (OSError, MemoryError) as error:
@@ -158,23 +158,23 @@ def _in_the_child(
         os._exit(127)
 
 
-def _place(gate: int, failure: int, output: int, stdin: int) -> None:
-    """Leave the child stdin, stdout, stderr, the gate and the failure pipe only."""
+def _place(release: int, failure: int, output: int, stdin: int) -> None:
+    """Leave the child stdin, stdout, stderr, the release and the failure pipe only."""
     # All others first: our parent may have no descriptor left to give.
     last = 2
-    for one in sorted((gate, failure, output, stdin)):
+    for one in sorted((release, failure, output, stdin)):
         if one > last:  # close_range(2) takes what is below for the last of all
             os.closerange(last + 1, one)
         last = max(last, one)
     os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
     # Upwards next: dup2 below must not overwrite one that is still to be moved.
-    high = [_above(one) for one in (gate, failure, output)]
+    high = [_above(one) for one in (release, failure, output)]
     if stdin < 0:
         stdin = files.open_system("/dev/null")
     os.dup2(_above(stdin), 0)
     os.dup2(high[2], 1)
     os.dup2(high[2], 2)
-    os.dup2(high[0], _GATE, inheritable=False)
+    os.dup2(high[0], _RELEASE, inheritable=False)
     os.dup2(high[1], _FAILURE, inheritable=False)
     os.closerange(_FAILURE + 1, os.sysconf("SC_OPEN_MAX"))
 
@@ -186,7 +186,7 @@ def _above(descriptor: int) -> int:
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FAILURE + 1)
 
 
-def _clean_room(largest_file: int | None) -> None:
+def _clean_state(largest_file: int | None) -> None:
     os.chdir("/")
     os.umask(0o022)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:

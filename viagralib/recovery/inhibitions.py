@@ -23,7 +23,7 @@ _PACKAGE_LOCKS = (
     "/usr/lib/apk/db/lock",
 )
 # Files that are there while a package manager works, or was killed at it.
-_PACKAGE_MARKS = ("/var/lib/pacman/db.lck",)
+_PACKAGE_FILES = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
 _LONGEST_BOOT = 900.0  # seconds; a unit that takes longer to start hangs
 _LONGEST_ANSWER = 2.0  # seconds that a command may take to tell of the machine
@@ -60,8 +60,8 @@ def _changing_state(boot: float, gate: Gate) -> str:
     level = _ask("runlevel", gate)  # such as "2 0": before, and now
     if level.split()[-1:] in (["0"], ["6"]):
         return "the machine is shutting down"
-    marks = [f"{place}/nologin" for place in ("/run", "/var/run", "/etc")]
-    if any(map(os.path.exists, marks)) and _of_root(("shutdown", "rc.shutdown")):
+    files = [f"{place}/nologin" for place in ("/run", "/var/run", "/etc")]
+    if any(map(os.path.exists, files)) and _of_root(("shutdown", "rc.shutdown")):
         return "the machine is shutting down"
     return ""
 
@@ -100,13 +100,13 @@ def _installing(longest: float) -> str:
     for process in [*_lock_holders(), *_of_root(_PACKAGE_TOOLS, not_on="linux")]:
         if process.age() < longest:
             return f"packages are being installed (pid {process.pid}, {process.name})"
-    for mark in _PACKAGE_MARKS:
+    for file in _PACKAGE_FILES:
         try:
-            age = time.time() - os.stat(mark).st_mtime
+            age = time.time() - os.stat(file).st_mtime
         except OSError:
             continue
         if 0 <= age < longest:
-            return f"packages are being installed ({mark} is there)"
+            return f"packages are being installed ({file} is there)"
     return ""
 
 

@@ -62,7 +62,7 @@ class Announcer:
         self._notices.append(Notice(name, result, text, incident))
 
     def pass_on(self) -> None:
-        """Have the programs of notice.d carry what was said, and say who could not."""
+        """Have the programs of notice.d pass on what was said; say who could not."""
         place = f"{self.run.settings.home}/notice.d"
         if self._notices and not self.run.is_unsafe and os.path.isdir(place):
             from viagralib.report import notice_programs

@@ -1,4 +1,4 @@
-"""notice.d: the programs that carry each notice to where people are.
+"""notice.d: the programs that pass_on each notice to where people are.
 
 They run one by one in the order of their names, when all that the run does for its
 daemons is done. What fails is said, and costs nothing else.
@@ -56,7 +56,7 @@ class Program:
         why = trust.why_not_program(self.path)
         return why or (trust.why_not(settings) if os.path.lexists(settings) else "")
 
-    def carry(
+    def pass_on(
         self, gate: Gate, text: str, environment: dict[str, str], seconds: float
     ) -> None:
         """Run it to its end, for at most so long, with the text on its stdin."""
@@ -132,7 +132,7 @@ def deliver(run: Run, notices: list[Notice]) -> list[str]:
         for program in found:
             if not program.is_spent:
                 seconds = run.settings.notice_timeout
-                program.carry(run.gate, notice.text, environment, seconds)
+                program.pass_on(run.gate, notice.text, environment, seconds)
     with contextlib.suppress(OSError):
         os.unlink(file)
     for program in found:

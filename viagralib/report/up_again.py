@@ -1,4 +1,4 @@
-"""Closing what is open for a daemon that is up again."""
+"""The end of what is open for a daemon that is up again."""
 
 from __future__ import annotations
 

@@ -94,10 +94,10 @@ def explain(run: Run, options: Options, out: Printer) -> int:
         out.say(text)
     for one in candidates:
         out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")
-        out.say(f"    {_portrait(one.process)}")
+        out.say(f"    {_description(one.process)}")
     for process in _near(run, daemon, candidates) if daemon else []:
         out.say(f'  pid {process.pid}, another name: "{safe(process.name)}"')
-        out.say(f"    {_portrait(process)}")
+        out.say(f"    {_description(process)}")
     return overview.code
 
 
@@ -108,7 +108,7 @@ def _told(candidates: list[Candidate]) -> list[dict[str, object]]:
     ]
 
 
-def _portrait(process: Process) -> str:
+def _description(process: Process) -> str:
     """Return who a process is, for root's eyes: user, age, command line."""
     try:
         user = user_name(process.users()[1])

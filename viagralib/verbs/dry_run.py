@@ -145,5 +145,5 @@ def _around(run: Run) -> list[str]:
     commands = [*run.settings.commands, DISKS[0], SOCKETS[0]]
     names = [safe(shlex.split(one)[0]) for one in commands]
     told = [f"before that, as evidence: {', '.join(names)}"]
-    carriers = [one.name for one in notice_programs.programs(run)[0]]
-    return told + ([f"for each notice: {', '.join(carriers)}"] if carriers else [])
+    programs = [one.name for one in notice_programs.programs(run)[0]]
+    return told + ([f"for each notice: {', '.join(programs)}"] if programs else [])

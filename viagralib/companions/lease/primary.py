@@ -38,7 +38,7 @@ _ASK_AGAIN = 0.2  # seconds, when no member has answered
 
 
 @dataclass(frozen=True)
-class Ending:
+class Outcome:
     """How it ended: `why` for people; `code` of a command that ended by itself.
 
     `asked` is the code for who has asked the keeper to end; `away` is whether others
@@ -80,7 +80,7 @@ class Primary:
         self._is_noted = False  # that the command was started here
         self._trouble = ""
 
-    def serve(self, lease: Lease, started: Callable[[], None]) -> Ending:
+    def serve(self, lease: Lease, started: Callable[[], None]) -> Outcome:
         """Fence, start the command, and keep the lease as long as it runs.
 
         `started` is called once it does. Returns with the contract empty and the lease
@@ -92,22 +92,22 @@ class Primary:
             ending = self._serve(started)
         except LostError as error:
             self._is_lost = True
-            ending = Ending(f"the lease is lost: {error}", trouble=True)
+            ending = Outcome(f"the lease is lost: {error}", trouble=True)
         except UnreachableError as error:
-            ending = Ending(f"no engine answers: {error}", trouble=True)
+            ending = Outcome(f"no engine answers: {error}", trouble=True)
         finally:
             self._end()
         is_trouble = ending.trouble or ending.code
         (self._tell.trouble if is_trouble else self._tell.news)(ending.why)
         return ending
 
-    def _serve(self, started: Callable[[], None]) -> Ending:
+    def _serve(self, started: Callable[[], None]) -> Outcome:
         """Go through the steps; raises LostError, UnreachableError, NotStarted."""
         if refused := self._make_sure():
-            return Ending(refused, away=True, trouble=True)
+            return Outcome(refused, away=True, trouble=True)
         self._renew()
         if self._is_to_stop():
-            return Ending(self._why, trouble=self._is_late)
+            return Outcome(self._why, trouble=self._is_late)
         self._engine.note_start(self._lease)
         self._is_noted = True
         environment = {**os.environ, "VIAGRA_TOKEN": str(self._lease.token)}
@@ -119,8 +119,8 @@ class Primary:
         if not self._events.death:
             return self._stop()
         if self._events.to_end:  # a terminal asks all of us at once
-            return Ending("asked to end", asked=self._code())
-        return Ending(f"the command ended: {self._events.death}", code=self._code())
+            return Outcome("asked to end", asked=self._code())
+        return Outcome(f"the command ended: {self._events.death}", code=self._code())
 
     def _make_sure(self) -> str:
         """See that no other node runs the command; return why that cannot be said.
@@ -217,7 +217,7 @@ class Primary:
 
     # Letting go
 
-    def _stop(self) -> Ending:
+    def _stop(self) -> Outcome:
         """Ask the command to end, and wait as long as it may take."""
         self._events.tell_child(signal.SIGTERM)
         hard = self._limits.kill_at(self._lease.deadline)
@@ -227,7 +227,7 @@ class Primary:
                 self._renew()
             self._events.listen(min(end, self._renew_at))
         why = f"stopped the command: {self._why}"
-        return Ending(why, None, self._code(), self._is_switch, self._is_late)
+        return Outcome(why, None, self._code(), self._is_switch, self._is_late)
 
     def _code(self) -> int:
         """Return the exit code that the command's end stands for."""
