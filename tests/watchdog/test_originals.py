@@ -155,11 +155,11 @@ def test_ten_beats_then_silence(world: World) -> None:
     """Warned by TERM, started anew, and VIAGRA_INSTANCE is one higher."""
     name, beat = unique("beat"), world.place / "beat"
     watch_unhealthy(world, name, "ten", beat, "")
-    world.facts(name, f'start_timeout = "4s"\n{heartbeat(beat, 2)}')
+    world.facts(name, f'start_timeout = "8s"\n{heartbeat(beat, 2)}')
     assert world.run().code == 0
     [pid] = pids_of(world, name)
     until(lambda: Path(f"{beat}.count").read_text() == "10")
-    time.sleep(4)
+    time.sleep(8)
     until(lambda: "silent for" in world.run("check").out)
     assert alive(pid)  # whoever only looks touches nothing
     result = world.run()

@@ -376,7 +376,10 @@ def test_orphans_are_ended_only_when_their_main_process_is_dead(
     machine.shell("until pgrep -fx 'sleep 1000'; do sleep 0.02; done")
     managed.run("start.d/apache")
     assert machine.shell("pgrep -fx 'sleep [12]000' | wc -l").strip() == "2"
-    machine.shell("kill -9 $(cat /run/apache2/apache2.pid)")
+    machine.shell(
+        "read -r pid </run/apache2/apache2.pid; kill -9 $pid\n"
+        "while kill -0 $pid; do sleep 0.02; done"  # it is a zombie at first
+    )
     managed.run("start.d/apache")
     assert machine.shell("pgrep -afx 'sleep [12]000'").split()[1:] == ["sleep", "2000"]
 
