@@ -28,7 +28,7 @@ try:
         trouble,
     )
     from viagralib.base.printer import Printer
-    from viagralib.processes.verdicts import judge
+    from viagralib.processes.verdicts import SICK, judge
     from viagralib.settings.command_line import Options, parse
     from viagralib.settings.configuration import load
     from viagralib.settings.homes import find_home, find_state, owner
@@ -108,7 +108,10 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     """One run: look, bring back what is not up, say it; return the exit code."""
     faults = run.find_faults(quick=not run.is_first_of_hour)
     verdicts = judge(run.sound(faults), run.observer, first=run.known_pids())
-    if any(run.settings.daemons[name].has_health for name in verdicts):
+    if any(
+        run.settings.daemons[name].has_health or one.word == SICK or one.in_wait()
+        for name, one in verdicts.items()
+    ):
         from viagralib.health.checkup import examine  # sockets, and programs to start
 
         examine(run, verdicts)

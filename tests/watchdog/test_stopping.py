@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -149,6 +151,37 @@ def test_what_is_not_the_daemon_is_left_alone_when_it_is_stopped(
 
 
 # What is needed
+
+
+def test_a_stopped_process_is_not_well(world: World) -> None:
+    """SIGSTOP, as of a debugger: the kernel goes on to take its connections."""
+    name = unique("halted")
+    world.watch(name, FACTS.replace('"2s"', '"30s"'))
+    child = world.up(name)
+    of_age()
+    child.send_signal(signal.SIGSTOP)
+    told = f"{name} is sick: pid {child.pid} is stopped (state T): kill -CONT "
+    until(lambda: told in world.run("check").out)
+    result = world.run()
+    # It hears of the end that is wanted.
+    assert (result.code, child.wait(5)) == (0, -signal.SIGTERM), result
+    assert world.starts(name) == 1
+
+
+# A parent waits in state D until the child of vfork(2) executes or ends.
+IN_WAIT = "import ctypes, time; ctypes.CDLL(None).vfork() or time.sleep(1000)"
+
+
+def test_a_process_that_waits_for_a_device_is_unknown(world: World) -> None:
+    name = unique("device")
+    world.watch(name, FACTS)
+    (world.place / name).symlink_to(os.path.realpath(sys.executable))
+    child = world.spawn([world.place / name, "-c", IN_WAIT])
+    until(lambda: b") D " in Path(f"/proc/{child.pid}/stat").read_bytes())
+    told = world.run()
+    why = f"{name} is unknown: pid {child.pid} waits for a device (state D), for over "
+    assert told.code == 1 and why in told.out, told
+    assert child.poll() is None and world.starts(name) == 0
 
 
 EACH = f'{FACTS}count = [3, 3]\ncount_hook = "each"\n'

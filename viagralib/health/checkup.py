@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+from viagralib.base.durations import spell
 from viagralib.base.messages import reason
 from viagralib.health.findings import WARNS, Finding, heartbeat
+from viagralib.processes import table
+from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
 from viagralib.settings.configuration import Daemon
 from viagralib.state.run_context import Run
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from viagralib.health.web_answers import Request
 
 _NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
+_PAUSE = 0.05  # seconds between two looks at who waits for a device
 _TICK = 0.005  # seconds between two looks at checks that are under way
 
 
@@ -26,11 +30,10 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
     One that is too young to have all of its processes is not sick for want of them.
     """
     checkups: dict[str, Checkup] = {}
-    for name, verdict in verdicts.items():
+    for name, before in verdicts.items():
         daemon = run.settings.daemons[name]
-        if verdict.word == SICK and not is_of_age(daemon, verdict):
-            verdicts[name] = _too_young(run, verdict)
-        elif verdict.word == UP and daemon.has_health:
+        verdict = verdicts[name] = _by_processes(run, daemon, before)
+        if verdict.word == UP and daemon.has_health:
             if run.is_unsafe:
                 verdicts[name] = Verdict(UNKNOWN, _NOT_ASKED, verdict.candidates)
                 continue
@@ -50,6 +53,40 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
         verdicts[name] = _outcome(run, checkup)
         if verdicts[name].word != UP:
             run.unwell[name] = verdicts[name].word
+
+
+def _by_processes(run: Run, daemon: Daemon, verdict: Verdict) -> Verdict:
+    """Return the verdict by how many there are, and what they do."""
+    if verdict.word == SICK and not is_of_age(daemon, verdict):
+        return _too_young(run, verdict)
+    if verdict.word == UP and (why := _why_in_wait(run, daemon, verdict)):
+        run.unwell[daemon.name] = UNKNOWN
+        return Verdict(UNKNOWN, why, verdict.candidates)
+    return verdict
+
+
+def _why_in_wait(run: Run, daemon: Daemon, verdict: Verdict) -> str:
+    """Return that too few of its processes do not wait for a device, or "".
+
+    That is so for moments wherever files are read: not for all of its patience.
+    """
+    until = run.first_look + daemon.facts.patience
+    waiting, number = verdict.in_wait(), len(verdict.processes())
+    while number - len(waiting) < daemon.facts.count[0]:
+        if time.monotonic() > until:
+            pid, seconds = waiting[0].pid, spell(daemon.facts.patience)
+            return (
+                f"pid {pid} waits for a device (state D), for over {seconds}: no "
+                f"signal ends that; to see for which: cat /proc/{pid}/stack"
+            )
+        time.sleep(_PAUSE)
+        waiting = [one for one in waiting if _still_waits(one)]
+    return ""
+
+
+def _still_waits(process: Process) -> bool:
+    now = table.find(process.pid)
+    return now is not None and (now.identity, now.state) == (process.identity, "D")
 
 
 def _begin(run: Run, daemon: Daemon, verdict: Verdict) -> dict[str, Checkup]:

@@ -41,7 +41,9 @@ def end(
             return None
         if number == "KILL":
             return (yield from until_gone(tree, AFTER_KILL, may, lambda: _kill(tree)))
-        _send(tree.members() if warned is None else warned, number)
+        some = list(tree.members() if warned is None else warned)
+        _send(some, number)
+        _send((one for one in some if one.state == "T"), "CONT")  # to hear of it
         rest = yield from until_gone(tree, patience, may)
     return rest
 

@@ -42,6 +42,10 @@ class Verdict:
         self.remark = ""
         self.phase = ""
 
+    def in_wait(self) -> list[Process]:
+        """Return those that count and wait for a device (state D), at this look."""
+        return [one for one in self.processes() if one.state == "D"]
+
     @property
     def is_well(self) -> bool:
         """Whether there is nothing to do and nothing to say."""
@@ -164,7 +168,15 @@ class _Matcher:
         return sum(kinds) < self.daemon.facts.count[0]
 
     def _count(self) -> int:
-        return sum(one.kind == COUNTED for one in self.candidates)
+        return sum(one.kind == COUNTED for one in self.candidates) - len(self._halted())
+
+    def _halted(self) -> list[int]:
+        """Return the pids of those that count and do not run: kill -STOP."""
+        return [
+            one.process.pid
+            for one in self.candidates
+            if one.process.state == "T" and one.kind == COUNTED
+        ]
 
     def _candidate(self, process: Process) -> Candidate:
         try:
@@ -194,8 +206,13 @@ class _Matcher:
             return UNKNOWN, _list(unsure)
         if why := self._why_hidden():
             return UNKNOWN, why
-        if number:
-            return SICK, f"{number} of at least {low} processes"
+        halted = self._halted()
+        if number or halted:
+            few = f"{number} of at least {low} processes"
+            texts = [
+                f"pid {pid} is stopped (state T): kill -CONT {pid}" for pid in halted
+            ]
+            return SICK, "; ".join([few] if not halted else texts[:3])
         return (UNKNOWN, _list(unsure)) if unsure else (DOWN, self._why_down())
 
     def _why_hidden(self) -> str:
