@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from viagralib.base.clocks import boot_clock
 from viagralib.companions.lease.engine import Entry, Snapshot, UnreachableError
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.etcd_client import fair_limit
@@ -326,3 +329,70 @@ def test_each_member_leaves_the_others_their_part_of_the_time() -> None:
         left -= fair_limit(left, members - number, 9.0)
     assert left == pytest.approx(1.0)
     assert fair_limit(4.0, 1, 0.5) == 0.5
+
+
+def cluster(term: str) -> Answers:
+    """Answer as etcd, renewals in term 2, and all else in `term`."""
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        looked = {"response_range": {"kvs": [entry("primary", lease="5")]}}
+        head = {**HEADER, "raft_term": term}
+        found: dict[str, object] = {"header": head, "ID": "5", "responses": [looked]}
+        if request.startswith(b"POST /v3/lease/keepalive"):
+            found = {"result": {"header": HEADER, "TTL": "60"}}
+        connection.sendall(text_of(found))
+
+    return answer
+
+
+def orders(member: Member, path: bytes) -> list[dict[str, Any]]:
+    """Return what was asked for by a path."""
+    found = [text for text in member.requests if text.startswith(b"POST /v3" + path)]
+    return [json.loads(text.partition(b"\r\n\r\n")[2]) for text in found]
+
+
+def test_all_that_is_put_is_put_on_its_condition(member: Make) -> None:
+    """That the key is its own; of a lost lease, that its own start is the last one."""
+    etcd = member(cluster("2"))
+    keeper = engine(etcd)
+    lease = keeper.take()
+    assert lease
+    keeper.note_start(lease)
+    keeper.renew(lease, math.inf)
+    keeper.give_up(lease, ended=True, is_lost=True)
+    took, noted, renewed, told = orders(etcd, b"/kv/txn")
+    own, last = coded("p/food/primary"), coded("p/food/last")
+    created = {"key": own, "target": "CREATE"}
+    assert took["compare"] == [{**created, "create_revision": 0}]
+    for order in (noted, renewed):
+        assert order["compare"] == [{**created, "create_revision": 7}]
+    starts = noted["success"][0]["request_put"]
+    assert starts["key"] == last
+    assert renewed["success"][0]["request_put"] == starts
+    note = {"key": last, "target": "VALUE", "value": starts["value"]}
+    assert told["compare"] == [note]
+    assert told["success"][0]["request_put"]["key"] == last
+
+
+def test_the_time_counts_from_before_the_renewal(member: Make) -> None:
+    answer = cluster("2")
+    came: list[float] = []
+
+    def notes(connection: socket.socket, request: bytes) -> None:
+        came.append(boot_clock())
+        answer(connection, request)
+
+    keeper = engine(member(notes))
+    lease = keeper.take()
+    assert lease
+    came.clear()
+    assert keeper.renew(lease, math.inf).deadline <= came[0] + TTL
+
+
+def test_what_a_deposed_leader_renews_does_not_count(member: Make) -> None:
+    """It renews in term 2, and the read that a majority has to confirm is of 3."""
+    keeper = engine(member(cluster("3")))
+    lease = keeper.take()
+    assert lease
+    with pytest.raises(UnreachableError, match="changes its leader"):
+        keeper.renew(lease, math.inf)

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from lease_explorer import TTL, Found, Rules, explore
 
-from viagralib.companions.lease.decisions import LastSign, Limits
+from viagralib.companions.lease.decisions import (
+    LastSign,
+    Limits,
+    deadline_of,
+    may_tell_end,
+)
+from viagralib.companions.lease.engine import Entry, Snapshot
 
 RATES = [(1.0, 1.0), (1.01, 0.99), (0.99, 1.01)]
 
@@ -77,6 +83,27 @@ def test_a_rule_that_is_taken_out_is_missed(number: int, fault: dict[str, Any]) 
     """Each is a row of the argument in docs/lease.md."""
     with pytest.raises(Found):
         explore(Rules()._replace(**fault), faults=number, most=1_000_000)
+
+
+def test_a_deadline_is_no_longer_than_others_are_told() -> None:
+    """A leader that is new, or wrong, may give a lease more than its time."""
+    assert deadline_of(100.0, 60.0, 15.0) == 115.0
+    assert deadline_of(100.0, 9.0, 15.0) == 109.0
+
+
+def test_an_end_is_told_only_of_what_began_and_is_over() -> None:
+    assert may_tell_end(True, [])
+    assert not may_tell_end(True, ["stuck"])
+    assert not may_tell_end(False, [])
+
+
+def test_an_engine_that_was_emptied_tells_no_end() -> None:
+    sign, other = LastSign(), Entry("other", ttl=TTL, token=7)
+    sign.see(Snapshot(mark=5, uncertain=other), 100.0)
+    sign.see(Snapshot(), 101.0)
+    assert sign.clear_at(Snapshot(), lambda entry: entry.ttl) == 100.0 + TTL
+    sign.see(Snapshot(mark=6), 102.0)  # its end was told
+    assert sign.clear_at(Snapshot(mark=6), lambda entry: entry.ttl) == 102.0
 
 
 def test_the_limits_come_in_their_order() -> None:

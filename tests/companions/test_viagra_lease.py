@@ -525,6 +525,18 @@ def test_the_state_may_be_deleted(make: Make, tmp_path: Path) -> None:
     assert later >= token
 
 
+def test_what_cannot_be_noted_is_not_started(make: Make, tmp_path: Path) -> None:
+    """Others could not know that it runs."""
+    keeper = make("a")
+    last = tmp_path / "state" / "leases" / "food" / "last"
+    last.mkdir(parents=True)
+    keep(keeper)
+    until(lambda: "no engine answers" in "".join(keeper.lines("stderr")))
+    assert keeper.lines() == []
+    last.rmdir()
+    running(keeper)
+
+
 TAKES = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
