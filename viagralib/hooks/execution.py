@@ -67,7 +67,7 @@ def finish(
         started.release()
         execution.children.append(started)
         outcome = yield from _attend(execution, started, program)
-        watch_log(execution)
+        execution.incident.log.complete()
     assert isinstance(outcome, hook_call.Outcome)
     outcome.what = hook_call.describe(execution.daemon, program, execution.kind)
     return outcome
@@ -230,8 +230,3 @@ def names_of(processes: list[Process], lead: str, most: int = 5) -> str:
     names = [f"{safe(one.name)} (pid {one.pid})" for one in processes[:most]]
     more = f" and {len(processes) - most} more" if len(processes) > most else ""
     return f"{lead}: {', '.join(names)}{more}" if names else ""
-
-
-def watch_log(execution: Execution) -> None:
-    """Keep hook.log below its cap, whatever the hook has left to print into it."""
-    execution.incident.log.complete()

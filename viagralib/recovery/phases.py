@@ -27,7 +27,6 @@ from viagralib.hooks.execution import (
     finish,
     launch,
     names_of,
-    watch_log,
 )
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, missing
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
@@ -222,7 +221,7 @@ def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[flo
         asked = time.monotonic()
         yield from recovery.next_look()
         now = time.monotonic()
-        watch_log(execution)
+        recovery.incident.log.complete()
         for child in execution.children:
             child.poll()
             child.tree.watch()

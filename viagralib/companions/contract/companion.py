@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     _Task = TypeVar("_Task")
 
 
+class GuardianGoneError(Exception):
+    """The guardian was killed; the contract was ended, as it would have done."""
+
+
 class Companion:
     """A program's name, what --help prints, and the exit codes of its own.
 
@@ -66,6 +70,9 @@ class Companion:
         except NotStarted as failure:
             say(self.name, str(failure))
             return failure.code
+        except GuardianGoneError:
+            say(self.name, "the guardian was killed, ended all")
+            return self._failed
         except OSError as error:
             say(self.name, f"could not go on: {reason(error)}")
             return self._failed

@@ -35,10 +35,6 @@ _DEADLINE = struct.Struct("d")
 _LOOK_AT_CLOCK = 1.0
 
 
-class GuardianGoneError(Exception):
-    """The guardian was killed; the contract was ended, as it would have done."""
-
-
 class Link:
     """The holder's end: the guardian's pid, and the pipes between the two."""
 

@@ -119,7 +119,6 @@ class EtcdEngine(Engine):
     # Standing by
 
     def connect(self) -> None:
-        """Get ready, in the holder alone: the guardian stays small."""
         self._members.connect()
 
     def stand_by(self) -> Snapshot:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract import process_contract, signals
-from viagralib.companions.contract.guardian import GuardianGoneError, Link
+from viagralib.companions.contract.companion import GuardianGoneError
+from viagralib.companions.contract.guardian import Link
 from viagralib.companions.contract.process_contract import Death
 from viagralib.companions.lease.role_programs import RoleProgram
 from viagralib.processes import table

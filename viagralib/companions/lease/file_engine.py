@@ -140,7 +140,6 @@ class FileEngine(Engine):
         return self.look()
 
     def withdraw(self) -> None:
-        """Remove the entry."""
         if self._standby is not None:
             if self._standby.is_in_place():
                 self._forget(self._own_entry)
@@ -156,11 +155,9 @@ class FileEngine(Engine):
     # For people
 
     def look(self) -> Snapshot:
-        """Return what there is to see."""
         return self._snapshot(is_primary=False)
 
     def ask_to_yield(self, token: int) -> None:
-        """Write the order."""
         with _failures():
             self._write("yield", str(token))
 

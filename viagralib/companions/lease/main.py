@@ -7,10 +7,9 @@ import signal
 import sys
 
 from viagralib.companions.contract import guardian, signals
-from viagralib.companions.contract.companion import Companion, say
-from viagralib.companions.contract.guardian import GuardianGoneError
+from viagralib.companions.contract.companion import Companion
 from viagralib.companions.lease import node
-from viagralib.companions.lease.engine import Engine, Entry
+from viagralib.companions.lease.engine import Entry
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import PROGRAM, USAGE, Plan, parse
@@ -58,21 +57,7 @@ def _keep(plan: Plan, url: str, state: str) -> int:
         # A keeper that a terminal stops could not end its command in time.
         signal.signal(number, signal.SIG_IGN)
     link = guardian.stand(PROGRAM, killed=BROKEN, late=BROKEN)
-    return _hold(plan, engine, NodeRecords(state, name), wanted, link)
-
-
-def _hold(
-    plan: Plan,
-    engine: Engine,
-    records: NodeRecords,
-    wanted: frozenset[int],
-    link: guardian.Link,
-) -> int:
-    from viagralib.companions.lease.keeper import Keeper
+    from viagralib.companions.lease.keeper import Keeper  # in the holder alone
 
     engine.connect()
-    try:
-        return Keeper(plan, engine, records, wanted, link).run()
-    except GuardianGoneError:
-        say(PROGRAM, "the guardian was killed, ended all")
-        return BROKEN
+    return Keeper(plan, engine, NodeRecords(state, name), wanted, link).run()

@@ -45,11 +45,8 @@ def obey(plan: Plan, url: str, state: str) -> int:
     else:
         text = "\n".join(line for one in seen for line in one.lines()) or "no leases"
     sys.stdout.write(f"{text}\n")
-    return (
-        WELL
-        if snapshots and all(snapshot.primary for snapshot in snapshots.values())
-        else NOT_SO
-    )
+    is_well = snapshots and all(one.primary for one in snapshots.values())
+    return WELL if is_well else NOT_SO
 
 
 def _connected(url: str, name: str) -> Engine:
@@ -95,9 +92,8 @@ class _Resource:
     def document(self) -> dict[str, object]:
         """Return it for JSON; times in seconds."""
         snapshot, primary = self._snapshot, self._snapshot.primary
-        last = (
-            None if primary else snapshot.uncertain
-        )  # else that is the primary itself
+        # Else that is the primary itself.
+        last = None if primary else snapshot.uncertain
         return {
             "role": self._keeper.get("role", INIT),
             "keeper": self._keeper.get("pid"),
@@ -115,14 +111,10 @@ class _Resource:
         snapshot, primary = self._snapshot, self._snapshot.primary
         lines = [safe(self.name), f"  here      {self._here()}"]
         if primary:
-            left = (
-                ""
-                if snapshot.left is None
-                else f", {durations.spell(snapshot.left)} left"
-            )
-            since = f"since {_moment(primary.since)}"
-            text = f"{_who(primary)}, {since}{left}, token {snapshot.token}"
-            lines.append(f"  primary   {text}")
+            text = f"{_who(primary)}, since {_moment(primary.since)}"
+            if snapshot.left is not None:
+                text += f", {durations.spell(snapshot.left)} left"
+            lines.append(f"  primary   {text}, token {snapshot.token}")
         else:
             lines.append("  primary   none")
         standbys = ", ".join(

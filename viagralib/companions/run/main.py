@@ -7,7 +7,6 @@ import sys
 from viagralib.base.messages import Fault
 from viagralib.companions.contract import guardian, signals, spawn
 from viagralib.companions.contract.companion import Companion, say
-from viagralib.companions.contract.guardian import GuardianGoneError
 from viagralib.companions.run.instance_record import first_instance
 from viagralib.companions.run.options import USAGE, Options, parse
 from viagralib.companions.run.output_file import OutputFile
@@ -53,12 +52,8 @@ def _hold(options: Options) -> int:
         link = guardian.stand(PROGRAM, killed=INTERNAL, late=INTERNAL)
     else:
         reaper.hold()
-    recorder, outfile = _recorder(options), _outfile(options)
-    try:
-        return Supervisor(options, wanted, link, recorder, outfile).run()
-    except GuardianGoneError:
-        say(PROGRAM, "the guardian was killed, ended all")
-        return INTERNAL
+    outfile = OutputFile(options.output, options.user) if options.output else None
+    return Supervisor(options, wanted, link, _recorder(options), outfile).run()
 
 
 def _recorder(options: Options) -> death_records.Recorder | None:
@@ -70,9 +65,3 @@ def _recorder(options: Options) -> death_records.Recorder | None:
     except Fault as fault:
         say(PROGRAM, f"deaths are not recorded: {fault}")
         return None
-
-
-def _outfile(options: Options) -> OutputFile | None:
-    if not options.output:
-        return None
-    return OutputFile(options.output, options.user)

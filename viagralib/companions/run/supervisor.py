@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from viagralib.base.clocks import boot_clock
 from viagralib.base.messages import reason
 from viagralib.companions.contract import process_contract, signals, spawn
-from viagralib.companions.contract.companion import say
-from viagralib.companions.contract.guardian import GuardianGoneError, Link
+from viagralib.companions.contract.companion import GuardianGoneError, say
+from viagralib.companions.contract.guardian import Link
 from viagralib.companions.contract.process_contract import Death
 from viagralib.companions.run.instance import Backoff, Instance, events_of
 from viagralib.companions.run.instance_record import InstanceRecord
