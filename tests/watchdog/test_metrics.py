@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import json
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ from checkout import CHECKOUT
 from fault_world import Chamber
 from world import SETTINGS, World, fill, need_root, unique, until
 
+from viagralib.processes import table
 from viagralib.report.metrics import _METRICS, _text
 from viagralib.state.incident_ids import began_at
 
@@ -58,6 +60,12 @@ def test_metrics_say_what_the_run_saw_at_its_end(world: World) -> None:
     world.hook(faulty, "exit 1")
     world.facts(faulty, "no_such_fact = 1")
     world.run("pause", paused)
+    own, dead = table.find(os.getpid()), {"pid": os.getpid(), "start": 1}
+    assert own
+    keeper = {"role": "primary", "since": 5.5, "pid": own.pid, "start": own.start}
+    for lease, record in (("food", keeper), ("old", {**keeper, **dead})):
+        (world.state / "leases" / lease).mkdir(parents=True, mode=0o700)
+        (world.state / "leases" / lease / "keeper").write_text(json.dumps(record))
     began = time.time()
     assert world.run().code == 2
     found = samples(file.read_text())
@@ -73,6 +81,9 @@ def test_metrics_say_what_the_run_saw_at_its_end(world: World) -> None:
     labels = f'daemon="{paused}",standing="paused"'
     assert found[f"viagra_daemon_standing{{{labels}}}"] == 1
     assert found["viagra_run_faults"] == 1
+    leases = {key: value for key, value in found.items() if "lease" in key}
+    labels = 'lease="food",role="primary"'
+    assert leases == {f"viagra_lease_role_timestamp_seconds{{{labels}}}": 5.5}
     assert began <= found["viagra_run_timestamp_seconds"] <= time.time()
     assert 0 < found["viagra_run_duration_seconds"] < time.time() - began
     assert file.stat().st_mode & 0o777 == 0o644

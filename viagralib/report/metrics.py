@@ -8,11 +8,12 @@ import stat
 import time
 
 from viagralib import VERSION
-from viagralib.base import guarded_files
+from viagralib.base import guarded_files, records
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.base.users import ordinary_users
 from viagralib.processes.verdicts import UP, Verdict
-from viagralib.state import incident_ids
+from viagralib.state import incident_ids, keeper_records
+from viagralib.state.directory import State
 from viagralib.state.run_context import Run
 from viagralib.trust.owners import walk
 
@@ -47,6 +48,10 @@ _METRICS = {
     "viagra_daemon_incident_timestamp_seconds": (
         *("gauge", "When the daemon's newest incident began."),
         ("daemon",),
+    ),
+    "viagra_lease_role_timestamp_seconds": (
+        *("gauge", "Since when this machine's keeper of the lease has its role."),
+        ("lease", "role"),
     ),
 }
 
@@ -97,6 +102,17 @@ def _samples(
         if name in incidents:
             began = incident_ids.began_at(incidents[name])
             found["viagra_daemon_incident_timestamp_seconds"][name,] = began
+    found["viagra_lease_role_timestamp_seconds"] = _leases(run.state)
+    return found
+
+
+def _leases(state: State) -> _Samples:
+    found: _Samples = {}
+    for name in state.names("leases"):
+        keeper = keeper_records.keeper(state.path, name)
+        since = records.number(keeper, "since")
+        if since is not None:
+            found[name, str(keeper.get("role"))] = since
     return found
 
 

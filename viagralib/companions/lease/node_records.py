@@ -18,6 +18,7 @@ from viagralib.base.clocks import boot_clock
 from viagralib.base.records import Record
 from viagralib.processes import table
 from viagralib.processes.pidfd import send
+from viagralib.state import keeper_records
 from viagralib.state.directory import this_boot
 
 
@@ -25,6 +26,7 @@ class NodeRecords:
     """The files of one resource on this node."""
 
     def __init__(self, state: str, name: str) -> None:
+        self._state, self._name = state, name
         self._directory = f"{state}/leases/{name}"
 
     def prepare(self) -> None:
@@ -79,10 +81,7 @@ class NodeRecords:
 
     def keeper(self) -> Record:
         """Return what the keeper noted; {} when there is none that lives."""
-        record = records.read(f"{self._directory}/keeper")
-        pid = records.integer(record, "pid") or 0
-        found = table.find(pid) if pid > 0 else None
-        return record if found and found.start == record.get("start") else {}
+        return keeper_records.keeper(self._state, self._name)
 
     def _nudge(self) -> None:
         """Have the keeper look at these files now."""
