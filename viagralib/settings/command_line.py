@@ -106,7 +106,8 @@ def _check(options: Options, given: list[str]) -> None:
     if verb == "explain" and len(options.names) != 1:
         raise Fault("", "explain needs one NAME: viagra.py explain NAME")
     if verb in ("restart", "pause", "resume") and not (options.names or options.all):
-        raise Fault("", f"{verb} needs a NAME: viagra.py {verb} NAME ...")
+        of_all = "" if verb == "restart" else ", or --all"
+        raise Fault("", f"{verb} needs a NAME: viagra.py {verb} NAME ...{of_all}")
     if options.all and options.names:
         raise Fault("", "--all and NAME say two things: give one of them")
     if verb == "test" and options.names:
