@@ -26,6 +26,7 @@ from world import (
     until,
 )
 
+from viagralib.evidence import kernel_log
 from viagralib.processes.service_units import service_in
 
 GENERAL = '[defaults]\npatience = "0.1s"\nstart_timeout = "10s"\n[evidence]\n'
@@ -335,6 +336,61 @@ def test_name_with_brackets_is_read_right(world: World) -> None:
     pid = crash(world, forged)
     assert pid
     assert cause(world.run().out) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("cause", "text"),
+    [
+        ("out of memory", "Memory cgroup out of memory: Killed process 7 (food) total"),
+        ("segmentation fault", "food[7]: segfault at 0 ip 0 sp 0 error 4 in food[1]"),
+        ("segmentation fault", "food[7]: segfault (11) at 0 nip 0 lr 0 code 1 in food"),
+        (
+            "segmentation fault",
+            "food[7]: unhandled signal 11 code 0x1 at 0x0 in food[1]",
+        ),
+        (
+            "segmentation fault",
+            "food[7]: unhandled level 2 translation fault (11) at 0x8, esr 0x92000006",
+        ),
+        (
+            "unhandled exception: DABT (lower EL)",
+            "food[7]: unhandled exception: DABT (lower EL), ESR 0x92000005, level 1",
+        ),
+        (
+            "undefined instruction",
+            "food[7]: undefined instruction: pc=0000000000400544",
+        ),
+        ("undefined instruction", "food (7): undefined instruction: pc=00010478"),
+        ("illegal instruction", "food[7]: illegal instruction (4) at 10000 nip 10000"),
+        (
+            "trap invalid opcode",
+            "traps: food[7] trap invalid opcode ip:4 sp:7 error:0 in f",
+        ),
+        (
+            "a system call that seccomp forbids",
+            'audit: type=1326 audit(17.5:9): auid=0 uid=0 ses=1 pid=7 comm="food" '
+            'exe="/usr/bin/food" sig=31 arch=c000003e syscall=59 compat=0',
+        ),
+        (
+            "signal 6",
+            'audit: type=1701 audit(17.5:9): auid=0 uid=0 ses=1 pid=7 comm="food" '
+            'exe="/usr/bin/food" sig=6 res=1',
+        ),
+        (
+            "broken memory",
+            "Memory failure: 0x1a2b3: Killing food:7 due to hardware memory corruption",
+        ),
+        (
+            "",
+            'audit: type=1326 audit(1.5:9): uid=0 pid=7 comm="food" sig=0 arch=c',
+        ),
+        ("", "food[7]: says segfault at 0"),
+    ],
+)
+def test_the_words_of_a_kernel_for_a_death(cause: str, text: str) -> None:
+    death = kernel_log.find_death([kernel_log.Line(1.0, text)], "food", 0.0)
+    told = (death.cause, death.pid) if death else ("", 7)
+    assert told == (cause, 7)
 
 
 def test_kernel_log_that_cannot_be_read_is_named(program: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_stopped_process_is_not_well(world: World) -> None:
 IN_WAIT = "import ctypes, time; ctypes.CDLL(None).vfork() or time.sleep(1000)"
 
 
+@pytest.mark.long
 def test_a_process_that_waits_for_a_device_is_unknown(world: World) -> None:
     name = unique("device")
     world.watch(name, FACTS)

@@ -15,21 +15,33 @@ _RECORD = 8192  # bytes: the longest record of /dev/kmsg (kernel: printk, dev-km
 _LONGEST_LOG = 20_000  # records; the ring is far smaller, but a flood must end
 # What the kernel says of a death that it caused or saw. The name is the one that the
 # process had, cut at 15 bytes, and anybody can choose it.
-_DEATHS = (
-    (
-        "out of memory",
-        re.compile(
-            r"[Oo]ut of memory: Kill(?:ed)? process (?P<pid>\d{1,10}) \((?P<name>.*?)\)"
+_WHO = r"(?P<name>.*)\[(?P<pid>\d{1,10})\]: "
+_AUDIT = r"^audit: type={} .* pid=(?P<pid>\d{{1,10}}) comm=\"(?P<name>[^\"]*)\" .*"
+_DEATHS = tuple(
+    (cause, re.compile(pattern))
+    for cause, pattern in (
+        (
+            "out of memory",
+            r"[Oo]ut of memory: "
+            r"Kill(?:ed)? process (?P<pid>\d{1,10}) \((?P<name>.*?)\)",
         ),
-    ),
-    (
-        "segmentation fault",
-        re.compile(r"^(?P<name>.*)\[(?P<pid>\d{1,10})\]: segfault at "),
-    ),
-    (
-        "trap",
-        re.compile(r"^traps: (?P<name>.*)\[(?P<pid>\d{1,10})\] (?P<what>[a-z ]+?) ip:"),
-    ),
+        # x86, sparc, powerpc; riscv and older powerpc; arm64.
+        ("segmentation fault", f"^{_WHO}(?:segfault|unhandled signal 11) "),
+        ("segmentation fault", f"^{_WHO}unhandled level \\d translation fault "),
+        ("", f"^{_WHO}(?P<what>unhandled exception: [^,]*|unhandled signal \\d+)"),
+        ("", f"^{_WHO}(?P<what>undefined instruction|illegal instruction|bad frame)"),
+        ("trap", r"^traps: (?P<name>.*)\[(?P<pid>\d{1,10})\] (?P<what>[a-z ]+?) ip:"),
+        # 32-bit arm.
+        ("", r"^(?P<name>.*) \((?P<pid>\d{1,10})\): (?P<what>undefined instruction)"),
+        # <linux/audit.h>: AUDIT_SECCOMP, where sig=0 is logged alone, and ANOM_ABEND.
+        ("a system call that seccomp forbids", _AUDIT.format(1326) + r"sig=[1-9]"),
+        ("", _AUDIT.format(1701) + r"(?P<what>sig=\d+)"),
+        (
+            "broken memory",
+            r"^(?:Memory failure|MCE).*: (?:Killing|Sending SIGBUS to) "
+            r"(?P<name>.*):(?P<pid>\d{1,10}) due to hardware memory corruption",
+        ),
+    )
 )
 
 
@@ -105,5 +117,6 @@ def _death(line: Line) -> Death | None:
     for cause, pattern in _DEATHS:
         if found := pattern.search(line.text):
             what = found.groupdict().get("what") or cause
+            what = what.replace("sig=", "signal ")
             return Death(line.at, what, found["name"], int(found["pid"]))
     return None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from viagralib.health.web_answers import Request
 
 _NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
+_LONGEST_TRANSFER = 3.0  # seconds that a busy disk may take
 _PAUSE = 0.05  # seconds between two looks at who waits for a device
 _TICK = 0.005  # seconds between two looks at checks that are under way
 
@@ -70,14 +71,15 @@ def _why_in_wait(run: Run, daemon: Daemon, verdict: Verdict) -> str:
 
     That is so for moments wherever files are read: not for all of its patience.
     """
-    until = run.first_look + daemon.facts.patience
+    seconds = max(daemon.facts.patience, _LONGEST_TRANSFER)
+    until = run.first_look + seconds
     waiting, number = verdict.in_wait(), len(verdict.processes())
     while number - len(waiting) < daemon.facts.count[0]:
         if time.monotonic() > until:
-            pid, seconds = waiting[0].pid, spell(daemon.facts.patience)
+            pid = waiting[0].pid
             return (
-                f"pid {pid} waits for a device (state D), for over {seconds}: no "
-                f"signal ends that; to see for which: cat /proc/{pid}/stack"
+                f"pid {pid} waits for a device (state D), for over {spell(seconds)}: "
+                f"no signal ends that; to see for which: cat /proc/{pid}/stack"
             )
         time.sleep(_PAUSE)
         waiting = [one for one in waiting if _still_waits(one)]
