@@ -137,6 +137,23 @@ def test_an_empty_directory_of_hooks_that_others_may_write_is_named(
         assert told.code == 2 and f"refused: {place} can be written by" in told.out
 
 
+def test_an_unsafe_directory_of_checks_holds_only_who_has_one(victim: Victim) -> None:
+    world, other = victim.world, unique("other")
+    place = victim.script(world.home / "check.d" / victim.name, user=0).parent
+    world.watch(other)
+    os.chown(place, 0, ORDINARY)
+    place.chmod(0o2775)
+    world.kill(victim.daemon.pid)
+    told = world.run()
+    assert told.code == 2 and told.err.count(f"{place} can be written by") == 1, told
+    assert f"{victim.name}: refused: {place}" in told.err
+    assert (world.starts(other), world.starts(victim.name)) == (1, 0), told
+    victim.script(place / other)  # dropped in: its daemon is up
+    told = world.run("check")
+    assert told.code == 2 and f"{other}: refused: {place}" in told.out, told
+    assert not victim.executed.exists()
+
+
 def test_a_hook_is_judged_at_the_moment_of_its_execution(victim: Victim) -> None:
     hook = victim.script(victim.world.place / "hook", user=0)
     gate, output = Gate(0, "/usr/bin:/bin"), memory("output")

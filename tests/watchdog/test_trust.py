@@ -376,7 +376,7 @@ def test_a_compiled_program_needs_no_first_line(case: Case) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["home", "home/start.d", "home/fail.d", "home/viagra.toml"]
+    ["home", "home/start.d", "home/viagra.toml"]
     + ["program/viagralib", "program"]
     + [
         "program/viagra.py",
@@ -389,8 +389,6 @@ def test_what_is_everybodys_stops_all_that_would_be_run(case: Case, part: str) -
     world = case.world
     world.state.mkdir(mode=0o700)
     path = world.place / part
-    if part == "home/fail.d":  # empty: what is put into it later would be executed
-        path.mkdir(mode=0o755)
     mode = path.stat().st_mode & 0o7777
     path.chmod(mode | 0o002)
     told = world.run("check")

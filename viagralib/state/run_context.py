@@ -91,7 +91,8 @@ class Run:
         if self._gate is None:
             from viagralib.trust.gate import Gate
 
-            closed = next((fault.text for fault in self._general_faults()), "")
+            faults = self._general_faults()
+            closed = faults[0].text if self.is_unsafe else ""
             path = self.observer.trust.search_path()
             self._gate = Gate(self.observer.user, path, closed)
         return self._gate
@@ -110,7 +111,17 @@ class Run:
             for name in self.names:
                 if name in self.settings.daemons:
                     found += self.observer.trust.faults(self.settings.daemons[name])
-        return found
+        told = {fault.text for fault in found}
+        return found + [one for one in self._held_kinds() if one.text not in told]
+
+    def _held_kinds(self) -> list[Fault]:
+        """Return which directories of hooks others could change, beside start.d's.
+
+        Of those, the gate executes nothing; who has no hook in them needs none of it.
+        """
+        kinds = [f"{self.settings.home}/{kind}" for kind in HOOK_KINDS[1:]]
+        whys = [why for kind in kinds for why in self.observer.trust.whys(kind)]
+        return [Fault("", f"refused: {why}") for why in dict.fromkeys(whys)]
 
     def _general_faults(self, quick: bool = False) -> list[Fault]:
         """Return what concerns every daemon: others could change the state, or us."""
@@ -221,8 +232,7 @@ class Run:
     def _parts(self) -> list[str]:
         """Return what a run is made of, beside the library: itself, and the home."""
         home = self.settings.home
-        kinds = [f"{home}/{kind}" for kind in HOOK_KINDS]
-        return [f"{PROGRAM}/viagra.py", *kinds, f"{home}/viagra.toml"]
+        return [f"{PROGRAM}/viagra.py", f"{home}/start.d", f"{home}/viagra.toml"]
 
 
 def _environment() -> list[str]:
