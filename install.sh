@@ -192,7 +192,7 @@ install_commands() {
 install_share() {
 	rm -rf "$DESTDIR$share"
 	mkdir -p "$DESTDIR$share"
-	for file in *.md docs LICENSE crontab.example systemd prometheus \
+	for file in *.md docs LICENSE crontab.example systemd prometheus ansible \
 		start.d stop.d check.d fail.d notice.d; do
 		[ ! -e "$file" ] || cp -R "$file" "$DESTDIR$share/"
 	done

@@ -23,7 +23,7 @@ mkdir -p "$doc/examples" "$DESTDIR/usr/lib/systemd/system" "$DESTDIR/DEBIAN" \
 	"$DESTDIR/usr/share/lintian/overrides" "$DESTDIR/usr/share/zsh/vendor-completions"
 shipped=$DESTDIR/usr/share/viagra
 mv "$shipped"/systemd/* "$DESTDIR/usr/lib/systemd/system/"
-mv "$shipped/crontab.example" "$shipped/prometheus" "$doc/examples/"
+mv "$shipped/crontab.example" "$shipped/prometheus" "$shipped/ansible" "$doc/examples/"
 mv "$shipped/LICENSE" "$doc/copyright"
 mv "$shipped/CHANGELOG.md" "$doc/changelog"
 mv "$shipped"/*.md "$shipped/docs" "$doc/"

@@ -77,6 +77,11 @@ class Machine:
         [first] = psutil.Process(self._unshare.pid).children()
         self._first = first.pid
 
+    @property
+    def entrance(self) -> list[str]:
+        """What runs the command that follows in the machine, as root's child."""
+        return ["nsenter", "-t", str(self._first), *self.namespaces]
+
     def end(self) -> None:
         """End the machine: with its process 1, the kernel kills all the others."""
         os.kill(self._first, 9)
@@ -96,10 +101,9 @@ class Machine:
         They go to a file, not to a pipe: what the command leaves running may keep
         them open.
         """
-        enter = ["nsenter", "-t", str(self._first), *self.namespaces]
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             done = subprocess.run(
-                [*enter, *command],
+                [*self.entrance, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
