@@ -80,6 +80,7 @@ class Clock:
         build = [need("cc"), "-shared", "-fPIC", "-o", str(library), str(source)]
         subprocess.run(build, check=True)
         self.world = world
+        self.prefix: list[str] = []  # what runs it
         self.file = world.place / "clock"
         self.environment = {
             **environment(),
@@ -100,7 +101,7 @@ class Clock:
     def run(self, *arguments: str) -> Result:
         """Run the program by this clock."""
         done = subprocess.run(
-            self.world.command(*arguments),
+            [*self.prefix, *self.world.command(*arguments)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -236,8 +237,11 @@ def test_what_was_said_is_said_once_more_at_most(
 
 
 @pytest.mark.long
-def test_a_clock_set_forward_makes_no_daemon_sick(world: World, clock: Clock) -> None:
-    """Its last heartbeat is of before, by a clock that is no more."""
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_clock_set_forward_or_a_sleep_makes_no_daemon_sick(
+    world: World, clock: Clock, leaps: None, asleep: bool
+) -> None:
+    """Its last heartbeat is of before: by a clock that is no more, or of long ago."""
     beat = world.place / "beat"
     beat.touch()
     facts = f'start_timeout = "2s"\nheartbeat = {{ file = "{beat}", every = "2s" }}\n'
@@ -248,6 +252,7 @@ def test_a_clock_set_forward_makes_no_daemon_sick(world: World, clock: Clock) ->
     beat.touch()
     assert clock.run().out == ""
     clock.set(DAY)
+    clock.prefix = leap(DAY) if asleep else []
     for _ in range(2):
         result = clock.run()
         assert (result.code, result.out) == (0, ""), result

@@ -16,8 +16,3 @@ def boot_clock() -> float:
 def awake_clock() -> float:
     """Return seconds since boot without sleep: the kernel stamps its log by these."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def booted_at() -> float:
-    """Return when the machine was booted, by the clock of now: seconds since 1970."""
-    return time.time() - boot_clock()

@@ -1,7 +1,9 @@
 """The wall clock: when it was set, which makes the age of a file tell nothing.
 
-It is known by when the machine was booted: by a clock that was set, that is another
-time. That, and when it was seen, are kept as the two times of a file in the state.
+It is known by when the machine was booted, the time that it slept left out: by a clock
+that was set, that is another time. So it is after a sleep, of the machine or of its
+host, in which no daemon did anything. That, and when it was seen, are kept as the two
+times of a file in the state.
 """
 
 from __future__ import annotations
@@ -10,19 +12,20 @@ import os
 import time
 
 from viagralib.base import guarded_files
-from viagralib.base.clocks import booted_at
+from viagralib.base.clocks import awake_clock
 from viagralib.state.directory import State
 
 _STEP = 5.0  # seconds; what changes by less is being corrected
 
 
 def set_at(state: State, only_looks: bool) -> float:
-    """Return when the clock was seen to be set, by that clock; 0.0: not that we know.
+    """Return when the clock was seen to be set, or the machine to have slept, by that
+    clock; 0.0: not that we know.
 
     Whoever `only_looks` keeps nothing.
     """
     now = time.time()
-    booted = booted_at()
+    booted = now - awake_clock()
     file = f"{state.path}/clock"
     seen = 0.0
     try:
