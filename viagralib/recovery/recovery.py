@@ -85,6 +85,11 @@ class Recovery:
         """Whether it is being started, or stopped for that."""
         return not self.result and self.phase in (STOP, START, SETTLE, VERIFY)
 
+    @property
+    def stage(self) -> tuple[str, int]:
+        """How far it has come: its phase, and how many programs it has started."""
+        return self.phase, len(self.children)
+
     def where(self) -> list[int]:
         """Return the pids that are most likely to be the daemon that is started."""
         trees = [one.pid for child in self.children for one in child.tree.members()]

@@ -149,10 +149,11 @@ def _busiest(ps: str) -> list[str]:
     found = []
     for row in rows:
         words = row.split(None, 10)
-        if len(words) == 11 and words[1] != str(os.getpid()):
-            found.append((_number(words[2]), words))
+        if len(words) < 11 or words[1] == str(os.getpid()):
+            continue
+        if (number := _number(words[2])) >= _BUSY:  # of 20,000, nearly none
+            found.append((number, words))
     found.sort(key=lambda pair: -pair[0])
-    found = [(number, words) for number, words in found if number >= _BUSY]
     if not found:
         return []
     lines = [f"{'%CPU':>5} {'%MEM':>5} {'PID':>7} {'USER':<10} NAME"]
