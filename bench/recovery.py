@@ -103,7 +103,9 @@ def table(recoveries: dict[int, Recovery]) -> str:
         "begin of the run to the hook's exec": [f"{x.until_hook:.2f} s" for x in every],
         "last look to the hook's exec": [f"{x.last_look * 1000:.1f} ms" for x in every],
         "hook's exec to the end: up, and told": [f"{x.until_end:.2f} s" for x in every],
-        "memory": [f"{one.memory / 1e6:.1f} MB" for one in every],
+        "memory, that of ps and others included": [
+            f"{one.memory / 1e6:.1f} MB" for one in every
+        ],
     }
     heads = "".join(f" {size:,} processes |" for size in recoveries)
     lines = [f"| one daemon down |{heads}", "|---|" + "--:|" * len(recoveries)]
