@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from checkout import CHECKOUT, COMPANIONS
 from other_users import ORDINARY, SYSTEM, public_world, run_as, up_as, users_python
+from system_calls import recorded
 from unhealthy import free_port
 from world import (
     World,
@@ -386,6 +387,35 @@ def test_long_command_lines_of_others_are_not_read(public: World) -> None:
     place = f"</proc/{child.pid}/cmdline>"
     lines = [line for line in trace.read_text().splitlines() if place in line]
     assert lines and sum(int(line.rpartition("= ")[2]) for line in lines) < 100_000
+
+
+# 600 shells, which wait for their own end in a pipe that nobody writes to.
+CROWD = 'i=0; while [ $i -lt 600 ]; do read -r x <>"$0/pipe" & i=$((i+1)); done; wait'
+
+
+@pytest.mark.long
+def test_a_strangers_arguments_cost_no_system_call(public: World) -> None:
+    """600 processes of the daemon's name, whether or not their arguments are long."""
+    name = unique("many")
+    public.watch(name, 'user = "root"\n')
+    public.up(name)
+    crowd = public.place / "crowd" / name
+    crowd.parent.mkdir()
+    shutil.copy(need("dash"), crowd)
+    os.mkfifo(public.place / "pipe")
+    (public.place / "pipe").chmod(0o666)
+    counts = []
+    for size in (10, 100_000):
+        words = [str(crowd), "-c", CROWD, str(public.place), "0" * size]
+        leader = public.spawn(words, user=ORDINARY, group=ORDINARY, extra_groups=[])
+        until(lambda: sum(comm(pid) == name for pid in all_pids()) == 602)
+        pids = "|".join(str(pid) for pid in all_pids() if comm(pid) == name)
+        seen = re.compile(rf"""[/"]({pids})/""")
+        counts.append(sum(bool(seen.search(c.text)) for c in recorded(public, "check")))
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.wait()
+        until(lambda: sum(comm(pid) == name for pid in all_pids()) == 1)
+    assert counts[0] >= counts[1] > 0, counts
 
 
 def test_a_worker_whose_main_process_lives_is_no_leftover(public: World) -> None:

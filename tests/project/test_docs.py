@@ -336,3 +336,13 @@ def test_a_release_that_is_none_changes_nothing(
     assert why in done.stderr
     assert git(scratch, "tag") == ""
     assert git(scratch, "diff") == ""
+
+
+def test_each_attack_is_repeated_by_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*/test_*.py"))
+    named = re.findall(r"`(test_\w+(?:\.\.\.)?)`", text)
+    assert len(named) >= 23
+    assert [name for name in named if f"def {name}(" not in tests] == []
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row.count("|") != 3 or not row.strip("| ")] == []
