@@ -91,7 +91,7 @@ def pings() -> Iterator[tuple[str, list[tuple[str, str]]]]:
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/key", asked
         server.shutdown()
