@@ -5,8 +5,11 @@ Only `make test-machines` runs it: it needs root, systemd-nspawn, and a mirror o
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from booted_machine import BootedMachine, booted_machine
+from checkout import CHECKOUT
 from cron_machine import write
 from ready_daemons import DAEMONS, Ready
 
@@ -167,3 +170,30 @@ def test_nothing_is_started_while_packages_are_installed(booted: BootedMachine) 
     booted.shell(">/run/go")
     booted.await_that("! pgrep -x dpkg")
     assert "Restarting packed\n" in run(booted, "packed")
+
+
+def test_a_lease_as_a_unit_leaves_nothing_behind(booted: BootedMachine) -> None:
+    """The page's unit, on files: its control group ends what a killed keeper left."""
+    page = (CHECKOUT / "docs/two-machines.md").read_text()
+    section = page.partition("## With systemd instead of cron\n")[2].partition("\n## ")[
+        0
+    ]
+    text = "".join(re.findall(r"^    (.*\n)", section, re.MULTILINE))
+    text = re.sub("LEASE=.*", "LEASE=file:///var/lib/food-lease", text)
+    forks = "/bin/sh -c 'setsid /opt/leased 1000 & exec /opt/leased 2000'"
+    text = text.replace("/usr/sbin/food -f", forks)
+    booted.shell("cp /bin/sleep /opt/leased")
+    write(booted, f"{UNITS}/food-lease.service", text)
+    booted.shell("systemctl daemon-reload; systemctl start food-lease")
+    all_of_it = "pgrep -fx '/opt/leased [12]000'"
+    booted.await_that(f"[ $({all_of_it} | wc -l) = 2 ]")
+    old = booted.shell(all_of_it).split()
+    guardian = value(booted, "food-lease", "MainPID")
+    both = f"{guardian} {booted.shell(f'pgrep -P {guardian}').strip()}"
+    booted.shell(f"kill -STOP {both}; kill -KILL {both}")
+    for pid in old:
+        booted.await_that(f"! kill -0 {pid}")
+    booted.await_that(f"[ $({all_of_it} | wc -l) = 2 ]")  # anew
+    booted.shell("systemctl stop food-lease")
+    assert value(booted, "food-lease", "ActiveState") == "inactive"
+    assert not booted.shell(all_of_it, check=False)
