@@ -36,6 +36,7 @@ from viagralib.state import announced
 from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
 from viagralib.trust.gate import Gate
+from viagralib.trust.owners import Trust
 
 
 @pytest.fixture
@@ -169,6 +170,11 @@ def test_a_hook_is_judged_at_the_moment_of_its_execution(victim: Victim) -> None
     os.close(output)
     assert told == [(127, True), (0, False)]
     assert victim.executed.read_text() == "0\n"
+
+
+def test_no_device_is_advised_to_be_changed() -> None:
+    why = Trust(0).why_not("/dev/null")
+    assert "is a device" in why and "chmod" not in why
 
 
 def test_evidence_is_taken_by_no_program_of_another_account(victim: Victim) -> None:

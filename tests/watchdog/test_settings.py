@@ -423,6 +423,7 @@ def test_a_long_chain_of_after_is_no_circle() -> None:
         (["--state"], "--state needs a value"),
         (["explain"], "explain needs one NAME"),
         (["explain", "a", "b"], "explain needs one NAME"),
+        (["explain", "a", "a"], "explain needs one NAME"),
         (["test", "a"], "test takes no NAME"),
         (["nobody"], "nobody: start.d in "),
         (["run", "no\nbody"], "no\\x0abody: start.d in "),

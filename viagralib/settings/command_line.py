@@ -84,7 +84,8 @@ def parse(arguments: list[str]) -> Options:
     if options.verb == "history" and words[:1] == ["show"] and not options.help:
         options.show = _only_word(words[1:])
         words = []
-    options.names = list(dict.fromkeys(words))
+    each = list(dict.fromkeys(words))
+    options.names = words if options.verb == "explain" else each  # which takes one
     if not options.help:
         _check(options, given)
     return options

@@ -128,6 +128,9 @@ class Trust:
         sticky = on_the_way and status.st_mode & stat.S_ISVTX
         if stat.S_ISLNK(status.st_mode) or sticky:
             return ""
+        if status.st_mode & 0o022 and not _is_place_or_file(status.st_mode):
+            # chmod would mend nothing here, and /dev/null is everybody's.
+            return f"{safe(path)} is a device or a pipe: put a file in its place"
         if status.st_mode & stat.S_IWOTH:
             return f"{safe(path)} can be written by everybody: chmod o-w {_word(path)}"
         if status.st_mode & stat.S_IWGRP:
@@ -198,6 +201,10 @@ def walk(
         target = os.readlink(entry)
         rest += [part for part in reversed(target.split("/")) if part]
         here = "/" if target.startswith("/") else here
+
+
+def _is_place_or_file(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _look(path: str) -> os.stat_result | None:
