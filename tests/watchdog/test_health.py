@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import signal
 import socket
 import sys
 import threading
@@ -256,9 +255,8 @@ def test_a_real_plugin_is_a_check_unchanged(world: World) -> None:
     name, port = unique("plugin"), free_port()
     watch_unhealthy(world, name, "listen", port, 'recovery = "report"\n')
     world.hook(name, f"exec {plugin} -H 127.0.0.1 -p {port}", kind="check.d")
-    child = start(world, name, "listen", port)
+    start(world, name, "listen", port)
     assert world.run("check").code == 0
-    child.send_signal(signal.SIGSTOP)
     world.hook(name, f"exec {plugin} -H 127.0.0.1 -p {free_port()}", kind="check.d")
     result = world.run("check")
     assert result.code == 1 and "is sick: check.d/" in result.out, result
@@ -321,18 +319,46 @@ def test_alarm(world: World) -> None:
     assert child.poll() is None
 
 
-def test_an_alarm_before_the_rotation_is_found(world: World) -> None:
-    name, log = unique("rotate"), world.place / "log"
-    facts = f'alarm = {{ file = "{log}", pattern = "panic" }}\nrecovery = "report"\n'
+@pytest.mark.parametrize(
+    ("watched", "first", "moved", "second"),
+    [
+        ("food.log", "food.log", "food.log.1", "food.log"),
+        ("food.log", "food.log", "food.log-20261128", "food.log"),  # dateext
+        ("food.log", "food.log", "food-20261128.log", "food.log"),
+        ("food-*.log", "food-27.log", "", "food-28.log"),
+        ("current", "food-27.log", "", "food-28.log"),  # a link to it
+    ],
+)
+def test_an_alarm_before_the_rotation_is_found(
+    world: World, watched: str, first: str, moved: str, second: str
+) -> None:
+    name, place = unique("rotate"), world.place / "log"
+    place.mkdir()
+
+    def begin(log: str) -> None:
+        (place / log).write_text("fresh\n")
+        if watched == "current":
+            (place / "new").symlink_to(log)
+            (place / "new").rename(place / watched)
+
+    log = f'logs = ["{place}/{watched}"]\nalarm = {{ file = "{place}/{watched}", '
+    facts = f'{log}pattern = "panic" }}\nrecovery = "report"\n'
     watch_unhealthy(world, name, "deaf", world.place / "t", facts)
-    log.write_text("")
+    begin(first)
+    os.utime(place / first, (0, 0))
     start(world, name, "deaf", world.place / "t")
     assert world.run().code == 0
-    with log.open("a") as file:
+    with (place / first).open("a") as file:
         file.write("panic\n")
-    log.rename(world.place / "log.1")
-    log.write_text("fresh\n")
+    os.utime(place / first, (0, 0))
+    if moved:
+        (place / first).rename(place / moved)
+    begin(second)
     assert world.run("check").code == 1
+    if moved:
+        return
+    told = world.run("restart", name).out
+    assert f"log {place}/{watched if watched == 'current' else second}:" in told
 
 
 def test_of_a_log_that_grows_too_much_the_newest_part_is_searched(world: World) -> None:

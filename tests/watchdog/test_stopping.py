@@ -153,6 +153,7 @@ def test_what_is_not_the_daemon_is_left_alone_when_it_is_stopped(
 # What is needed
 
 
+@pytest.mark.long
 def test_a_stopped_process_is_not_well(world: World) -> None:
     """SIGSTOP, as of a debugger: the kernel goes on to take its connections."""
     name = unique("halted")

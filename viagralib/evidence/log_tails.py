@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib.base import guarded_files
+from viagralib.base import dated_files, guarded_files
 from viagralib.base.messages import reason
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident
@@ -15,11 +15,12 @@ _MOST = 100_000  # bytes of each log
 def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
     """Copy the end of each log into the incident; return their lines, by path."""
     tails = {}
-    for number, path in enumerate(daemon.facts.logs, 1):
+    for number, given in enumerate(daemon.facts.logs, 1):
         try:
+            path = dated_files.newest(given)
             text = _tail(path)
         except OSError as error:
-            incident.missing.append(f"log {path}: {error.strerror or reason(error)}")
+            incident.missing.append(f"log {given}: {error.strerror or reason(error)}")
             continue
         incident.write(f"log-{number}-{os.path.basename(path)}.txt", text)
         tails[path] = text.rstrip("\n").split("\n")

@@ -9,7 +9,7 @@ from viagralib.base.messages import reason
 from viagralib.health.findings import WARNS, Finding, heartbeat
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
+from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge
 from viagralib.settings.configuration import Daemon
 from viagralib.state.run_context import Run
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from viagralib.health.web_answers import Request
 
 _NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
+_LONGEST_HALT = 1.0  # seconds that a debugger may take
 _LONGEST_TRANSFER = 3.0  # seconds that a busy disk may take
 _PAUSE = 0.05  # seconds between two looks at who waits for a device
 _TICK = 0.005  # seconds between two looks at checks that are under way
@@ -58,6 +59,9 @@ def examine(run: Run, verdicts: dict[str, Verdict]) -> None:
 
 def _by_processes(run: Run, daemon: Daemon, verdict: Verdict) -> Verdict:
     """Return the verdict by how many there are, and what they do."""
+    halted = [one for one in verdict.processes() if one.state == "T"]
+    if verdict.word == SICK and halted and not _stays(run, halted):
+        verdict = judge([daemon], run.observer)[daemon.name]
     if verdict.word == SICK and not is_of_age(daemon, verdict):
         return _too_young(run, verdict)
     if verdict.word == UP and (why := _why_in_wait(run, daemon, verdict)):
@@ -82,13 +86,23 @@ def _why_in_wait(run: Run, daemon: Daemon, verdict: Verdict) -> str:
                 f"no signal ends that; to see for which: cat /proc/{pid}/stack"
             )
         time.sleep(_PAUSE)
-        waiting = [one for one in waiting if _still_waits(one)]
+        waiting = [one for one in waiting if _is_unchanged(one)]
     return ""
 
 
-def _still_waits(process: Process) -> bool:
+def _stays(run: Run, halted: list[Process]) -> bool:
+    """Return whether none of these goes on, as after a debugger's look at it."""
+    while all(map(_is_unchanged, halted)):
+        if time.monotonic() > run.first_look + _LONGEST_HALT:
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
+def _is_unchanged(process: Process) -> bool:
     now = table.find(process.pid)
-    return now is not None and (now.identity, now.state) == (process.identity, "D")
+    same = (process.identity, process.state)
+    return now is not None and (now.identity, now.state) == same
 
 
 def _begin(run: Run, daemon: Daemon, verdict: Verdict) -> dict[str, Checkup]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.base import guarded_files, records
+from viagralib.base import dated_files, guarded_files, records
 from viagralib.base.messages import reason, safe
 from viagralib.base.records import Record
 from viagralib.health.findings import WELL, Finding
@@ -61,7 +61,7 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
     found = known.get("found") if is_same_start else ""
     place: Record = {"start": process.start, "found": str(found or "")}
     try:
-        with guarded_files.opened(path) as log:
+        with guarded_files.opened(dated_files.newest(path)) as log:
             status = os.fstat(log)
             place["inode"] = status.st_ino
             if not is_same_start:  # what is there may be its predecessor's
@@ -84,7 +84,8 @@ def position(daemon: Daemon) -> Record:
     if daemon.facts.alarm is None:
         return {}
     try:
-        with guarded_files.opened(daemon.facts.alarm[0]) as log:
+        log_path = dated_files.newest(daemon.facts.alarm[0])
+        with guarded_files.opened(log_path) as log:
             status = os.fstat(log)
     except OSError:
         return {"found": "", "offset": 0}
@@ -109,7 +110,7 @@ def _unread(
         offset = status.st_size
     before, skipped = b"", 0
     if place.get("inode") != status.st_ino:
-        before, skipped = _rest_of_rotated(f"{path}.1", place, offset)
+        before, skipped = _rest_of_rotated(path, place, offset)
         offset = 0
     elif offset > status.st_size:  # truncated, as by logrotate's copytruncate
         offset = 0
@@ -130,12 +131,12 @@ def _newest(log: int, offset: int, size: int) -> tuple[bytes, int]:
 
 def _rest_of_rotated(path: str, place: Record, offset: int) -> tuple[bytes, int]:
     try:
-        with guarded_files.opened(path) as log:
+        with guarded_files.opened(dated_files.former(path, place.get("inode"))) as log:
             status = os.fstat(log)
             is_it = status.st_ino == place.get("inode")
             return _newest(log, offset, status.st_size) if is_it else (b"", 0)
     except OSError:
-        return b"", 0  # rotated to another name, or compressed: its end is lost
+        return b"", 0  # moved away, or compressed: its end is lost
 
 
 def _first_match(pattern: str, lines: list[bytes]) -> str:

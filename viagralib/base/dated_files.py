@@ -1,0 +1,53 @@
+"""Dated files: of a log that is begun anew under another name, which one is meant."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+_WILDCARDS = "*?["
+
+
+def newest(pattern: str) -> str:
+    """Return the newest file whose name fits a pattern of glob(3); a plain path itself.
+
+    Only the last part of the path is a pattern. Raises OSError: there is none.
+    """
+    place, name = os.path.split(pattern)
+    if not any(one in name for one in _WILDCARDS):
+        return pattern
+    import fnmatch
+
+    with os.scandir(place) as entries:
+        fitting = [
+            (entry.stat(follow_symlinks=False).st_mtime, entry.path)
+            for entry in entries
+            if fnmatch.fnmatchcase(entry.name, name)
+            and entry.is_file(follow_symlinks=False)
+        ]
+    if not fitting:
+        raise FileNotFoundError(errno.ENOENT, "no file fits it", pattern)
+    return max(fitting)[1]
+
+
+def former(path: str, inode: object) -> str:
+    """Return what a log is called now that had this inode, by any scheme; "": gone.
+
+    A rotated one stays in its directory, and its name begins alike: food.log.1,
+    food.log-20261128, food-20261128.log (logrotate.conf(5), dateext). So do dated logs,
+    to whose newest a link may lead.
+    """
+    target = os.path.realpath(path)
+    is_link = os.path.islink(path)
+    place, stem = os.path.split(target if is_link else path)
+    for mark in (*_WILDCARDS, "."):
+        stem = stem.partition(mark)[0]
+    try:
+        with os.scandir(place) as entries:
+            for entry in entries:
+                is_alike = is_link or entry.name.startswith(stem)
+                if is_alike and entry.inode() == inode and entry.is_file():
+                    return entry.path
+    except OSError:
+        pass
+    return ""
