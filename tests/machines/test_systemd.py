@@ -197,3 +197,65 @@ def test_a_lease_as_a_unit_leaves_nothing_behind(booted: BootedMachine) -> None:
     booted.shell("systemctl stop food-lease")
     assert value(booted, "food-lease", "ActiveState") == "inactive"
     assert not booted.shell(all_of_it, check=False)
+
+
+def test_what_systemd_is_about_to_start_is_left_to_it(booted: BootedMachine) -> None:
+    """An administrator's restart, of a unit that takes longer than a hook may."""
+    slow = "ExecStartPre=sh -c 'until [ -e /run/go-on ]; do sleep 0.1; done'\n"
+    unit(booted, "slow")
+    write(booted, f"{UNITS}/slow.service.d/slow.conf", f"[Service]\n{slow}")
+    booted.shell("systemctl daemon-reload; systemctl restart --no-block slow")
+    booted.await_that("[ $(systemctl show -p SubState --value slow) = start-pre ]")
+    assert "not now: systemd has a job for slow.service" in run(booted, "slow")
+    booted.shell(">/run/go-on")
+    booted.await_that("pgrep -fx '/opt/slow 1000'")
+    assert run(booted, "slow").startswith("slow is up: ")
+
+
+def test_stopped_on_purpose(booted: BootedMachine) -> None:
+    """Told as the cause; left alone if the fact says so, until it is started again."""
+    unit(booted, "wanted")
+    run(booted, "wanted")
+    booted.shell("systemctl stop wanted")
+    assert "cause     systemd: stopped by an order at " in run(booted, "wanted")
+    leave = 'unit = "wanted.service"\non_purpose = "leave"\n'
+    write(booted, f"{HOOKS}/wanted.toml", leave)
+    booted.shell("systemctl stop wanted")
+    assert "stopped: by an order to systemd, " in run(booted, "wanted")
+    booted.shell("systemctl start wanted; kill $(pgrep -fx '/opt/wanted 1000')")
+    booted.await_that("! systemctl -q is-active wanted")
+    told = run(booted, "wanted")  # a signal, from whomever, is no order
+    assert "Restarting wanted\n" in told and "by an order" not in told, told
+    booted.shell("systemctl stop wanted; systemctl mask --runtime wanted")
+
+
+def test_masked_is_left_alone(booted: BootedMachine) -> None:
+    unit(booted, "covered")
+    booted.shell(f"mv {UNITS}/covered.service /root && systemctl mask covered")
+    kill(booted, "covered")
+    told = run(booted, "covered")
+    assert "stopped: covered.service is masked: systemctl unmask covered" in told
+
+
+def test_cause_is_of_this_death_and_of_this_unit(booted: BootedMachine) -> None:
+    """Not what the unit told before, nor the unit of whoever ran its hook."""
+    unit(booted, "before", "Restart=no\n")
+    run(booted, "before")
+    pid = value(booted, "before", "MainPID")
+    booted.shell(f"kill -SEGV {pid}")
+    booted.await_that("[ $(systemctl show -p MainPID --value before) = 0 ]")
+    assert "cause     systemd: signal 11 (SIGSEGV)" in run(booted, "before")
+    booted.shell("kill -SEGV $(pgrep -fx '/opt/before 1000')")
+    booted.await_that("! pgrep -fx '/opt/before 1000'")
+    write(booted, f"{HOOKS}/before", PLAIN_HOOK.format(name="before"), "755")
+    run(booted, "before")
+    booted.shell("sleep 3; viagra.py; kill -9 $(pgrep -fx '/opt/before 1000')")
+    told = run(booted, "before")
+    assert "cause     unknown\n" in told, told
+
+
+def test_link_to_an_init_d_script_is_a_fault(booted: BootedMachine) -> None:
+    booted.shell(f"cd {HOOKS}; mv nginx /root; ln -s /etc/init.d/nginx nginx")
+    told = booted.shell("viagra.py test", check=False)
+    booted.shell(f"mv /root/nginx {HOOKS}/nginx")
+    assert "a hook that calls service_start nginx" in told, told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -298,11 +299,19 @@ def test_how_a_unit_ended() -> None:
         assert how_unit_ended(values) == words
 
 
-SYSTEMD = """
-mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system
-mount --bind {tools} /usr/local/sbin
-[ -z "{cgroup}" ] || mount --bind {cgroup} /proc/{pid}/cgroup
-"""
+def below_systemd(
+    world: World, tools: Path, *words: str, mount: str = ":"
+) -> subprocess.CompletedProcess[str]:
+    """Run viagra.py where systemd seems to be process 1, with stand-ins in `tools`."""
+    systemd = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system"
+    mounts = f"{systemd}\nmount --bind {tools} /usr/local/sbin\n{mount}\n"
+    return subprocess.run(
+        [*with_mounts(mounts), *world.command(*words)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
 
 
 def test_why_a_unit_could_not_be_started_is_told_before_fail_d(world: World) -> None:
@@ -321,17 +330,65 @@ def test_why_a_unit_could_not_be_started_is_told_before_fail_d(world: World) -> 
     world.hook(name, "exit 1")
     seen = world.place / "seen"
     world.hook(name, f"cat $VIAGRA_INCIDENT/journal-*-start.txt >{seen}", kind="fail.d")
-    done = subprocess.run(
-        [*with_mounts(SYSTEMD.format(tools=tools, pid=0, cgroup="")), *world.command()],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = below_systemd(world, tools)
     assert done.returncode == 1, done
     told = "  journal food.service, of this start:\n    unknown directive\n"
     assert f"{told}  journal food.service:\n    was up\n" in done.stdout, done
     assert seen.read_text() == "unknown directive\n"
+
+
+# What systemctl show and journalctl print of food.service, the facts, and what follows.
+LEAVE = 'on_purpose = "leave"\n'
+STOPPED = "echo ActiveState=inactive", "de5b426a63be47a7b6ac3eaac82e2f6f"
+ENDED = "echo Result=core-dump; echo ExecMainCode=3; echo ExecMainStatus=11"
+UNIT_SAYS = {
+    "masked": (("echo LoadState=masked", ""), "", "stopped: food.service is masked"),
+    "job": (("echo Job=12", ""), "", "not now: systemd has a job for food.service"),
+    "no job": (("echo Job=", ""), "", "cause     unknown"),
+    "by order": (STOPPED, LEAVE, "stopped: by an order to systemd, "),
+    "by order, but": (STOPPED, "", "cause     systemd: stopped by an order at "),
+    "by itself": ((STOPPED[0], "39f53479d3a045ac8e11786248231fbf"), LEAVE, "unknown"),
+    "long ago": (
+        (f"{ENDED}; echo ExecMainExitTimestampMonotonic=1", ""),
+        "",
+        "cause     unknown",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNIT_SAYS)
+def test_what_systemd_says_of_a_unit_decides(world: World, case: str) -> None:
+    """A unit masked, at work, or stopped by order; its end counts if it is this one."""
+    need_root()
+    (show, message), facts, told = UNIT_SAYS[case]
+    name, tools = unique("food"), world.place / "tools"
+    tools.mkdir()
+    systemctl = f'case "$*" in *food.service) {show} ;; *) echo running ;; esac'
+    world.write(tools / "systemctl", f"#!/bin/sh\n{systemctl}\n", 0o755)
+    last = {"MESSAGE_ID": message, "__REALTIME_TIMESTAMP": f"{time.time() * 1e6:.0f}"}
+    world.write(tools / "journalctl", f"#!/bin/sh\necho '{json.dumps(last)}'\n", 0o755)
+    world.run()  # this death came after it
+    world.watch(name, f'unit = "food.service"\n{facts}')
+    done = below_systemd(world, tools, "--verbose")
+    assert done.returncode == 0 and told in done.stdout, done
+    assert world.starts(name) == ("cause" in told or told == "unknown")
+
+
+def test_what_can_bring_nothing_back_below_systemd_is_a_fault(world: World) -> None:
+    """An unknown unit, and a link to a script that leaves the work to systemd."""
+    need_root()
+    name, tools, scripts = unique("food"), world.place / "tools", world.place / "init.d"
+    tools.mkdir()
+    scripts.mkdir()
+    world.write(tools / "systemctl", "#!/bin/sh\necho LoadState=not-found\n", 0o755)
+    world.write(scripts / name, "#!/bin/sh\n. /lib/lsb/init-functions\n", 0o755)
+    world.facts(name, 'unit = "no.service"\narguments = ["start"]\n')
+    (world.home / f"start.d/{name}").symlink_to(f"/etc/init.d/{name}")
+    mount = f"mount --bind {scripts} /etc/init.d"
+    done = below_systemd(world, tools, "test", mount=mount)
+    assert done.returncode == 2, done
+    assert f'{name}: systemd knows no unit "no.service": mend' in done.stdout, done
+    assert f"write a hook that calls service_start {name}, as" in done.stdout, done
 
 
 @pytest.mark.parametrize("told_by", ["fact", "cgroup"])
@@ -344,6 +401,8 @@ def test_the_unit_tells_the_cause_and_its_journal(world: World, told_by: str) ->
     name, tools, cgroup = unique("food"), world.place / "tools", world.place / "cgroup"
     tools.mkdir()
     show = "#!/bin/sh\necho Result=core-dump; echo ExecMainCode=3\n"
+    at = int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6)
+    show += f"echo ExecMainExitTimestampMonotonic={at}\n"
     case = 'case "$*" in *food.service) ;; *) echo running; exit;; esac\n'
     show = show.replace("\n", f"\n{case}", 1)
     world.write(tools / "systemctl", f"{show}echo ExecMainStatus=11\n", 0o755)
@@ -352,16 +411,8 @@ def test_the_unit_tells_the_cause_and_its_journal(world: World, told_by: str) ->
     facts = 'command = " 1000$"\n'
     world.watch(name, facts + ('unit = "food.service"\n' if told_by == "fact" else ""))
     worker = world.spawn([str(world.daemon(name)), "999"])  # of the dead one
-    shell = SYSTEMD.format(
-        tools=tools, pid=worker.pid, cgroup=cgroup if told_by == "cgroup" else ""
-    )
-    done = subprocess.run(
-        [*with_mounts(shell), *world.command()],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    mount = f"mount --bind {cgroup} /proc/{worker.pid}/cgroup"
+    done = below_systemd(world, tools, mount=mount if told_by == "cgroup" else ":")
     assert done.returncode == 0, done
     cause = "systemd: signal 11 (SIGSEGV), core dumped (food.service)"
     assert f"  cause     {cause}\n" in done.stdout, done

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable
 
 from viagralib.base import durations
 from viagralib.base.messages import reason, trouble
-from viagralib.evidence import kernel_log
+from viagralib.evidence import kernel_log, service_manager
 from viagralib.hooks import child_process
 from viagralib.processes.tree_end import AFTER_KILL
 from viagralib.settings.configuration import Settings
@@ -26,8 +26,6 @@ DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
 SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
 KERNEL_LOG_LINES = 200
 _JOURNAL = "journalctl -q --no-pager -n 100"
-UNIT_ENDED = "-p Result -p ExecMainCode -p ExecMainStatus"
-_SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3)
 
 
 class Capture:
@@ -73,9 +71,9 @@ class Evidence:
                 self.problems.append(f"no command: {command!r}")
                 continue
             self._start(_file_name(stem, self.captures), (command,))
-        for unit in units if os.path.isdir(_SYSTEMD) else ():
+        for unit in units if service_manager.is_there() else ():
             name = shlex.quote(unit)
-            self._start(unit_file(unit), (f"systemctl show {UNIT_ENDED} -- {name}",))
+            self._start(unit_file(unit), (f"{service_manager.SHOW} {name}",))
             self._start(journal_file(unit), (f"{_JOURNAL} -u {name}",))
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)
@@ -86,7 +84,7 @@ class Evidence:
 
     def begin_after_start(self, unit: str, since: float) -> None:
         """Start to capture a unit's journal since a start, in seconds since 1970."""
-        if os.path.isdir(_SYSTEMD):
+        if service_manager.is_there():
             command = f"{_JOURNAL} -u {shlex.quote(unit)} --since=@{int(since)}"
             self._start(journal_file(unit, after_start=True), (command,))
 

@@ -13,12 +13,13 @@ from viagralib.processes.linux import Process
 def unit_of(processes: Iterable[Process]) -> str:
     """Return the system's unit, such as "nginx.service", of one of these; "": none.
 
-    Ours does not count: what cron started by a hook is in the unit of cron.
+    Ours does not count, nor cron's: what a hook starts by itself stays in it, and may
+    be found by a run that is in another.
     """
     own = _service(table.own_pid())
     for process in processes:
         name = _service(process.pid)
-        if name and name != own:
+        if name not in ("", own, "viagra.service") and not name.startswith("cron"):
             return name
     return ""
 

@@ -10,6 +10,7 @@ from viagralib.base.clocks import awake_clock
 from viagralib.base.messages import safe
 from viagralib.evidence import kernel_log
 from viagralib.evidence.collector import Evidence, unit_file
+from viagralib.evidence.service_manager import ended_at, properties
 from viagralib.processes.matching import cut
 from viagralib.recovery.recovery import Recovery
 from viagralib.state import incidents, supervision
@@ -48,7 +49,8 @@ def find(recovery: Recovery, evidence: Evidence) -> tuple[str, int | None]:
     seen = (recovery.recorded_death, told)
     text = (
         "; ".join(text for text in seen if text)
-        or _from_unit(recovery.unit, evidence)
+        or _by_order(recovery)
+        or _from_unit(recovery, evidence)
         or _still_the_same(recovery)
     )
     return text, death.pid if death else None
@@ -68,16 +70,22 @@ def _last_look(run: Run) -> float:
     return run.previous if run.previous < time.time() + _SET_BACK else 0.0
 
 
+def _oldest(run: Run, slack: float = _SLACK) -> float:
+    """Return when, in seconds since 1970, what tells of this death was at the earliest.
+
+    What was before the last run was another death: the daemon was up then, or down.
+    """
+    return max(_last_look(run) - slack, time.time() - _LONGEST_AGO)
+
+
 def _in_kernel_log(
     recovery: Recovery, lines: list[kernel_log.Line]
 ) -> kernel_log.Death | None:
     """Return the death of a process of that name that the kernel logged, or None.
 
-    What it said before the last run was another death: the daemon was up, or already
-    down, at that time. So is what an earlier incident of the daemon told.
+    What an earlier incident of the daemon told was another one.
     """
-    slack = _SLACK + _DRIFT * awake_clock()
-    since = max(_last_look(recovery.run) - slack, time.time() - _LONGEST_AGO)
+    since = _oldest(recovery.run, _SLACK + _DRIFT * awake_clock())
     known = recovery.run.pids_before
     death = kernel_log.find_death(lines, cut(recovery.daemon.process), since, known)
     return None if death and death.pid == _told_before(recovery) else death
@@ -92,10 +100,21 @@ def _from_kernel(death: kernel_log.Death, known: Container[int]) -> str:
     return f"kernel: {safe(death.cause)}, killed {what}{doubt}"
 
 
-def _from_unit(unit: str, evidence: Evidence) -> str:
+def _by_order(recovery: Recovery) -> str:
+    """Return that systemd was told to stop it since the last run, or ""."""
+    at = recovery.run.stopped_at.get(recovery.daemon.name, 0.0)
+    if at < _oldest(recovery.run):
+        return ""
+    when = time.strftime("%H:%M:%S", time.localtime(at))
+    return f"systemd: stopped by an order at {when} ({safe(recovery.unit)})"
+
+
+def _from_unit(recovery: Recovery, evidence: Evidence) -> str:
     """Return how the service manager says that the unit's main process ended, or ""."""
-    text = evidence.text(unit_file(unit)) if unit else ""
-    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    unit = recovery.unit
+    values = properties(evidence.text(unit_file(unit))) if unit else {}
+    if ended_at(values) < _oldest(recovery.run):
+        return ""
     words = how_unit_ended(values)
     return f"systemd: {safe(words)} ({safe(unit)})" if words else ""
 

@@ -8,6 +8,8 @@ import time
 from viagralib.base import files, guarded_files
 from viagralib.base.clocks import boot_clock
 from viagralib.base.durations import spell
+from viagralib.evidence import service_manager
+from viagralib.evidence.service_manager import ask
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 from viagralib.processes.table import told
@@ -26,7 +28,6 @@ _PACKAGE_LOCKS = (
 _PACKAGE_FILES = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
 _LONGEST_BOOT = 900.0  # seconds; a unit that takes longer to start hangs
-_LONGEST_ANSWER = 2.0  # seconds that a command may take to tell of the machine
 
 
 def why_not_now(boot: float, packages: float, gate: Gate) -> str:
@@ -51,43 +52,19 @@ def _booting(boot: float) -> str:
 
 def _changing_state(boot: float, gate: Gate) -> str:
     """Ask who knows: systemd, sysvinit's runlevel, or a shutdown that is at work."""
-    if os.path.isdir("/run/systemd/system"):
-        state = _ask("systemctl is-system-running", gate)
+    if service_manager.is_there():
+        state = ask("systemctl is-system-running", gate)
         is_starting = state in ("initializing", "starting")
         if boot and is_starting and _age() < _LONGEST_BOOT:
             return "systemd is still starting the machine's units"
         return "the machine is shutting down" if state == "stopping" else ""
-    level = _ask("runlevel", gate)  # such as "2 0": before, and now
+    level = ask("runlevel", gate)  # such as "2 0": before, and now
     if level.split()[-1:] in (["0"], ["6"]):
         return "the machine is shutting down"
     files = [f"{place}/nologin" for place in ("/run", "/var/run", "/etc")]
     if any(map(os.path.exists, files)) and _of_root(("shutdown", "rc.shutdown")):
         return "the machine is shutting down"
     return ""
-
-
-def _ask(command: str, gate: Gate) -> str:
-    """Return what a command prints; "" when it is not there, or does not answer."""
-    from viagralib.hooks import child_process  # few systems get here
-    from viagralib.state.hook_log import memory
-
-    name, *arguments = command.split()
-    output = memory(name)
-    try:
-        environment = {"PATH": gate.search_path, "LC_ALL": "C"}
-        program = gate.find(name)
-        child = child_process.start(gate, program, arguments, output, environment)
-        child.release()
-        while not child.poll():
-            if child.seconds() > _LONGEST_ANSWER:
-                child.kill()
-                return ""
-            time.sleep(0.005)
-        return os.pread(output, 4096, 0).decode(errors="replace").strip()
-    except OSError:
-        return ""
-    finally:
-        os.close(output)
 
 
 def _installing(longest: float) -> str:

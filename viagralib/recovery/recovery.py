@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from viagralib.base.records import Record
+from viagralib.evidence.service_manager import known_unit
 from viagralib.health import log_patterns
 from viagralib.hooks import hook_call
 from viagralib.hooks.child_process import Child
@@ -64,7 +65,8 @@ class Recovery:
         self.stopped = ""  # what was stopped before the start, for people
         # The service manager's: of a dead one, what its leftovers belong to.
         seen = [one.process for one in verdict.candidates if one.kind != OTHER]
-        self.unit = daemon.facts.unit or service_units.unit_of(seen)
+        unit = daemon.facts.unit or service_units.unit_of(seen)
+        self.unit = known_unit(run.state, daemon.name, unit)
         self.logs: dict[str, list[str]] = {}  # the last lines of its log files
         self.log_position: Record = {}  # where its alarms begin
         self.resets: list[str] = []  # who is restarted because this one was
@@ -144,7 +146,8 @@ class Recovery:
         self.seconds = seconds
         self.end(BACK)
         with contextlib.suppress(OSError):
-            self.run.state.count_up(self.daemon.name)
+            unit = service_units.unit_of(self.verdict.processes())
+            self.run.state.count_up(self.daemon.name, unit)
 
     def execution(self, kind: str, seconds: float) -> Execution:
         """Return what the programs of its hook of `kind` share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from viagralib.base import records
 from viagralib.base.durations import spell
 from viagralib.base.messages import NOT_WELL, WELL, safe
+from viagralib.evidence import service_manager
 from viagralib.processes import service_scripts, table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import cut
@@ -17,16 +19,17 @@ from viagralib.processes.observer import SHELLS, Observer
 from viagralib.processes.pidfd import is_running
 from viagralib.processes.table import told
 from viagralib.processes.tree import ProcessTree
-from viagralib.processes.verdicts import DOWN, UNKNOWN
+from viagralib.processes.verdicts import DOWN, UNKNOWN, UP
 from viagralib.recovery import inhibitions
 from viagralib.settings.configuration import Daemon
 from viagralib.state import announced, pauses, restart_limit, supervision
 from viagralib.state.directory import this_boot
-from viagralib.state.incidents import Incident, recorded_process
+from viagralib.state.incidents import OPEN, Incident, recorded_process
 from viagralib.state.run_context import Run
 
 PAUSED, HELD, QUIT, NOT_NOW = "paused", "held", "quit", "not now"
-FINISHED = "finished"
+FINISHED, STOPPED = "finished", "stopped"
+_LONGEST_JOB = 900.0  # seconds; systemd's job that is not done by then hangs
 
 
 class Standing(NamedTuple):
@@ -57,6 +60,7 @@ def find(run: Run, daemon: Daemon, word: str, last: Incident | None) -> Standing
     return (
         _by_decision(run, daemon)
         or _by_machine(run)
+        or _by_manager(run, daemon, word, last)
         or _by_others(run, daemon, word, last)
         or _by_limit(run, daemon)
     )
@@ -84,6 +88,43 @@ def _by_machine(run: Run) -> Standing | None:
             settings.boot, settings.packages, run.gate
         )
     return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
+
+
+def _by_manager(
+    run: Run, daemon: Daemon, word: str, last: Incident | None
+) -> Standing | None:
+    """systemd is starting or stopping it already, or was told to leave it stopped."""
+    state, name, facts = run.state, daemon.name, daemon.facts
+    unit = service_manager.known_unit(state, name, facts.unit)
+    if word == UP or not unit or not service_manager.is_there():
+        return None
+    seen = service_manager.look(unit, run.gate)
+    run.stopped_at[name] = seen.stopped_at
+    if seen.is_masked:
+        return Standing(STOPPED, f"{unit} is masked: systemctl unmask {unit}")
+    if seen.job and not _is_overdue(run, name, seen.job):
+        return Standing(NOT_NOW, f"systemd has a job for {unit}: systemctl list-jobs")
+    if facts.on_purpose != "leave" or not seen.stopped_at or word != DOWN:
+        return None
+    record = last.record if last is not None else {}
+    began = records.number(record, "began") or 0.0
+    if record.get("status") == OPEN and began < seen.stopped_at:
+        return None  # that was us, for a start which did not come about
+    at = time.strftime("%b %e %H:%M", time.localtime(seen.stopped_at))
+    return Standing(STOPPED, f"by an order to systemd, {at}: systemctl start {unit}")
+
+
+def _is_overdue(run: Run, name: str, job: str) -> bool:
+    """Return whether runs have seen a job of systemd's for longer than one may take."""
+    record = run.state.read("counts", name)
+    since = records.number(record, "job_since") or 0.0
+    if record.get("job") == [job, this_boot()]:
+        return time.time() - since > _LONGEST_JOB
+    if not run.only_looks:
+        record |= {"job": [job, this_boot()], "job_since": time.time()}
+        with contextlib.suppress(OSError):
+            run.state.write("counts", name, record)
+    return False
 
 
 def _by_others(

@@ -37,6 +37,7 @@ class Facts:
     check_timeout = 10.0
     check_arguments: tuple[str, ...] = ()
     recovery = "restart"
+    on_purpose = "start"
     warn_signal = "TERM"
     stop_timeout = 10.0
     start_timeout = 30.0
@@ -199,6 +200,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "check_timeout": values.some_time,
     "check_arguments": values.texts,
     "recovery": values.choice("restart", "quit", "report"),
+    "on_purpose": values.choice("start", "leave"),
     "warn_signal": values.choice(*SIGNALS),
     "stop_timeout": values.duration,
     "start_timeout": values.some_time,

@@ -106,9 +106,11 @@ class State:
         """Return how often the daemon was restarted: its VIAGRA_INSTANCE."""
         return records.integer(self.read("counts", name), "restarts") or 0
 
-    def count_up(self, name: str) -> None:
-        """Note one restart more. Raises OSError."""
+    def count_up(self, name: str, unit: str | None = None) -> None:
+        """Note one restart more, and the unit that it is in now. Raises OSError."""
         record = self.read("counts", name)
+        if unit is not None and record.get("unit", "") != unit:
+            record["unit"] = unit
         record["restarts"] = self.count(name) + 1
         record["recent"] = [*self._recent(record), time.time()]
         self.write("counts", name, record)

@@ -7,8 +7,10 @@ import shlex
 import time
 from collections.abc import Callable
 
-from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe
+from viagralib.base import guarded_files
+from viagralib.base.messages import FAULTY, WELL, Fault, reason, safe, shown
 from viagralib.base.printer import Printer
+from viagralib.evidence import service_manager
 from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.health.checkup import checks
 from viagralib.processes import overlaps, table
@@ -36,6 +38,7 @@ def test(run: Run, options: Options, out: Printer) -> int:
     ]
     off = _off(run, faults)
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
+    faults += _faults_of_service_manager(run)
     faults += overlaps.find_faults(run.observer)
     notes += _easy_to_pass_for(run)
     answers = _answers_of_checks(run, faults) if options.checks else []
@@ -160,6 +163,36 @@ def _faults_of_machine(run: Run) -> list[Fault]:
     if not table.sees_all():
         found.append(Fault("/proc", "processes are hidden from us (hidepid?)"))
     return found
+
+
+def _faults_of_service_manager(run: Run) -> list[Fault]:
+    """Return which units systemd does not know, and which hooks it makes useless."""
+    daemons = run.settings.daemons.values() if service_manager.is_there() else ()
+    found = []
+    for name, unit in [(one.name, one.facts.unit) for one in daemons]:
+        if unit and service_manager.look(unit, run.gate).is_missing:
+            text = f"systemd knows no unit {shown(unit)}: mend the fact unit"
+            found.append(Fault(safe(name), text))
+    for daemon in daemons:
+        for path in map(os.path.realpath, daemon.programs()):
+            if os.path.dirname(path) == "/etc/init.d" and _is_passed_on(path):
+                service = safe(os.path.basename(path))
+                text = (
+                    f"{safe(path)} asks systemd, which does nothing for what it takes "
+                    f"for started: write a hook that calls service_start {service}, as "
+                    "the ready ones do"
+                )
+                found.append(Fault(safe(daemon.name), text))
+    return found
+
+
+def _is_passed_on(script: str) -> bool:
+    """Return whether an init.d script has systemd do its work: Debian's do."""
+    try:
+        text = guarded_files.read(script, 1_000_000)
+    except OSError:
+        return False
+    return b"/lib/lsb/init-functions" in text or b"/init-d-script" in text
 
 
 def _easy_to_pass_for(run: Run) -> list[str]:
