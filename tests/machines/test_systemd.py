@@ -259,3 +259,32 @@ def test_link_to_an_init_d_script_is_a_fault(booted: BootedMachine) -> None:
     told = booted.shell("viagra.py test", check=False)
     booted.shell(f"mv /root/nginx {HOOKS}/nginx")
     assert "a hook that calls service_start nginx" in told, told
+
+
+def test_quit_is_for_good_though_systemd_would_restart_it(
+    booted: BootedMachine,
+) -> None:
+    unit(booted, "quits", "Restart=always\nRestartSec=0.1\n")
+    facts = 'unit = "quits.service"\nrecovery = "quit"\nstart_timeout = "0.4s"\n'
+    write(booted, f"{HOOKS}/quits.toml", facts)
+    write(booted, f"{HOOKS}/../check.d/quits", "#!/bin/sh\nexit 2\n", "755")
+    booted.await_that("viagra.py check quits | grep sick")
+    told = run(booted, "quits")
+    assert "left so; to start it: viagra.py restart quits" in told, told
+    assert value(booted, "quits", "ActiveState") == "inactive"
+    assert value(booted, "quits", "Job") == "" and not pids(booted, "quits")
+
+
+def test_program_of_a_plain_hook_gets_a_unit_of_its_own(booted: BootedMachine) -> None:
+    """Neither the control group nor the sandbox of who ran viagra.py."""
+    booted.shell("cp /bin/sleep /opt/own")
+    hook = UNIT_HOOK.replace("service_start ${0##*/}", "service_run /opt/own 1000")
+    write(booted, f"{HOOKS}/own", hook, "755")
+    sandboxed = "systemd-run -q --wait --pipe -p PrivateTmp=yes viagra.py own"
+    for _ in range(2):
+        told = booted.shell(sandboxed)
+        assert "Restarting own\n" in told and "  now       up, pid " in told, told
+        [pid] = pids(booted, "own")
+        assert owner(booted, pid) == "viagra-own.service"
+        assert booted.holds(f"[ /proc/{pid}/ns/mnt -ef /proc/1/ns/mnt ]")
+        booted.shell(f"kill -9 {pid}")

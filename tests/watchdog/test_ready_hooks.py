@@ -206,6 +206,9 @@ class Managed:
         if Path(path).is_absolute():
             self._machine.shell(f"mkdir -p {Path(path).parent}; mv {file} {path}")
 
+    def write(self, hook: str, text: str) -> None:
+        (self._home / hook).write_text(text)
+
     def prepare(self, script: str) -> None:
         self._machine.shell(script)
 
@@ -330,17 +333,28 @@ def test_freebsd_starts_also_what_boot_does_not(managed: Managed) -> None:
     assert managed.run("stop.d/redis")[2][1:] == ["service redis onestop"]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in STOPS.iterdir()))
-def test_stop_hook_stops_what_the_start_hook_starts(
-    managed: Managed, name: str
-) -> None:
-    for service in ("postgresql", "mariadb", "redis-server"):
-        managed.stand_in(f"/etc/init.d/{service}", {"stop": "exit 3"})
-    code, _, started = managed.run(f"start.d/{name}")
-    assert code == 0
-    code, _, calls = managed.run(f"stop.d/{name}")
-    assert code == 3
-    assert calls[1:] == [started[0].replace(" start", " stop")]
+@pytest.mark.parametrize("path", sorted(STOPS.iterdir()), ids=lambda path: path.name)
+def test_stop_hook_stops_what_the_start_hook_starts(path: Path) -> None:
+    [stopped] = re.findall(r"^service_stop (.*)$", path.read_text(), re.M)
+    assert f"\nservice_start {stopped}\n" in (STARTS / path.name).read_text()
+
+
+def test_stop_hook_calls_the_owner(managed: Managed) -> None:
+    managed.stand_in("/etc/init.d/redis-server", {"stop": "exit 3"})
+    assert managed.run("stop.d/redis") == (3, "", ["redis-server stop"])
+
+
+def test_program_gets_a_unit_of_its_own_where_systemd_runs(managed: Managed) -> None:
+    """And no unit elsewhere."""
+    text = '#!/bin/sh\n. "${0%/*}/service.subr"\nservice_run echo food -f\n'
+    managed.write("start.d/own", text)
+    assert managed.run("start.d/own") == (0, "food -f\n", [])
+    managed.prepare(SYSTEMD)
+    for program in ("systemctl", "systemd-run"):
+        managed.stand_in(program, {})
+    own = "--quiet --collect --service-type=exec --unit=viagra-own.service"
+    _, _, calls = managed.run("start.d/own")
+    assert calls[-1] == f"systemd-run {own} -- echo food -f"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
@@ -597,7 +611,7 @@ def test_calculation_is_brought_back_with_its_cause_and_left_when_finished(
     assert said == ["working as nobody"] * 6 + [""]
 
 
-DATABASES = [ready for ready in DAEMONS if (STOPS / ready.name).exists()]
+DATABASES = [one for one in DAEMONS if one.name in ("mariadb", "postgresql", "redis")]
 
 
 @pytest.mark.parametrize("ready", DATABASES, ids=lambda ready: ready.name)

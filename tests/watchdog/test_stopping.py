@@ -387,7 +387,7 @@ def test_what_can_bring_nothing_back_below_systemd_is_a_fault(world: World) -> N
     mount = f"mount --bind {scripts} /etc/init.d"
     done = below_systemd(world, tools, "test", mount=mount)
     assert done.returncode == 2, done
-    assert f'{name}: systemd knows no unit "no.service": mend' in done.stdout, done
+    assert f"{name}: systemd knows no unit 'no.service': mend" in done.stdout, done
     assert f"write a hook that calls service_start {name}, as" in done.stdout, done
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 from viagralib.base.durations import spell
+from viagralib.evidence import service_manager
 from viagralib.hooks import execution as hooks
 from viagralib.hooks.execution import Execution, Task, names_of
 from viagralib.hooks.hook_call import Outcome
-from viagralib.processes import table
+from viagralib.processes import service_units, table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import LEFTOVER, cut
 from viagralib.processes.tree import ProcessTree, orphans
 from viagralib.processes.tree_end import end, until_gone
-from viagralib.processes.verdicts import UNKNOWN, Verdict
+from viagralib.processes.verdicts import SICK, UNKNOWN, Verdict
 from viagralib.recovery.recovery import FAILED, LATE, Recovery
 from viagralib.state import supervision
 
@@ -48,7 +49,10 @@ def stop(recovery: Recovery) -> Task[list[Process]]:
 def _end(
     recovery: Recovery, tree: ProcessTree, warned: list[Process]
 ) -> Task[list[Process]]:
-    """End a tree by stop.d, else by signals; return those that still live."""
+    """End a tree by stop.d, else by signals; return those that still live.
+
+    One that is to stay stopped is so for its manager as well, which would restart it.
+    """
     facts = recovery.daemon.facts
 
     def leave_leftovers(verdict: Verdict) -> bool:
@@ -61,6 +65,11 @@ def _end(
         yield from run_all(recovery, "stop.d", facts.stop_timeout)
         rest = yield from until_gone(tree, facts.stop_timeout, leave_leftovers)
     else:
+        is_for_good = recovery.why == SICK and facts.recovery == "quit"
+        unit = service_units.unit_of(recovery.verdict.processes())
+        if is_for_good and unit and service_manager.is_there():
+            service_manager.ask("systemctl --no-block stop --", recovery.run.gate, unit)
+            yield from until_gone(tree, facts.stop_timeout, leave_leftovers)
         warning, patience = facts.warn_signal, facts.stop_timeout
         rest = yield from end(tree, warning, patience, leave_leftovers, warned)
     return rest or []
