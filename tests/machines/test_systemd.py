@@ -222,7 +222,8 @@ def test_stopped_on_purpose(booted: BootedMachine) -> None:
     write(booted, f"{HOOKS}/wanted.toml", leave)
     booted.shell("systemctl stop wanted")
     assert "stopped: by an order to systemd, " in run(booted, "wanted")
-    booted.shell("systemctl start wanted; kill $(pgrep -fx '/opt/wanted 1000')")
+    booted.shell("systemctl start wanted")
+    booted.await_that("kill $(pgrep -fx '/opt/wanted 1000')")
     booted.await_that("! systemctl -q is-active wanted")
     told = run(booted, "wanted")  # a signal, from whomever, is no order
     assert "Restarting wanted\n" in told and "by an order" not in told, told
@@ -268,7 +269,7 @@ def test_quit_is_for_good_though_systemd_would_restart_it(
     facts = 'unit = "quits.service"\nrecovery = "quit"\nstart_timeout = "0.4s"\n'
     write(booted, f"{HOOKS}/quits.toml", facts)
     write(booted, f"{HOOKS}/../check.d/quits", "#!/bin/sh\nexit 2\n", "755")
-    booted.await_that("viagra.py check quits | grep sick")
+    booted.await_that("viagra.py check quits | grep 'is sick'")
     told = run(booted, "quits")
     assert "left so; to start it: viagra.py restart quits" in told, told
     assert value(booted, "quits", "ActiveState") == "inactive"
