@@ -22,7 +22,7 @@ from viagralib.recovery.recovery import BACK, FAILED, QUIT
 from viagralib.recovery.standing import HELD
 from viagralib.report.announcer import FAULT, UP_AGAIN, Notice
 from viagralib.report.verdict_lines import FORMAT
-from viagralib.settings import start_d
+from viagralib.settings import hook_files
 from viagralib.state import incidents
 from viagralib.state.hook_log import memory
 from viagralib.state.run_context import Run
@@ -103,7 +103,9 @@ def programs(run: Run) -> tuple[list[Program], list[Fault]]:
     if run.is_unsafe:
         return [], []  # nothing is executed at all
     try:
-        found = [Program(one) for one in start_d.steps(f"{run.settings.home}/notice.d")]
+        found = [
+            Program(one) for one in hook_files.steps(f"{run.settings.home}/notice.d")
+        ]
     except FileNotFoundError:
         return [], []
     except OSError as error:

@@ -7,7 +7,7 @@ import os
 from viagralib.base.messages import Fault, reason, resembling, safe, shown
 from viagralib.base.users import user_id
 from viagralib.settings import facts as facts_of
-from viagralib.settings import start_d, toml_file, values
+from viagralib.settings import hook_files, toml_file, values
 from viagralib.settings.facts import Facts
 from viagralib.settings.start_order import find_circle
 
@@ -52,7 +52,7 @@ class Daemon:
         """Return whether its hook of `kind`, or this file of it, was there then."""
         names = self._listed.get(kind)
         if names is None:
-            return start_d.is_there(self.hook(kind) + ending)
+            return hook_files.is_there(self.hook(kind) + ending)
         return self.name + ending in names
 
     def hook(self, kind: str = "start.d") -> str:
@@ -64,7 +64,7 @@ class Daemon:
 
         Raises OSError when it cannot be looked at.
         """
-        return start_d.programs(self.hook(kind))
+        return hook_files.programs(self.hook(kind))
 
 
 class Settings:
@@ -138,7 +138,9 @@ def _discover(settings: Settings) -> None:
         text = f"could not read the directory: {reason(error)}"
         settings.faults.append(Fault(safe(directory), text))
         return
-    others = {kind: start_d.names(f"{settings.home}/{kind}") for kind in HOOK_KINDS[1:]}
+    others = {
+        kind: hook_files.names(f"{settings.home}/{kind}") for kind in HOOK_KINDS[1:]
+    }
     settings.listed = {"start.d": {*names}, **others}
     for name in names:
         if name.endswith(".toml") and not name.startswith("."):
@@ -147,7 +149,7 @@ def _discover(settings: Settings) -> None:
                 settings.faults.append(Fault(safe(name[: -len(".toml")]), text))
             continue
         try:
-            why_not = start_d.why_off(directory, name)
+            why_not = hook_files.why_off(directory, name)
         except Fault as fault:
             settings.faults.append(fault)
             continue

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract.companion import duration
 from viagralib.companions.lease.engine import LONGEST_TTL
-from viagralib.settings.start_d import why_no_name
+from viagralib.settings.hook_files import why_no_name
 
 PROGRAM = "viagra-lease"
 _SEE = "see viagra-lease --help"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from viagralib.base.messages import Fault, shown
 from viagralib.companions.contract import spawn
 from viagralib.companions.contract.companion import duration
-from viagralib.settings.start_d import why_no_name
+from viagralib.settings.hook_files import why_no_name
 
 USAGE = (
     "usage: viagra-run [-f events] [-i events] [-l contract | child | none]\n"

@@ -1,4 +1,4 @@
-"""What lies in start.d: which entries are hooks that are on, and why others are not."""
+"""What lies in start.d and its like: which entries are hooks, why others are off."""
 
 from __future__ import annotations
 
