@@ -146,6 +146,6 @@ def test_a_session_that_a_hook_leaves_is_ended_and_named(
         assert result.code == 1, result
         if run == 0:
             assert f"{wrong} (pid " in result.out, result
-            assert "set the fact process = " in result.out, result
+            assert f'set the fact process = "{wrong}"' in result.out, result
         assert world.pids(wrong) == []
         assert [pid for pid in of(bytes(world.place)) if alive(pid)] == []

@@ -199,7 +199,8 @@ def _is_script(execution: Execution, process: Process) -> bool:
 
 def settling_fact(execution: Execution, left: list[Process]) -> str:
     """Return the fact to set if one of the processes that a hook left is the daemon."""
-    name, file = safe(left[0].name), safe(execution.daemon.name)
+    inner = [one for one in left if one.name not in ("screen", "tmux: server")]
+    name, file = safe((inner or left)[0].name), safe(execution.daemon.name)
     return f'if that is the daemon, set the fact process = "{name}" in {file}.toml'
 
 
