@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +34,10 @@ from world import (
     until,
 )
 
+from viagralib.base import files
+from viagralib.health import listeners
 from viagralib.hooks import child_process
+from viagralib.processes import table
 from viagralib.state import announced
 from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
@@ -489,6 +495,28 @@ def test_who_answers_in_a_daemons_place_makes_nothing_well(
     assert verdict["verdict"] == "sick" and address in verdict["reason"], verdict
     if how != "leaves":
         assert f"user {ORDINARY} listens there, not the daemon" in verdict["reason"]
+
+
+def test_many_who_listen_do_not_hide_the_daemons_own_socket() -> None:
+    """The table of sockets, and those that others have in it, may be of any length."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 3000 <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3000, hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        found: dict[str, socket.socket] = {}
+        port = free_port()  # one alone, of many addresses: others need ports, too
+        for number in range(2500):
+            one = stack.enter_context(socket.socket())
+            one.bind((f"127.77.{number // 250}.{1 + number % 250}", port))
+            one.listen()
+            found[str(os.fstat(one.fileno()).st_ino)] = one
+        rows = [line.split() for line in files.lines("/proc/net/tcp")]
+        last = [found[row[9]] for row in rows if row[9] in found][-1]
+        client = stack.enter_context(socket.socket())
+        client.connect(last.getsockname())
+        ourselves = table.find(os.getpid())
+        assert ourselves and not listeners.why_not_its(client, [ourselves])
 
 
 def test_what_a_daemons_worker_listens_on_is_the_daemons(public: World) -> None:

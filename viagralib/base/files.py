@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _AT_ONCE = 8192  # bytes: small enough to be had on a bad day
 
 
@@ -22,6 +26,18 @@ def read(path: str, most: int = 1 << 40) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return rest(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def lines(path: str) -> Iterator[str]:
+    """Yield the whole lines of a file, in the memory of a few. Raises OSError."""
+    descriptor = open_system(path)
+    try:
+        begun = b""
+        while part := os.read(descriptor, _AT_ONCE):
+            *whole, begun = (begun + part).split(b"\n")
+            yield from map(os.fsdecode, whole)
     finally:
         os.close(descriptor)
 

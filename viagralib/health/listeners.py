@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIRST_FOR_ALL = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-_LISTENERS = 300_000  # bytes of the table: two thousand lines
 _LISTEN = "0A"  # TCP_LISTEN of the kernel's tcp_states.h; these come first in the table
 
 
@@ -87,7 +86,8 @@ def _listeners(host: str, port: int) -> list[_Row]:
     """Return the sockets that take connections to an address: the nearest of them."""
     found: dict[str, list[_Row]] = {}
     for row in _rows(host, _LISTEN):
-        found.setdefault(row.local, []).append(row)
+        if row.local.endswith(f":{port:04X}"):
+            found.setdefault(row.local, []).append(row)
     wildcards = ["::"] if ":" in host else ["0.0.0.0", "::"]
     for one in (host, *wildcards):
         near = [row for text in _spellings(one, port) for row in found.get(text, [])]
@@ -111,17 +111,20 @@ def _spellings(host: str, port: int) -> list[str]:
 
 def _rows(host: str, state: str = "") -> Iterator[_Row]:
     """Yield the sockets of TCP that may have to do with an address: all of them, or
-    those of a state, which come first in each table."""
+    those of a state, which come first in each table.
+
+    Others can have any number of sockets, so no part of a table is enough.
+    """
     for file in ("tcp6",) if ":" in host else ("tcp", "tcp6"):
         try:
-            text = files.read(f"/proc/net/{file}", _LISTENERS if state else 1 << 30)
+            lines = files.lines(f"/proc/net/{file}")
+            next(lines, "")  # the heads of the columns
+            for row in map(_Row, lines):
+                if state and row.state != state:
+                    break
+                yield row
         except FileNotFoundError:
             continue  # a kernel without IPv6
-        # Without the heads of its columns, and a line that is cut.
-        for row in map(_Row, text.decode().split("\n")[1:-1]):
-            if state and row.state != state:
-                break
-            yield row
 
 
 def _first_for_all() -> int:
