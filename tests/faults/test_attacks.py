@@ -497,6 +497,21 @@ def test_who_answers_in_a_daemons_place_makes_nothing_well(
         assert f"user {ORDINARY} listens there, not the daemon" in verdict["reason"]
 
 
+def test_who_answers_a_url_in_a_daemons_place_makes_nothing_well(
+    public: World,
+) -> None:
+    """A proxy of another user may be meant, so it is not stopped for it."""
+    name, port = unique("web"), free_port()
+    url = f"http://127.0.0.1:{port}/"
+    public.watch(name, f'start_timeout = "1ms"\nanswers = ["{url}"]\n')
+    up_as(public, name, SYSTEM)
+    listen(public, users_python(), "plain", port, ORDINARY)
+    verdict = json.loads(public.run("check", "--json").out)["daemons"][name]
+    assert verdict["verdict"] == "unknown", verdict
+    why = f"{url}: user {ORDINARY} listens there, not the daemon"
+    assert verdict["reason"].endswith(why)
+
+
 def test_many_who_listen_do_not_hide_the_daemons_own_socket() -> None:
     """The table of sockets, and those that others have in it, may be of any length."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

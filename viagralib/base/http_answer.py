@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import socket
+from collections.abc import Callable
 from urllib.parse import SplitResult, urlsplit
 
 from viagralib.base.messages import safe
+
+
+class StrangerError(Exception):
+    """Who answers is not who was to be asked; it says who."""
 
 
 def parse(url: str) -> SplitResult:
@@ -19,16 +25,24 @@ def parse(url: str) -> SplitResult:
     return parts
 
 
-def why_not(address: SplitResult, seconds: float) -> str | None:
+def why_not(
+    address: SplitResult,
+    seconds: float,
+    why_stranger: Callable[[socket.socket], str] | None = None,
+) -> str | None:
     """Return None for a 2xx answer, else what came, or that nothing did.
 
-    Raises OSError where it could not be asked, as for a name that is not known.
+    Raises OSError where it could not be asked, as for a name that is not known, and
+    StrangerError with what `why_stranger` says of the connection, unless that is "".
     """
     secure = address.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(address.hostname or "", address.port, timeout=seconds)
     target = (address.path or "/") + ("?" + address.query if address.query else "")
     try:
+        connection.connect()
+        if why_stranger and (why := why_stranger(connection.sock)):
+            raise StrangerError(why)
         connection.request("GET", target, headers={"User-Agent": "viagra"})
         status = connection.getresponse().status
     except TimeoutError:

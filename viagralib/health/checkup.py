@@ -145,7 +145,7 @@ class Checkup:
         self._findings: list[Finding] = []
         self._under_way: list[Connection | Request | Check] = [
             *_connections(daemon, verdict),
-            *_requests(daemon),
+            *_requests(daemon, verdict),
             *checks(run, daemon),
         ]
         if facts.heartbeat:
@@ -197,13 +197,13 @@ def _connections(daemon: Daemon, verdict: Verdict) -> list[Connection]:
     return [Connection(address, processes) for address in daemon.facts.listens]
 
 
-def _requests(daemon: Daemon) -> list[Request]:
+def _requests(daemon: Daemon, verdict: Verdict) -> list[Request]:
     if not daemon.facts.answers:
         return []
     from viagralib.health.web_answers import Request
 
-    seconds = daemon.facts.check_timeout
-    return [Request(url, seconds) for url in daemon.facts.answers]
+    seconds, processes = daemon.facts.check_timeout, verdict.processes()
+    return [Request(url, seconds, processes) for url in daemon.facts.answers]
 
 
 def checks(run: Run, daemon: Daemon) -> list[Check]:

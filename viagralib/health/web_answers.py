@@ -6,19 +6,24 @@ a thread that has no answer by then is left behind, and ends with the run.
 
 from __future__ import annotations
 
+import socket
 import threading
 
 from viagralib.base import http_answer
 from viagralib.base.messages import reason
 from viagralib.health.findings import WELL, Finding
+from viagralib.health.listeners import why_not_its
+from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN
 
 
 class Request:
-    """A URL that must answer with 2xx within `seconds`."""
+    """A URL that must answer with 2xx within `seconds`, by no stranger's socket."""
 
-    def __init__(self, url: str, seconds: float) -> None:
+    def __init__(self, url: str, seconds: float, processes: list[Process]) -> None:
+        """Of who else listens there, as a proxy may be meant to, it is unknown."""
         self._url = url
+        self._processes = processes
         self._seconds = seconds
         self.finding = Finding(SICK, f"{url}: no answer in time")
         self._answered = threading.Event()
@@ -35,8 +40,14 @@ class Request:
         """Nothing is to be ended: see above."""
 
     def _ask(self) -> None:
+        def why_stranger(connection: socket.socket) -> str:
+            return why_not_its(connection, self._processes)
+
         try:
-            why = http_answer.why_not(http_answer.parse(self._url), self._seconds)
+            address = http_answer.parse(self._url)
+            why = http_answer.why_not(address, self._seconds, why_stranger)
+        except http_answer.StrangerError as error:
+            self._end(UNKNOWN, str(error))
         except OSError as error:
             self._end(UNKNOWN, f"could not be asked: {reason(error)}")
         else:
