@@ -72,12 +72,19 @@ def test_every_document_fits_the_schema(world: World) -> None:
     assert ask("check", "check")["daemons"][back]["verdict"] == "down"
     assert ask("test", "test")["watched"] == sorted([up, back, fails])
     assert ask("pause", "pause", up, "--for", "1h")["paused"][up]["until"]
+    paused = ask("pause", "pause", off)
+    assert f"{off} is off: not executable" in paused["said"][0]
     assert ask("check", "check")["standings"][up].startswith("paused: ")
     assert ask("pause", "resume", up)["paused"] == {up: None}
-    assert ask("run")["daemons"][up]["few"] == "1 of 2 runs"
+    ran = ask("run")
+    assert ran["daemons"][up]["few"] == "1 of 2 runs"
     for name in (back, fails):
         checked("notice", (world.place / f"notice-{name}").read_text())
-    assert ask("status", "status")["restarts"][back] == 1
+    status = ask("status", "status")
+    assert status["restarts"][back] == 1
+    newest = {name: status["last_incident"][name] for name in (back, fails)}
+    assert ran["incidents"] == newest and all(newest.values())
+    assert list(ask("run", "restart", back)["incidents"]) == [back]
     assert ask("explain", "explain", up)["candidates"]
     results = [one["result"] for one in ask("history", "history")["incidents"]]
     assert sorted(set(results)) == ["brought back", "not brought back"]
@@ -85,6 +92,7 @@ def test_every_document_fits_the_schema(world: World) -> None:
         told = checked("incident", (incident / "incident.json").read_text())
     assert told == ask("incident", "history", "show", incident.name)
     assert ask("fault", "check", "nobody")["exit"] == 2
+    assert world.run("check", "--help", "--json").out.startswith("usage:")
     world.facts(back, "no_such_fact = 1")
     (world.home / "start.d" / back).chmod(stat.S_IRWXU | stat.S_IRWXO)
     assert len(ask("check", "check")["faults"]) == 2

@@ -38,6 +38,7 @@ class Announcer:
         self.codes: dict[str, int] = {}
         self.standings: dict[str, Standing] = {}
         self.newest: dict[str, Verdict] = {}  # at the end of recoveries
+        self.incidents: dict[str, str] = {}  # ids of those that it made, by daemon
         self._options = options
         self._out = out
         self._err = err
@@ -129,7 +130,8 @@ class Announcer:
         found.standings = {name: str(one) for name, one in self.standings.items()}
         found.verdicts, found.codes, found.faults = verdicts, self.codes, self._faults
         if self._options.json:
-            self._out.say(written({**found.document(), "said": self._said}))
+            more = {"said": self._said, "incidents": self.incidents}
+            self._out.say(written({**found.document(), **more}))
             return
         names = [name for name in self.run.names if name not in self._told]
         for line in found.lines(names):

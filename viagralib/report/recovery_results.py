@@ -76,6 +76,8 @@ def tell(announcer: Announcer, recovery: Recovery, notice: str) -> None:
     name, result, remark = recovery.daemon.name, recovery.result, recovery.remark
     announcer.newest[name] = recovery.verdict
     announcer.codes[name] = WELL if result in _WELL else NOT_WELL
+    if recovery.incident.id:
+        announcer.incidents[name] = recovery.incident.id
     if result in TOLD:
         announcer.notify(name, result, notice, recovery.incident)
     elif result == PUT_OFF:

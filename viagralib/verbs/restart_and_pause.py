@@ -51,7 +51,7 @@ def pause(run: Run, options: Options, out: Printer) -> int:
             text = f"could not pause it: {reason(error)}"
             raise Fault(safe(name), text) from None
     ends = f"until {date(until)}" if until else "until viagra.py resume"
-    said = [f"{safe(name)} is paused {ends}" for name in run.names]
+    said = [f"{safe(name)} is paused {ends}{_if_off(run, name)}" for name in run.names]
     said = [f"all daemons are paused {ends}"] if options.all else said
     return _answer(run, options, out, said)
 
@@ -72,6 +72,12 @@ def resume(run: Run, options: Options, out: Printer) -> int:
         how = seen.lines([name], everything=False)
         said.append("; ".join([text, *how]))
     return _answer(run, options, out, said)
+
+
+def _if_off(run: Run, name: str) -> str:
+    """Return that its hook is off, so that nothing is paused by this yet, or ""."""
+    off = name in run.settings.set_aside
+    return f"; {safe(name)} is {why_not_watched(run, name)}" if off else ""
 
 
 def _answer(run: Run, options: Options, out: Printer, said: list[str]) -> int:
