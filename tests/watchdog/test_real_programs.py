@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -149,3 +149,54 @@ def test_a_session_that_a_hook_leaves_is_ended_and_named(
             assert f'set the fact process = "{wrong}"' in result.out, result
         assert world.pids(wrong) == []
         assert [pid for pid in of(bytes(world.place)) if alive(pid)] == []
+
+
+WINDOWS = """
+#include <windows.h>
+int main(void) { Sleep(INFINITE); return 0; }
+"""
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a place with a program for Windows; Wine keeps all that it needs there."""
+    wine, compiler = Path("/usr/lib/wine"), program("x86_64-w64-mingw32-gcc")
+    if not (wine / "wine64").exists():
+        pytest.skip("needs wine64")
+    place = tmp_path_factory.mktemp("wine")
+    (place / "wait.c").write_text(WINDOWS)
+    subprocess.run([compiler, "-s", "-o", "wait.exe", "wait.c"], cwd=place, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINEPREFIX", f"{place}/prefix")
+        patch.setenv("WINEDEBUG", "-all")
+        patch.setenv("HOME", str(place))
+        yield place
+        subprocess.run([wine / "wineserver64", "-k"], check=False)
+
+
+@pytest.mark.parametrize("path", ["{0}/{1}", "Z:{0}/{1}"])
+def test_a_windows_program_by_its_whole_name_is_up_and_brought_back_once(
+    world: World, windows: Path, path: str
+) -> None:
+    """Wine makes the program's path the first argument, as it was given."""
+    name = f"{unique('game')}-Win64-Shipping.exe"
+    shutil.copy(windows / "wait.exe", world.place / name)
+    given = path.format(world.place, name)
+    if path.startswith("Z:"):
+        given = given.replace("/", "\\")
+    command, starts = ["/usr/lib/wine/wine64", given], world.place / "starts"
+    kept = f"export WINEPREFIX='{windows}/prefix' WINEDEBUG=-all HOME='{windows}'"
+    world.hook(
+        "game", f"echo >>{starts}\n{kept}\nexec '{command[0]}' '{given}' >/dev/null"
+    )
+    world.facts("game", f'process = "{name}"\nleftovers = "leave"')
+    child = world.spawn(command)
+    until(lambda: comm(child.pid) == name[:15])
+    assert look(world, "game").pids == [child.pid], look(world, "game")
+    assert world.run().out == "" and not starts.exists()
+    world.kill(child.pid)
+    assert world.run().code == 0
+    again = look(world, "game")
+    assert again.word == "up" and child.pid not in again.pids, again
+    assert world.run().out == "" and len(starts.read_text().splitlines()) == 1
+    world.kill(again.pids[0])
