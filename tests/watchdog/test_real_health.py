@@ -162,27 +162,31 @@ def test_apache_busy_is_left_alone(watched: Watched) -> None:
     assert old[0] in now and now[0] == old[0]
 
 
-def test_check_tcp_by_a_link(watched: Watched) -> None:
-    machine = watched.machine
+# A plugin, its arguments while all is well and when it is sick, and what it says then.
+BY_A_LINK = {
+    "check_tcp": ("-H 127.0.0.1 -p 8080", "-H 127.0.0.1 -p 8081", "onnection refused"),
+    # A limit of memory, in KiB: the manual's example.
+    "check_procs": ("-C python3 -m RSS -c 900000", "-C python3 -m RSS -c 9", "RSS CRI"),
+}
+
+
+@pytest.mark.parametrize(
+    "plugin", ["check_tcp", pytest.param("check_procs", marks=pytest.mark.long)]
+)
+def test_a_plugin_by_a_link(watched: Watched, plugin: str) -> None:
+    machine, (well, sick, words) = watched.machine, BY_A_LINK[plugin]
     machine.start("exec python3 -m http.server 8080 --bind 127.0.0.1")
-    watched.facts(
-        "python3",
-        'start_timeout = "1s"\nrecovery = "report"\ncommand = "8080"\n'
-        'check_arguments = ["-H", "127.0.0.1", "-p", "8080"]\n',
-    )
+    facts = 'start_timeout = "1s"\nrecovery = "report"\ncommand = "8080"\n'
+    watched.facts("python3", f"{facts}check_arguments = {well.split()}\n")
     watched.link("start.d", "python3", "/bin/true")
-    watched.link("check.d", "python3", PLUGINS / "check_tcp")
+    watched.link("check.d", "python3", PLUGINS / plugin)
     machine.await_that(f"{PLUGINS}/check_tcp -H 127.0.0.1 -p 8080")
     of_age(watched, "python3", 1)
     assert watched.run() == (0, "")
-    watched.facts(
-        "python3",
-        'start_timeout = "1s"\nrecovery = "report"\ncommand = "8080"\n'
-        'check_arguments = ["-H", "127.0.0.1", "-p", "8081"]\n',
-    )
+    watched.facts("python3", f"{facts}check_arguments = {sick.split()}\n")
     code, said = watched.run()
     assert code == 1 and "python3 is sick: check.d/python3: " in said, said
-    assert "onnection refused" in said
+    assert words in said
 
 
 def test_a_database_in_recovery_is_left_alone(watched: Watched, tmp_path: Path) -> None:
