@@ -6,12 +6,15 @@ it through an overlay, with /proc, /dev and a network of its own, and nothing el
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from checkout import CHECKOUT
 from ready_machine import NAMESPACES, PATH, Machine
 from world import absent, need, need_root
@@ -108,25 +111,46 @@ def origin(directory: Path) -> Path:
     return path
 
 
+@pytest.fixture(name="machine")
+def fresh_debian(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[DebianMachine]:
+    """A machine for one test: `request.param` is the name of Debian's version."""
+    machine = DebianMachine(request.param, tmp_path / "machine")
+    try:
+        yield machine
+    finally:
+        machine.end()
+
+
 def installed(suite: str, kind: str = "") -> Path:
-    """Return the root directory of a Debian, made now if it is not in CACHE.
+    """Return the root directory of a Debian, made now if CACHE lacks part of it.
 
     It is a fresh one, or one of a `kind` that can be booted: see KINDS.
     """
     place = CACHE / (f"{suite}-{kind}" if kind else suite)
-    if not place.exists():
-        new = CACHE / f"{place.name}.{os.getpid()}"
-        CACHE.mkdir(parents=True, exist_ok=True)
-        try:
-            _make(new, suite, kind)
-            new.rename(place)
-        except (subprocess.CalledProcessError, OSError) as error:
-            shutil.rmtree(new, ignore_errors=True)
-            absent(f"needs a mirror of Debian {suite}: {error}")
-    archives = place / "var/cache/apt/archives"
-    if not kind and not all([*archives.glob(f"{name}_*")] for name in FETCHED):
-        _fetch(place, "--download-only", *FETCHED)  # one that was made before
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of several test workers makes it
+        if not _is_whole(place, kind):
+            new = CACHE / f"{place.name}.{os.getpid()}"
+            try:
+                _make(new, suite, kind)
+                shutil.rmtree(place, ignore_errors=True)
+                new.rename(place)
+            except (subprocess.CalledProcessError, OSError) as error:
+                shutil.rmtree(new, ignore_errors=True)
+                absent(f"needs a mirror of Debian {suite}: {error}")
     return place
+
+
+def _is_whole(place: Path, kind: str) -> bool:
+    """Tell whether a root directory has all that is asked of it today."""
+    if kind:
+        information = place / "var/lib/dpkg/info"
+        return all([*information.glob(f"{name}[.:]*list")] for name in KINDS[kind])
+    archives = place / "var/cache/apt/archives"
+    return all([*archives.glob(f"{name}_*")] for name in FETCHED)
 
 
 def _make(new: Path, suite: str, kind: str) -> None:
@@ -153,6 +177,9 @@ def _fetch(root: Path, *packages: str) -> None:
     """Install packages in a root directory, with a process table of its own."""
     apart = ["unshare", "--mount", "--pid", "--fork", f"--mount-proc={root}/proc"]
     fetch = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
+    # A mirror may lag behind sid's date, which is valid for a week; debootstrap(8) asks
+    # for none.
+    update = ["apt-get", "-o", "Acquire::Check-Valid-Until=false", "update", "-qq"]
     environment = {"PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-    for command in (["apt-get", "update", "-qq"], fetch):
+    for command in (update, fetch):
         subprocess.run([*apart, "chroot", root, *command], check=True, env=environment)

@@ -7,27 +7,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from debian_machine import FETCHED, ORIGIN, DebianMachine
+from debian_machine import FETCHED, ORIGIN, DebianMachine, fresh_debian
 from world import need
 
+__all__ = ["fresh_debian"]  # a fixture
 SOURCE = "/root/viagra"
 HOME = "/etc/viagra/start.d"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-download"
 OURS = f"find / -xdev -path {SOURCE} -prune -o -name '*viagra*' -print"
-
-
-@pytest.fixture(params=["bookworm", "trixie"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DebianMachine]:
-    machine = DebianMachine(request.param, tmp_path / "machine")
-    try:
-        yield machine
-    finally:
-        machine.end()
 
 
 def built(machine: DebianMachine) -> str:
@@ -36,6 +27,7 @@ def built(machine: DebianMachine) -> str:
 
 
 @pytest.mark.machines
+@pytest.mark.parametrize("machine", ["bookworm", "trixie"], indirect=True)
 def test_installed_upgraded_over_an_edited_hook_removed_and_purged(
     machine: DebianMachine,
 ) -> None:

@@ -5,29 +5,21 @@ Only `make test-machines` runs it: it needs root, debootstrap, and a mirror once
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from cron_machine import write
-from debian_machine import FETCHED, ORIGIN, DebianMachine
+from debian_machine import FETCHED, ORIGIN, DebianMachine, fresh_debian
 
-pytestmark = pytest.mark.machines
+__all__ = ["fresh_debian"]  # a fixture
+pytestmark = [
+    pytest.mark.machines,
+    pytest.mark.parametrize("machine", ["bookworm", "trixie", "sid"], indirect=True),
+]
 CHECKOUT = "/root/viagra"
 MAILBOX = "/var/mail/mail"  # Debian has root's mail there, until somebody is named
 HOOK = "#!/bin/sh\n/opt/food 1000 >/dev/null 2>&1 &\n"
 CRONTAB = "MAILTO=root\n* * * * * /usr/local/sbin/viagra.py\n"  # as in the README
 # Where others write meanwhile.
 APART = ("/proc", "/dev", "/tmp", "/var/cache", "/var/lib/dpkg", "/var/log", CHECKOUT)
-
-
-@pytest.fixture(params=["bookworm", "trixie", "sid"])
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DebianMachine]:
-    machine = DebianMachine(request.param, tmp_path / "machine")
-    try:
-        yield machine
-    finally:
-        machine.end()
 
 
 def make(machine: DebianMachine, target: str) -> str:
