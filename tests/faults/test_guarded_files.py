@@ -144,6 +144,14 @@ CASES: list[tuple[Callable[[Path], Path], str]] = [
     (roots_links_on_the_way, ""),
 ]
 
+AT = {  # what it is about, where that has another name
+    their_directory_link: "{}/theirs/dir",
+    their_link_in_a_sticky_directory: "{}/shared/dir",
+    roots_link_that_they_can_move: "{}/theirs/dir",
+    roots_link_behind_their_directory: "{}/theirs/roots/dir",
+    device: "/dev/zero",
+}
+
 
 @pytest.mark.parametrize("has_o_path", [True, False])
 @pytest.mark.parametrize(
@@ -165,7 +173,9 @@ def test_a_file_is_opened_where_nobody_else_leads(
         return
     with pytest.raises(OSError) as refused:
         guarded_files.read(path, 1000)
-    assert (refused.value.strerror, refused.value.filename) == (wanted, path)
+    link = AT[make].format(place) if make in AT else ""
+    told = f"{path}, at {link}" if link else path
+    assert (refused.value.strerror, refused.value.filename) == (wanted, told)
 
 
 def test_what_is_no_file_is_not_opened_even_for_a_moment(

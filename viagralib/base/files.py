@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 _AT_ONCE = 8192  # bytes: small enough to be had on a bad day
 
 
+class Descriptor:
+    """A descriptor that is closed in the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
 def open_system(path: str, flags: int = os.O_RDONLY) -> int:
     """Return a descriptor of a file of /dev, /proc or /etc. Raises OSError."""
     return os.open(path, flags | os.O_CLOEXEC)
@@ -23,23 +36,17 @@ def open_system(path: str, flags: int = os.O_RDONLY) -> int:
 
 def read(path: str, most: int = 1 << 40) -> bytes:
     """Return what a file holds, the first `most` bytes of it. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with Descriptor(open_system(path)) as descriptor:
         return rest(descriptor, most)
-    finally:
-        os.close(descriptor)
 
 
 def lines(path: str) -> Iterator[str]:
     """Yield the whole lines of a file, in the memory of a few. Raises OSError."""
-    descriptor = open_system(path)
-    try:
+    with Descriptor(open_system(path)) as descriptor:
         begun = b""
         while part := os.read(descriptor, _AT_ONCE):
             *whole, begun = (begun + part).split(b"\n")
             yield from map(os.fsdecode, whole)
-    finally:
-        os.close(descriptor)
 
 
 def read_once(path: str, most: int, directory: int | None = None) -> bytes:

@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 
-from viagralib.base.files import rest, write
+from viagralib.base.files import Descriptor, rest, write
 
 # To pass through a directory, one need not be able to list it.
 _PASS = getattr(os, "O_PATH", getattr(os, "O_SEARCH", os.O_RDONLY))
@@ -89,7 +89,7 @@ def replace(path: str, text: bytes, *, mode: int = 0o600, sync: bool = False) ->
         try:
             _remove(fresh, here)
             flags = _NEW | os.O_WRONLY
-            with _Descriptor(os.open(fresh, flags, mode, dir_fd=here)) as new:
+            with Descriptor(os.open(fresh, flags, mode, dir_fd=here)) as new:
                 os.fchmod(new, mode)  # whatever the umask
                 write(new, text)
                 if sync:
@@ -99,7 +99,7 @@ def replace(path: str, text: bytes, *, mode: int = 0o600, sync: bool = False) ->
             _remove(fresh, here)
             raise
         if sync:
-            with _Descriptor(os.open(".", os.O_RDONLY, dir_fd=here)) as directory:
+            with Descriptor(os.open(".", os.O_RDONLY, dir_fd=here)) as directory:
                 os.fsync(directory)
 
 
@@ -113,26 +113,13 @@ def _remove(name: str, directory: int) -> None:
 def put(path: str, text: bytes) -> None:
     """Write a file of ours anew, for our eyes alone. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    with _Descriptor(open_file(path, flags, link=False)) as new:
+    with Descriptor(open_file(path, flags, link=False)) as new:
         write(new, text)
 
 
-class _Descriptor:
-    """A descriptor that is closed in the end."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __enter__(self) -> int:
-        return self._descriptor
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-
-def opened(path: str, *, link: bool = True) -> _Descriptor:
+def opened(path: str, *, link: bool = True) -> Descriptor:
     """Return the file to read, open, for a `with`. Raises OSError."""
-    return _Descriptor(open_file(path, link=link))
+    return Descriptor(open_file(path, link=link))
 
 
 def status(path: str) -> os.stat_result:
@@ -173,10 +160,20 @@ class _Way:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object = None) -> None:
+        if isinstance(error, OSError):
+            error.filename = self._told()
         if self.directory >= 0:
             os.close(self.directory)
-        if isinstance(error, OSError):
-            error.filename = self._path
+
+    def _told(self) -> str:
+        """Return the path, and what on the way it is about, if that is another name."""
+        try:
+            here = os.readlink(f"/proc/self/fd/{self.directory}")
+        except OSError:
+            return self._path  # not even /, or no /proc
+        entry = os.path.normpath(f"{here}/{self.name}")
+        is_same = entry == os.path.abspath(self._path)
+        return self._path if is_same else f"{self._path}, at {entry}"
 
     def _go(self, parts: list[str]) -> None:
         links = 0

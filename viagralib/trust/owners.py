@@ -47,14 +47,30 @@ class Trust:
         if path not in self._paths:
             try:
                 *way, end = self._way(path)
-                whys = [self._why_not_entry(entry, on_the_way=True) for entry in way]
+                whys = {one: self._why_not_entry(one, on_the_way=True) for one in way}
                 # Of what is not there, the way to it says all.
-                if self._status(end) or not any(whys):
-                    whys.append(self._why_not_entry(end, on_the_way=False))
-                self._paths[path] = [why for why in dict.fromkeys(whys) if why]
+                if self._status(end) or not any(whys.values()):
+                    whys[end] = self._why_not_entry(end, on_the_way=False)
+                self._paths[path] = self._told(whys) if any(whys.values()) else []
             except OSError as error:
                 self._paths[path] = [f"could not look at {safe(path)}: {reason(error)}"]
         return self._paths[path]
+
+    def _told(self, whys: dict[str, str]) -> list[str]:
+        """Return the reasons that there are of the entries on a way, with the link by
+        which it led there; of all that is in a stranger's directory, one.
+        """
+        told: list[str] = []
+        link = theirs = ""
+        for entry, why in whys.items():
+            status = self._status(entry)
+            is_theirs = status is None or status.st_uid not in self.owners
+            if why and not (is_theirs and theirs and entry.startswith(f"{theirs}/")):
+                told.append(f"by the link {safe(link)}: {why}" if link else why)
+                theirs = entry if is_theirs else ""
+            if status and stat.S_ISLNK(status.st_mode):
+                link = link or entry
+        return told
 
     def end(self, path: str) -> str:
         """Return what the links of a path lead to. Raises OSError."""
@@ -67,6 +83,8 @@ class Trust:
 
     def whys_below(self, folder: str) -> list[str]:
         """Return what others could change of a folder, and of all that lies in it."""
+        if self._is_theirs(folder):
+            return self.whys(folder)
         found: list[str] = []
         folders = [folder]
         for place in folders:  # which grows as they are found
@@ -83,6 +101,8 @@ class Trust:
 
     def whys_loaded(self, folder: str) -> list[str]:
         """Return the same of what this run has loaded from the folder, and no more."""
+        if self._is_theirs(folder):
+            return self.whys(folder)
         paths: list[str] = []
         for module in list(sys.modules.values()):
             for file in (module.__dict__.get(key) or "" for key in _FILES):
@@ -90,6 +110,12 @@ class Trust:
                     paths += [os.path.dirname(file), file]
         found = [why for path in dict.fromkeys(paths) for why in self._whys_part(path)]
         return self.whys(folder) + found
+
+    def _is_theirs(self, folder: str) -> bool:
+        """Return whether a stranger owns what leads to it: that is told for all."""
+        way = self._ways.get(folder, []) if self.whys(folder) else []
+        owners = {status.st_uid for status in map(self._status, way) if status}
+        return bool(owners - self.owners)
 
     def _whys_part(self, path: str) -> list[str]:
         status = self._status(path)
@@ -154,10 +180,12 @@ class Trust:
         if status.st_uid in self.owners:
             return self._why_not_hard_link(path, status)
         owner, trusted = user_name(status.st_uid), user_name(max(self.owners))
-        text = f"{safe(path)} belongs to {owner}: chown {trusted} {_word(path)}"
+        text = f"{safe(path)} belongs to {owner}: chown"
         if stat.S_ISDIR(status.st_mode):
+            text += f" -R {trusted} {_word(path)}, if you trust all that is in it"
             return f"{text}, or keep what is in it elsewhere"
-        return f"{text}, if you trust what it holds"
+        option = " -h" if stat.S_ISLNK(status.st_mode) else ""
+        return f"{text}{option} {trusted} {_word(path)}, if you trust what it holds"
 
     def _why_not_hard_link(self, path: str, status: os.stat_result) -> str:
         """Return that others may have given root's file this name, to swap it later.
