@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -171,17 +172,27 @@ def test_a_quiet_run_keeps_to_its_budget_of_parts_and_system_calls(
     assert 100 < len(work) <= MOST_CALLS, [call.kind() for call in work]
 
 
-def test_facts_that_did_not_change_are_neither_parsed_nor_matched_again(
-    world: World,
-) -> None:
-    names = [fresh() for _ in range(2)]
-    for name in names:
-        world.watch(name, 'command = "100[0]$"\n')
-        world.up(name)
-    assert world.run().code == 0
-    before = (world.state / "answers").stat()
-    quiet = loaded(*world.command()[2:]) - loaded("-c", "pass")
-    assert not quiet & {"re", "tomllib", "json", "collections", "viagralib.verbs.run"}
+def test_what_did_not_change_is_neither_parsed_nor_matched_again(world: World) -> None:
+    log, beat = world.place / "log", world.place / "beat"
+    log.write_text("all is well\n")
+    beat.touch()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        well = (
+            'command = "100[0]$"\nstart_timeout = "1ms"\n'
+            f'listens = ["tcp:127.0.0.1:{server.getsockname()[1]}"]\n'
+            f'heartbeat = {{ file = "{beat}", every = "1h" }}\n'
+            f'alarm = {{ file = "{log}", pattern = "pan[i]c" }}\n'
+        )
+        for facts in ('command = "100[0]$"\n', well):
+            name = fresh()
+            world.watch(name, facts)
+            world.up(name)
+        assert [world.run().code for _ in range(2)] == [0, 0]
+        before = (world.state / "answers").stat()
+        quiet = loaded(*world.command()[2:]) - loaded("-c", "pass")
+    assert "viagralib.health.listeners" in quiet
+    dear = {"re", "tomllib", "json", "collections", "enum", "viagralib.verbs.run"}
+    assert not quiet & dear
     assert (world.state / "answers").stat().st_ino == before.st_ino
 
 

@@ -6,7 +6,7 @@ asked for reads as if it were not there.
 
 from __future__ import annotations
 
-from viagralib.base import guarded_files
+from viagralib.base import answers, guarded_files
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -19,15 +19,25 @@ Record = dict[str, object]
 
 def read(path: str) -> Record:
     """Return the record in this file; {} when there is none."""
+    return _parse(_text(path))
+
+
+def recall(path: str) -> Record:
+    """Return the same; what an earlier run has parsed is not parsed again."""
+    text = _text(path)
+    record = answers.ask(("record", text), lambda: _parse(text)) if text else {}
+    return record if isinstance(record, dict) else {}
+
+
+def _text(path: str) -> str:
     try:
-        return parse(guarded_files.read(path, LARGEST, link=False))
-    except (OSError, ValueError):  # ValueError: nothing that can be a path
-        return {}
+        return guarded_files.read(path, LARGEST, link=False).decode()
+    except (OSError, ValueError):  # ValueError: no path, or nothing that we wrote
+        return ""
 
 
-def parse(text: bytes | str) -> Record:
-    """Return the record that a text is; {} when it is none, or damaged."""
-    import json
+def _parse(text: str) -> Record:
+    import json  # dear, as it loads re
 
     try:
         record = json.loads(

@@ -208,7 +208,7 @@ def _requests(daemon: Daemon, verdict: Verdict) -> list[Request]:
 
 def checks(run: Run, daemon: Daemon) -> list[Check]:
     """Return the programs of its hook in check.d, begun."""
-    programs = daemon.programs("check.d")
+    programs = daemon.programs("check.d") if daemon.has("check.d") else []
     if not programs or run.executes_nothing:
         return []
     from viagralib.health.plugins import Check

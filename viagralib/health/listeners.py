@@ -7,9 +7,8 @@ has started, must have it open. Linux only, as proc(5) tells of sockets.
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
-import struct
 
 from viagralib.base import files
 from viagralib.base.users import user_name
@@ -26,11 +25,11 @@ _LISTEN = "0A"  # TCP_LISTEN of the kernel's tcp_states.h; these come first in t
 class _Row:
     """One line of /proc/net/tcp: a socket, whose it is, and its inode."""
 
-    __slots__ = ("local", "remote", "state", "user", "inode")
+    __slots__ = ("local", "remote", "user", "inode")
 
     def __init__(self, line: str) -> None:
         words = line.split()
-        self.local, self.remote, self.state = words[1:4]
+        self.local, self.remote = words[1:3]
         self.user = int(words[7])
         self.inode = words[9]
 
@@ -59,9 +58,8 @@ def _why_not_peer(connection: socket.socket, processes: list[Process]) -> str:
     """Return who else made a unix socket: unix(7), SO_PEERCRED."""
     if not hasattr(socket, "SO_PEERCRED"):
         return ""
-    size = struct.calcsize("3i")
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    pid, user, _ = struct.unpack("3i", credentials)
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, user, _ = memoryview(credentials).cast("i")  # struct ucred
     if user in _users(processes) or pid in {one.pid for one in _family(processes)}:
         return ""
     return f"user {user_name(user)} listens there, not the daemon"
@@ -74,7 +72,7 @@ def _why_no_listener(connection: socket.socket) -> str:
     """
     ours, theirs = connection.getsockname(), connection.getpeername()
     ends = {*_spellings(*theirs[:2])}, {*_spellings(*ours[:2])}
-    for row in _rows(theirs[0]):
+    for row in _rows(*theirs[:2]):
         if row.local in ends[0] and row.remote in ends[1]:
             return "whoever answered does not listen there any more"
     if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -85,9 +83,8 @@ def _why_no_listener(connection: socket.socket) -> str:
 def _listeners(host: str, port: int) -> list[_Row]:
     """Return the sockets that take connections to an address: the nearest of them."""
     found: dict[str, list[_Row]] = {}
-    for row in _rows(host, _LISTEN):
-        if row.local.endswith(f":{port:04X}"):
-            found.setdefault(row.local, []).append(row)
+    for row in _rows(host, port, _LISTEN):
+        found.setdefault(row.local, []).append(row)
     wildcards = ["::"] if ":" in host else ["0.0.0.0", "::"]
     for one in (host, *wildcards):
         near = [row for text in _spellings(one, port) for row in found.get(text, [])]
@@ -103,26 +100,29 @@ def _spellings(host: str, port: int) -> list[str]:
     packed = [socket.inet_pton(family, host)]
     packed += [socket.inet_pton(socket.AF_INET6, one) for one in mapped]
     return [
-        "".join(f"{word:08X}" for (word,) in struct.iter_unpack("=I", address))
+        "".join(f"{word:08X}" for word in memoryview(address).cast("I"))
         + f":{port:04X}"
         for address in packed
     ]
 
 
-def _rows(host: str, state: str = "") -> Iterator[_Row]:
-    """Yield the sockets of TCP that may have to do with an address: all of them, or
-    those of a state, which come first in each table.
+def _rows(host: str, port: int, state: str = "") -> Iterator[_Row]:
+    """Yield the sockets of TCP that have this port, and may have the host: all of them,
+    or those of a state, which come first in each table.
 
     Others can have any number of sockets, so no part of a table is enough.
     """
+    ending = f":{port:04X}"
     for file in ("tcp6",) if ":" in host else ("tcp", "tcp6"):
         try:
             lines = files.lines(f"/proc/net/{file}")
             next(lines, "")  # the heads of the columns
-            for row in map(_Row, lines):
-                if state and row.state != state:
+            for line in lines:
+                _, local, _, at, _ = line.split(None, 4)
+                if state and at != state:
                     break
-                yield row
+                if local.endswith(ending):
+                    yield _Row(line)
         except FileNotFoundError:
             continue  # a kernel without IPv6
 

@@ -129,7 +129,7 @@ def _address(text: str) -> str:
 
 def _is_ip_address(host: str) -> bool:
     """Return whether `host` needs no name server, which could keep a run waiting."""
-    import socket
+    import _socket as socket  # what socket.py adds is dear: see health/sockets.py
 
     if host == "localhost":
         return True

@@ -40,7 +40,7 @@ class State:
 
     def read(self, kind: str, name: str) -> Record:
         """Return the record `name` of `kind`; {} when missing or damaged."""
-        return records.read(f"{self.path}/{kind}/{name}")
+        return records.recall(f"{self.path}/{kind}/{name}")
 
     def write(self, kind: str, name: str, record: Record) -> None:
         """Replace a record whole, by rename. Raises OSError."""
