@@ -1,4 +1,4 @@
-"""The instances of a command: the events of one, its cause of death, the back-off."""
+"""The instances of a command: the events of one, and its cause of death."""
 
 from __future__ import annotations
 
@@ -40,24 +40,6 @@ class Instance:
         if self.ended and self.ended.code != 0:
             return self.ended
         return self.last or self.ended
-
-
-class Backoff:
-    """How long to wait before each restart: twice as long as the last time."""
-
-    def __init__(self, shortest: float, longest: float) -> None:
-        """Both in seconds; an instance longer than `longest` starts this anew."""
-        self._shortest = shortest
-        self._longest = longest
-        self._last = 0.0
-
-    def next(self, lasted: float) -> float:
-        """Return the seconds to wait after an instance that `lasted` so many."""
-        if self._last == 0.0 or lasted > self._longest:
-            self._last = self._shortest
-        else:
-            self._last = min(self._last * 2, self._longest)
-        return self._last
 
 
 def events_of(death: Death, own: Collection[int], is_last: bool) -> frozenset[str]:

@@ -12,7 +12,8 @@ from viagralib.companions.contract import process_contract, signals, spawn
 from viagralib.companions.contract.companion import GuardianGoneError, say
 from viagralib.companions.contract.guardian import Link
 from viagralib.companions.contract.process_contract import Death
-from viagralib.companions.run.instance import Backoff, Instance, events_of
+from viagralib.companions.run.backoff import Backoff
+from viagralib.companions.run.instance import Instance, events_of
 from viagralib.companions.run.instance_record import InstanceRecord
 from viagralib.companions.run.options import Options
 from viagralib.companions.run.output_file import OutputFile
