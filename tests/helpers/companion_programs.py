@@ -18,7 +18,7 @@ from typing import Any
 
 from checkout import CHECKOUT, COMPANIONS
 from other_users import with_mounts
-from world import absent, need_root, until
+from world import absent, need_root, remove_locks, until
 
 ROOT = CHECKOUT
 PYTHON = os.path.realpath(sys.executable)
@@ -140,6 +140,7 @@ class Program:
         until(self._is_gone)
         with contextlib.suppress(AttributeError):
             self.runner.wait(LONG)
+        remove_locks({self.directory / "state", Path(self.environment["VIAGRA_STATE"])})
 
 
 @contextlib.contextmanager

@@ -11,14 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from viagralib.state.lock_file import RUN_LOCKS
+from viagralib.state.lock_file import RUN_LOCKS, run_lock
 
 SLEEP = "1000"  # seconds that a test's daemon would live if nobody ended it
 # Quick, and enough for most tests; one of patience, evidence or limits sets its own.
@@ -225,12 +224,13 @@ class World:
         remove_locks(self.locked)
 
 
-def remove_locks(places: list[Path]) -> None:
-    """Remove second locks, with the checksum of a home, or of a lease in a state."""
-    paths = [path for one in places for path in (one, *one.glob("leases/*"))]
-    checksums = {f"{zlib.crc32(os.fsencode(path)):08x}" for path in paths}
+def remove_locks(places: Iterable[Path]) -> None:
+    """Remove second locks: of daemons of a home, and of leases in a state."""
     for lock in Path(RUN_LOCKS).glob("*"):
-        if lock.name.rpartition(".")[2] in checksums:
+        name = lock.name.rpartition(".")[0]
+        lease = name.removesuffix(".lease")
+        below = f"leases/{lease}" if lease != name else ""
+        if str(lock) in [run_lock(name, str(one / below)) for one in places]:
             lock.unlink()
 
 

@@ -85,10 +85,10 @@ def test_the_end_of_its_log_outlives_the_restart(world: World) -> None:
     log.write_text("x" * 150_000 + "\nlast words \x1b[2J\n")
     world.hook(
         name,
-        f"echo fresh > {log}\n{world.daemon(name)} 1000 >/dev/null 2>&1 &",
+        f"echo its new life > {log}\n{world.daemon(name)} 1000 >/dev/null 2>&1 &",
     )
     result = world.run()
-    assert r"    last words \x1b[2J" in result.out and "fresh" not in result.out
+    assert r"    last words \x1b[2J" in result.out and "new life" not in result.out
     assert f"missing   log {link}: " in result.out
     incident = world.incidents(name)[0]
     assert "last words" in (incident / "log-1-food.log.txt").read_text()

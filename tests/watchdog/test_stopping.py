@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 from other_users import with_mounts
 from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
-from world import SETTINGS, SLEEP, World, alive, need, need_root, unique, until
+from world import (
+    SETTINGS,
+    SLEEP,
+    World,
+    absent,
+    alive,
+    need,
+    need_root,
+    unique,
+    until,
+)
 
 from viagralib.recovery.cause_of_death import how_unit_ended
 
@@ -377,6 +387,8 @@ def test_what_systemd_says_of_a_unit_decides(world: World, case: str) -> None:
 def test_what_can_bring_nothing_back_below_systemd_is_a_fault(world: World) -> None:
     """An unknown unit, and a link to a script that leaves the work to systemd."""
     need_root()
+    if not os.path.isdir("/etc/init.d"):
+        absent("needs /etc/init.d")
     name, tools, scripts = unique("food"), world.place / "tools", world.place / "init.d"
     tools.mkdir()
     scripts.mkdir()
