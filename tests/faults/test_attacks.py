@@ -336,12 +336,16 @@ def test_a_set_user_id_program_keeps_nothing_dead(public: World, facts: str) -> 
     child = public.spawn(words, user=ORDINARY, group=ORDINARY, extra_groups=[])
     status = Path(f"/proc/{child.pid}/status")
     until(lambda: f"Uid:\t{ORDINARY}\t0\t" in status.read_text())
+    told = public.run("explain", name).out
+    assert f"    user root, started by {ORDINARY}, for " in told
     result = public.run()
     if facts:
+        assert f"not counted: of root, started by user {ORDINARY}, not root" in told
         assert result.code == 0 and public.starts(name) == 1, result
         return
     assert result.code == 1 and public.starts(name) == 0, result
-    assert f"pid {child.pid}" in result.out and f"user {ORDINARY}" in result.out, result
+    why = f"started by {ORDINARY}, runs the set-user-id program {program} as root"
+    assert f"pid {child.pid}: {why}" in result.out, result
 
 
 def test_a_forged_path_of_the_executable_is_no_daemon(public: World) -> None:

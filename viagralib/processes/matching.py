@@ -90,7 +90,8 @@ def _why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
     strangers = {effective} - wanted or {real} - wanted - {0} if wanted else ()
     for stranger in strangers:
         names = ", ".join(map(safe, daemon.facts.user))
-        return f"of user {user_name(stranger)}, not {names}"
+        by = "" if stranger == effective else f"{user_name(effective)}, started by "
+        return f"of {by}user {user_name(stranger)}, not {names}"
     return ""
 
 
@@ -130,19 +131,22 @@ def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
     """
     if observer.user != 0:
         return ""
-    if not daemon.facts.user:
-        ordinary = [user for user in process.users() if observer.is_ordinary(user)]
-        if ordinary:
-            name = user_name(ordinary[0])
-            return (
-                f'of the ordinary user {name}: set the fact user = "{name}" if that is '
-                'the daemon; if it is not, user = "root" or whoever the daemon runs as'
-            )
-    if not daemon.facts.executable and process.runs_set_user_id():
+    real, effective, *_ = users = process.users()
+    ordinary = [] if daemon.facts.user else [*filter(observer.is_ordinary, users)]
+    # One who is the same throughout has gained nothing by it: no look is needed.
+    may_be_lent = not daemon.facts.executable and (not ordinary or real != effective)
+    if may_be_lent and process.runs_set_user_id():
         return (
-            f"started by {user_name(process.users()[0])}, runs the set-user-id program "
-            f"{safe(process.executable())}, as any user can under any name: set the "
-            "facts user and executable to the daemon's own"
+            f"started by {user_name(real)}, runs the set-user-id program "
+            f"{safe(process.executable())} as {user_name(effective)}, as any user can "
+            "under any name: set the facts user and executable to the daemon's own"
+        )
+    if ordinary:
+        name = user_name(ordinary[0])
+        fact = f'"{name}"' if real == effective else [user_name(effective), name]
+        return (
+            f"of the ordinary user {name}: set the fact user = {fact} if that is "
+            'the daemon; if it is not, user = "root" or whoever the daemon runs as'
         )
     return ""
 

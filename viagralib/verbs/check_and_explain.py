@@ -111,7 +111,9 @@ def _told(candidates: list[Candidate]) -> list[dict[str, object]]:
 def _description(process: Process) -> str:
     """Return who a process is, for root's eyes: user, age, command line."""
     try:
-        user = user_name(process.users()[1])
+        real, effective, *_ = process.users()
+        by = f", started by {user_name(real)}" if real != effective else ""
+        user = f"{user_name(effective)}{by}"
         command = " ".join(process.arguments()) or "(no command line)"
     except (Vanished, Unreadable) as why:
         return f"gone, or hidden: {why}"
