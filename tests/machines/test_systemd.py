@@ -289,3 +289,36 @@ def test_program_of_a_plain_hook_gets_a_unit_of_its_own(booted: BootedMachine) -
         assert owner(booted, pid) == "viagra-own.service"
         assert booted.holds(f"[ /proc/{pid}/ns/mnt -ef /proc/1/ns/mnt ]")
         booted.shell(f"kill -9 {pid}")
+
+
+def test_of_several_clusters_only_the_dead_one_is_started(
+    booted: BootedMachine,
+) -> None:
+    """By the hook of all of them, and by those of the instances."""
+    [main] = booted.shell("ls -d /etc/postgresql/*/main").split()
+    version = main.split("/")[3]
+    two, main = f"postgresql@{version}-two", f"postgresql@{version}-main"
+    booted.shell(f"pg_createcluster {version} two; systemctl daemon-reload")
+    booted.shell("systemctl start postgresql")
+    for service in (two, main):
+        write(booted, f"{UNITS}/{service}.service.d/a.conf", "[Service]\nRestart=no\n")
+    booted.shell("systemctl daemon-reload")
+    healthy = value(booted, main, "MainPID")
+    kill(booted, two)
+    booted.shell(f"VIAGRA_REASON=sick sh {HOOKS}/postgresql")
+    assert value(booted, two, "MainPID") != "0"
+    assert value(booted, main, "MainPID") == healthy
+    for name in (two, main):
+        booted.shell(f"cd {HOOKS}; chmod +x postgresql@; ln -s postgresql@ {name}")
+    kill(booted, two)
+    booted.await_that(f"viagra.py check {two} | grep '^{two} is down'")
+    told = booted.run("viagra.py", two, main, seconds=300).stdout
+    assert f"Restarting {two}\n" in told and f"Restarting {main}" not in told, told
+    assert f"  journal {two}.service:\n" in told, told
+    assert value(booted, main, "MainPID") == healthy
+    # On purpose, by its hook: the other one is not even told.
+    booted.shell(f"cd {HOOKS}/../stop.d; chmod +x postgresql@; ln -s postgresql@ {two}")
+    told = booted.shell(f"viagra.py restart {two}")
+    assert f"stop.d/{two}: exit 0" in told and "  now       up, pid " in told, told
+    assert value(booted, main, "MainPID") == healthy
+    booted.shell(f"rm {HOOKS}/{two} {HOOKS}/{main}; systemctl stop postgresql")

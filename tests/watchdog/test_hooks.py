@@ -1056,6 +1056,35 @@ def test_hook_started_by_hand_is_not_started_again(world: World) -> None:
     assert world.starts(name) == 1
 
 
+def test_instances_share_a_template_and_nothing_else(world: World) -> None:
+    """One's hook at work, outside the run or in it, holds no other instance back."""
+    food = unique("food")
+    instance = "${VIAGRA_DAEMON#*@}"
+    template = world.hook(
+        f"{food}@",
+        f"cd {world.place}; >here-{instance}\n"
+        "until [ -e here-1001 ] && [ -e here-1002 ]; do sleep 0.05; done\n"
+        f"{world.daemon(food)} {instance} >/dev/null 2>&1 &",
+    )
+    world.facts(f"{food}@", f'process = "{food}"\ncommand = " %i$"\n')
+    names = [f"{food}@1001", f"{food}@1002"]
+    for name in names:
+        template.with_name(name).symlink_to(template.name)
+    given = {**os.environ, "VIAGRA_DAEMON": names[0]}
+    world.spawn([str(template.with_name(names[0]))], env=given)
+    until((world.place / "here-1001").exists)
+    assert f"Restarting {names[1]}\n" in world.run(names[1]).out
+    until(lambda: len(world.pids(food)) == 2)
+    for pid in world.pids(food):
+        world.kill(pid)
+    for mark in world.place.glob("here-*"):
+        mark.unlink()
+    told = world.run().out
+    assert [f"Restarting {name}\n" in told for name in names] == [True, True], told
+    assert len(world.pids(food)) == 2
+    assert "0 faults\n" in world.run("test").out
+
+
 @pytest.mark.parametrize("shell", ["", "sh "])
 def test_the_service_script_of_a_ready_hook_is_not_disturbed(
     world: World, shell: str

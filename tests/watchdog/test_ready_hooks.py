@@ -255,8 +255,11 @@ def test_systemd_forgives_and_starts_the_first_name_it_knows(
     )
 
 
+PARTS = "show -p ConsistsOf --value cron.service"
+
+
 @pytest.mark.parametrize(
-    ("state", "verb"),
+    ("state", "order"),
     [
         ("echo ActiveState=failed; echo MainPID=0", "start"),
         ("echo ActiveState=activating; echo MainPID=0", "start"),
@@ -267,21 +270,30 @@ def test_systemd_forgives_and_starts_the_first_name_it_knows(
             "echo ActiveState=activating; echo SubState=auto-restart; echo MainPID=0",
             "restart",
         ),
+        (
+            "echo MainPID=0; echo ActiveState=active; : parts",
+            "start a.service b.service",
+        ),
     ],
 )
 def test_systemd_restarts_only_what_is_active_without_a_process(
-    managed: Managed, state: str, verb: str
+    managed: Managed, state: str, order: str
 ) -> None:
+    """And of what stands for its parts, starts only those that are not there."""
     managed.prepare(SYSTEMD)
     managed.stand_in(
         "systemctl",
         {
             "show -p LoadState cron.service": KNOWN,
             f"show {STATE} cron.service": state,
+            PARTS: "echo a.service up.service b.service" if "parts" in state else ":",
+            "-q is-active a.service": "exit 3",
+            "-q is-active b.service": "exit 3",
         },
     )
     code, _, calls = managed.run("start.d/cron")
-    assert (code, calls[-1]) == (0, f"systemctl {verb} cron.service")
+    wanted = order if "parts" in state else f"{order} cron.service"
+    assert (code, calls[-1]) == (0, f"systemctl {wanted}")
 
 
 def test_what_systemd_has_not_to_forgive_is_no_failure_but_no_start_is(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SERVICE_PLACES = (
     *("/etc/init.d", "/etc/rc.d", "/usr/local/etc/rc.d", "/etc/rc.d/init.d"),
 )
+_NAMES = "VIAGRA_DAEMON="  # the variable of a hook that says whom it serves
 # No more than one part in ten of the time goes into what is dear to look for.
 _SHARE = 10
 # Runs a script whatever the script's #! line says: `bash /etc/viagra/start.d/food`.
@@ -91,12 +92,26 @@ class Observer:
             return False
         if daemon and identity not in map(file_identity, _starters(daemon)):
             return False
+        if daemon and self._is_at_work_for_another(process, daemon):
+            return False
         try:
             program = process.executable()
         except Unreadable:
             return True
         return (
             program == self._programs()[identity] or os.path.basename(program) in SHELLS
+        )
+
+    def _is_at_work_for_another(self, process: Process, daemon: Daemon) -> bool:
+        """Return whether a hook that daemons share by links serves another one."""
+        none: list[str] = []
+        given = table.told(process.environment, none)
+        names = [text.partition("=")[2] for text in given if text.startswith(_NAMES)]
+        shared = {*map(file_identity, _starters(daemon))}
+        return any(
+            not shared.isdisjoint(map(file_identity, _starters(one)))
+            for one in self.daemons
+            if one.name in names and one.name != daemon.name
         )
 
     def _becomes_a_hook(self, process: Process, daemon: Daemon | None) -> bool:

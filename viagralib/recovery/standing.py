@@ -189,8 +189,13 @@ def hook_at_work(
 def _starts(
     daemon: Daemon, process: Process, scripts: list[str], observer: Observer
 ) -> bool:
-    """Return whether a process of root's, or ours, starts the daemon as a hook does."""
-    if process.zombie or process.users()[0] not in (0, observer.user):
+    """Return whether a process of root's, or ours, starts the daemon as a hook does.
+
+    A child of this run's starts another one, whose hook may be a link to the same.
+    """
+    if process.zombie or process.parent == observer.pid:
+        return False
+    if process.users()[0] not in (0, observer.user):
         return False
     if observer.is_hook_at_work(process, daemon):
         return True

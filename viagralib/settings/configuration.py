@@ -7,7 +7,7 @@ import os
 from viagralib.base.messages import Fault, reason, resembling, safe, shown
 from viagralib.base.users import user_id
 from viagralib.settings import facts as facts_of
-from viagralib.settings import hook_files, toml_file, values
+from viagralib.settings import hook_files, instances, toml_file, values
 from viagralib.settings.facts import Facts
 from viagralib.settings.start_order import find_circle
 
@@ -94,8 +94,7 @@ def load(home: str) -> Settings:
     _read_general(settings)
     _discover(settings)
     for daemon in settings.daemons.values():
-        if daemon.has("start.d", ".toml"):
-            settings.faults += load_facts(settings, daemon)
+        settings.faults += load_facts(settings, daemon)
     for daemon in settings.daemons.values():
         settings.faults += _check_names(settings, daemon)
     for fact in ("after", "resets"):
@@ -162,13 +161,16 @@ def _discover(settings: Settings) -> None:
 
 def load_facts(settings: Settings, daemon: Daemon) -> list[Fault]:
     """Return what is wrong with a daemon's facts; they become its own."""
-    name, file = daemon.name, f"{daemon.name}.toml"
+    is_own = daemon.has("start.d", ".toml")
+    name, source = daemon.name, instances.source(daemon.name, is_own)
+    file = f"{source}.toml"
     try:
         table = toml_file.read(f"{settings.home}/start.d/{file}", name)
     except Fault as fault:
         return [fault]
-    if not table:
+    if not source or not table:
         return []
+    table = instances.filled(table, source, name)
     daemon.facts, complaints = facts_of.read(table, settings.defaults, file)
     unknown = _unknown_users(daemon.facts, file)
     if name not in settings.set_aside:
