@@ -322,3 +322,16 @@ def test_of_several_clusters_only_the_dead_one_is_started(
     assert f"stop.d/{two}: exit 0" in told and "  now       up, pid " in told, told
     assert value(booted, main, "MainPID") == healthy
     booted.shell(f"rm {HOOKS}/{two} {HOOKS}/{main}; systemctl stop postgresql")
+
+
+def test_in_a_sandbox_that_hides_users_nothing_is_started(
+    booted: BootedMachine,
+) -> None:
+    unit(booted, "hidden", "User=daemon\n")
+    write(booted, f"{HOOKS}/hidden.toml", 'user = "daemon"\nunit = "hidden.service"\n')
+    apart = "systemd-run -q --wait --pipe --collect -p PrivateUsers=yes"
+    told = booted.shell(f"{apart} viagra.py --verbose hidden", check=False)
+    assert "hidden is unknown: pid " in told and "PrivateUsers=" in told, told
+    assert (
+        value(booted, "hidden", "NRestarts") == "0" and len(pids(booted, "hidden")) == 1
+    )

@@ -761,6 +761,20 @@ def test_the_fact_user(world: World) -> None:
             assert_down(seen, f"pid {pid}: of user root, not ")
 
 
+def test_in_a_user_namespace_other_users_processes_are_unknown(public: World) -> None:
+    """As in a unit with PrivateUsers=: all the others seem to be of nobody."""
+    apart = ("unshare", "--user", "--map-root-user")
+    name = fresh()
+    public.watch(name, f'user = "{SYSTEM}"\n')
+    pid = up_as(public, name, SYSTEM)
+    seen = look(public, name, *apart)
+    assert (
+        seen.word == "unknown" and f"pid {pid}: could not read its user" in seen.reason
+    )
+    public.kill(pid)
+    assert look(public, name, *apart).word == "down"
+
+
 def test_a_system_users_process_counts(public: World) -> None:
     name = watched(public)
     pid = up_as(public, name, SYSTEM)

@@ -9,6 +9,7 @@ from viagralib.base.messages import safe
 ORDINARY_USERS = (1000, 60000)
 # Not people, although above them: systemd's dynamic users (its UIDS-GIDS page), nobody.
 SERVICE_USERS = range(61184, 65536)
+_NOBODY = 65534  # whom the kernel names for users that are not ours: its overflowuid
 _KNOWN: dict[str, int] = {}  # uids by name
 
 
@@ -60,3 +61,18 @@ def group_name(number: int) -> str:
         return safe(grp.getgrgid(number).gr_name)
     except KeyError:
         return str(number)
+
+
+def is_hidden(number: int) -> bool:
+    """Return whether this uid stands for all users whom our user namespace lacks.
+
+    In most, such as of a service with PrivateUsers=, that is nearly everybody; where
+    a namespace has nobody itself, it is taken for that one: user_namespaces(7).
+    """
+    if number != _NOBODY:
+        return False
+    try:
+        ranges = [map(int, one.split()) for one in files.lines("/proc/self/uid_map")]
+    except (OSError, ValueError):
+        return False
+    return not any(first <= number < first + size for first, _, size in ranges)

@@ -11,7 +11,7 @@ import _socket as socket
 import os
 
 from viagralib.base import files
-from viagralib.base.users import user_name
+from viagralib.base.users import is_hidden, user_name
 from viagralib.processes.linux import Process, Unreadable, Vanished
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
@@ -48,7 +48,9 @@ def why_not_its(connection: socket.socket, processes: list[Process]) -> str:
     if not listeners:
         return _why_no_listener(connection)
     users = _users(processes)
-    strange = [one for one in listeners if one.user not in users]
+    strange = [
+        one for one in listeners if not (one.user in users or is_hidden(one.user))
+    ]
     if not strange or {one.inode for one in strange} <= _inodes(processes):
         return ""
     return f"user {user_name(strange[0].user)} listens there, not the daemon"
@@ -60,7 +62,9 @@ def _why_not_peer(connection: socket.socket, processes: list[Process]) -> str:
         return ""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     pid, user, _ = memoryview(credentials).cast("i")  # struct ucred
-    if user in _users(processes) or pid in {one.pid for one in _family(processes)}:
+    if user in _users(processes) or is_hidden(user):
+        return ""
+    if pid in {one.pid for one in _family(processes)}:
         return ""
     return f"user {user_name(user)} listens there, not the daemon"
 

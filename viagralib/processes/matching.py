@@ -6,7 +6,7 @@ import os
 
 from viagralib.base import answers
 from viagralib.base.messages import safe
-from viagralib.base.users import user_id, user_name
+from viagralib.base.users import is_hidden, user_id, user_name
 from viagralib.processes import table
 from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
 from viagralib.processes.observer import Observer, scripts
@@ -81,7 +81,7 @@ def _why_never(daemon: Daemon, process: Process, observer: Observer) -> str:
 
 
 def _why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
-    """Return why a process of its users cannot be the daemon, or ""."""
+    """Return why its users are none of the daemon's, or ""; Unreadable: are hidden."""
     real, effective, *_ = process.users()
     if observer.user not in (0, real):
         return f"of another user ({user_name(real)})"
@@ -89,6 +89,10 @@ def _why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
     # Who started a set-user-id program is its real user; root may become anybody.
     strangers = {effective} - wanted or {real} - wanted - {0} if wanted else ()
     for stranger in strangers:
+        if is_hidden(stranger):
+            raise Unreadable(
+                "its user: run viagra.py without PrivateUsers= or the like"
+            )
         names = ", ".join(map(safe, daemon.facts.user))
         by = "" if stranger == effective else f"{user_name(effective)}, started by "
         return f"of {by}user {user_name(stranger)}, not {names}"
