@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from booted_machine import BootedMachine, booted_machine
+from booted_machine import SETTINGS, BootedMachine, booted_machine
 from checkout import CHECKOUT
 from cron_machine import write
 from ready_daemons import DAEMONS, Ready
+from ready_machine import PATH
 
 __all__ = ["booted_machine"]  # a fixture
 ROOTS = ["bookworm-systemd", "trixie-systemd"]
@@ -335,3 +336,53 @@ def test_in_a_sandbox_that_hides_users_nothing_is_started(
     assert (
         value(booted, "hidden", "NRestarts") == "0" and len(pids(booted, "hidden")) == 1
     )
+
+
+def test_users_own_units_are_those_of_their_own_manager(booted: BootedMachine) -> None:
+    booted.shell("useradd -m joe; systemctl start user@$(id -u joe)")
+    home = "/home/joe/.config"
+    write(
+        booted,
+        f"{home}/systemd/user/joes.service",
+        "[Service]\nExecStart=/opt/joes 1000\n",
+    )
+    write(booted, f"{home}/viagra/start.d/joes", UNIT_HOOK, "755")
+    booted.shell(
+        f"cp /bin/sleep /opt/joes; cp {HOOKS}/service.subr {home}/viagra/start.d"
+    )
+    write(booted, f"{home}/viagra/viagra.toml", SETTINGS)
+    booted.shell(f"chown -R joe: {home}")
+    as_cron = (
+        "runuser",
+        "-u",
+        "joe",
+        "--",
+        "env",
+        "-i",
+        "HOME=/home/joe",
+        f"PATH={PATH}",
+    )
+    told = booted.run(*as_cron, "viagra.py", "--verbose").stdout
+    assert "  now       up, pid " in told and "joes is down" not in told, told
+    [pid] = pids(booted, "joes")
+    booted.shell(f"kill -9 {pid}")
+    told = booted.run(*as_cron, "viagra.py").stdout
+    assert "cause     systemd: signal 9 (SIGKILL) (joes.service)" in told, told
+    assert owner(booted, pids(booted, "joes")[0]) == "joes.service"
+
+
+def test_a_unit_that_is_active_with_another_process_is_told(
+    booted: BootedMachine,
+) -> None:
+    """The main process is a wrapper, which does not die with the daemon."""
+    wrapper = (
+        "[Service]\nExecStart=\nExecStart=sh -c '/opt/wrapped 1000 & sleep 1001'\n"
+    )
+    unit(booted, "wrapped")
+    write(booted, f"{UNITS}/wrapped.service.d/a.conf", wrapper)
+    write(booted, f"{HOOKS}/wrapped.toml", 'start_timeout = "2s"\n')
+    booted.shell("systemctl daemon-reload; systemctl restart wrapped")
+    booted.await_that("kill $(pgrep -fx '/opt/wrapped 1000')")
+    told = run(booted, "wrapped", check=False)
+    main = value(booted, "wrapped", "MainPID")
+    assert f"for started, with process {main} (sh), and starts nothing." in told, told

@@ -275,12 +275,17 @@ def test_death_of_another_name_is_not_the_cause(world: World) -> None:
         ("0::/system.slice/a.service/payload/b.service\n", "a.service"),
         ("1:name=systemd:/system.slice/nginx.service\n0::/\n", "nginx.service"),
         ("0::/user.slice/user-4.slice/user@4.service/app.slice/x.service\n", ""),
+        (
+            "0::/user.slice/user-9.slice/user@9.service/app.slice/x.service\n",
+            "x.service",
+        ),
         ("0::/init.scope\n", ""),
         ("", ""),
     ],
 )
 def test_the_unit_of_a_process_is_known_in_whatever_slice(text: str, unit: str) -> None:
-    assert service_in(text) == unit
+    assert service_in(text, user=9 if "user@9" in text else 0) == unit
+    assert unit == "x.service" or service_in(text, user=9) == unit
 
 
 def test_out_of_memory_is_the_cause(world: World) -> None:

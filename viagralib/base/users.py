@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from viagralib.base import files
 from viagralib.base.messages import safe
 
@@ -41,6 +43,16 @@ def user_id(name: str) -> int:
             return -1
         _KNOWN[name] = known
     return _KNOWN[name]
+
+
+def runtime_directory() -> dict[str, str]:
+    """Return the variable by which programs find our user's own service manager.
+
+    That is an ordinary user's: file-hierarchy(7). None where it does not run.
+    """
+    place = f"/run/user/{os.geteuid()}"
+    is_there = os.geteuid() and os.path.exists(f"{place}/systemd/private")
+    return {"XDG_RUNTIME_DIR": place} if is_there else {}
 
 
 def user_name(number: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable
 
 from viagralib.base import durations
 from viagralib.base.messages import reason, trouble
+from viagralib.base.users import runtime_directory
 from viagralib.evidence import kernel_log, service_manager
 from viagralib.hooks import child_process
 from viagralib.processes.tree_end import AFTER_KILL
@@ -25,7 +26,6 @@ LARGEST = 4_000_000  # bytes of each capture; ps on a huge machine stays below i
 DISKS = ("df -Pl", "df -l")  # -l: a network file system that is gone hangs df
 SOCKETS = ("ss -tulnp", "sockstat -l", "netstat -an")
 KERNEL_LOG_LINES = 200
-_JOURNAL = "journalctl -q --no-pager -n 100"
 
 
 class Capture:
@@ -72,9 +72,8 @@ class Evidence:
                 continue
             self._start(_file_name(stem, self.captures), (command,))
         for unit in units if service_manager.is_there() else ():
-            name = shlex.quote(unit)
-            self._start(unit_file(unit), (f"{service_manager.SHOW} {name}",))
-            self._start(journal_file(unit), (f"{_JOURNAL} -u {name}",))
+            self._start(unit_file(unit), (service_manager.show_command(unit),))
+            self._start(journal_file(unit), (service_manager.journal_command(unit),))
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)
         if sys.platform.startswith("linux"):
@@ -85,7 +84,7 @@ class Evidence:
     def begin_after_start(self, unit: str, since: float) -> None:
         """Start to capture a unit's journal since a start, in seconds since 1970."""
         if service_manager.is_there():
-            command = f"{_JOURNAL} -u {shlex.quote(unit)} --since=@{int(since)}"
+            command = f"{service_manager.journal_command(unit)} --since=@{int(since)}"
             self._start(journal_file(unit, after_start=True), (command,))
 
     def poll(self) -> bool:
@@ -117,6 +116,7 @@ class Evidence:
     def _start(self, name: str, commands: tuple[str, ...]) -> None:
         path = self._gate.search_path
         environment = {"PATH": path, "LC_ALL": "C", "COLUMNS": "200"}
+        environment |= runtime_directory()
         called = shlex.split(commands[0])[0]
         try:
             program, (called, *arguments) = self._find(commands)

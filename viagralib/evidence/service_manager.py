@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 
 from viagralib.base.clocks import awake_clock
+from viagralib.base.users import runtime_directory
 from viagralib.state.directory import State
 from viagralib.trust.gate import Gate
 
 _SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3)
 # What tells how a unit ended, whether it can be started, and what is to come.
-SHOW = (
+_SHOW = (
     "systemctl show -p LoadState,ActiveState,Job,NRestarts,Result,ExecMainCode,"
     "ExecMainStatus,ExecMainExitTimestampMonotonic --"
 )
 # What systemd's journal knows of a unit: systemd.journal-fields(7), sd-messages.h.
 _STARTS = ("7d4958e842da4a758f6c1cdc7b36dcc5", "39f53479d3a045ac8e11786248231fbf")
 _STOPS = ("de5b426a63be47a7b6ac3eaac82e2f6f", "9d1aaa27d60140bd96365438aad20286")
+_JOURNAL = "journalctl -q --no-pager -n 100 -u"
 _LAST = "journalctl -q -b -n 1 -o json --output-fields=MESSAGE_ID"
 _LONGEST_ANSWER = 2.0  # seconds that a command may take
 
@@ -50,6 +53,22 @@ def is_there() -> bool:
     return os.path.isdir(_SYSTEMD)
 
 
+def _of_user(command: str) -> str:
+    """Return a command as one to the user's own manager, where that runs."""
+    program, _, rest = command.partition(" ")
+    return f"{program} --user {rest}" if runtime_directory() else command
+
+
+def show_command(unit: str) -> str:
+    """Return the command that tells how a unit is, for a shell."""
+    return f"{_of_user(_SHOW)} {shlex.quote(unit)}"
+
+
+def journal_command(unit: str) -> str:
+    """Return the command that shows the end of a unit's journal, for a shell."""
+    return f"{_of_user(_JOURNAL)} {shlex.quote(unit)}"
+
+
 def known_unit(state: State, name: str, fact: str) -> str:
     """Return the unit of a daemon: that of the fact, or of the last start; or ""."""
     return fact or str(state.read("counts", name).get("unit") or "")
@@ -57,10 +76,17 @@ def known_unit(state: State, name: str, fact: str) -> str:
 
 def look(unit: str, gate: Gate) -> Unit:
     """Ask for a unit's properties and, if it is not active, who stopped it."""
-    found = Unit(unit, properties(ask(SHOW, gate, unit)))
+    found = Unit(unit, properties(ask(_of_user(_SHOW), gate, unit)))
+    if found.is_missing and runtime_directory():  # then it is the system's
+        found = Unit(unit, properties(ask(_SHOW, gate, unit)))
     if found.values.get("ActiveState") in ("inactive", "failed"):
         found.stopped_at = _stopped_at(unit, gate)
     return found
+
+
+def stop(unit: str, gate: Gate) -> None:
+    """Order a unit to be stopped, and do not wait for it."""
+    ask(_of_user("systemctl --no-block stop --"), gate, unit)
 
 
 def properties(text: str) -> dict[str, str]:
@@ -85,7 +111,7 @@ def _stopped_at(unit: str, gate: Gate) -> float:
 
     ids = [f"MESSAGE_ID={one}" for one in (*_STARTS, *_STOPS)]
     try:
-        last = json.loads(ask(_LAST, gate, "-u", unit, *ids))
+        last = json.loads(ask(_of_user(_LAST), gate, "-u", unit, *ids))
         is_stop = last["MESSAGE_ID"] in _STOPS
         return int(last["__REALTIME_TIMESTAMP"]) / 1e6 if is_stop else 0.0
     except (ValueError, KeyError, TypeError):
@@ -100,7 +126,7 @@ def ask(command: str, gate: Gate, *more: str) -> str:
     name, *arguments = [*command.split(), *more]
     output = memory(name)
     try:
-        environment = {"PATH": gate.search_path, "LC_ALL": "C"}
+        environment = {"PATH": gate.search_path, "LC_ALL": "C", **runtime_directory()}
         program = gate.find(name)
         child = child_process.start(gate, program, arguments, output, environment)
         child.release()

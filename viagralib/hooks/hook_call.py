@@ -8,6 +8,7 @@ import shlex
 
 from viagralib.base import durations
 from viagralib.base.messages import safe
+from viagralib.base.users import runtime_directory
 from viagralib.hooks.child_process import Child
 from viagralib.settings.configuration import Daemon
 
@@ -53,6 +54,7 @@ def environment(
         "LOGNAME": name,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
+        **runtime_directory(),
         "VIAGRA_DAEMON": daemon,
         **{f"VIAGRA_{key}": value for key, value in variables.items()},
     }

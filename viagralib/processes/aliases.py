@@ -12,8 +12,8 @@ import re
 
 from viagralib.base.messages import safe
 from viagralib.processes.linux import Process, Unreadable, Vanished
-from viagralib.processes.matching import COUNTED, base_names, classify
-from viagralib.processes.observer import SHELLS, Observer, scripts
+from viagralib.processes.matching import COUNTED, classify
+from viagralib.processes.observer import SHELLS, Observer, base_names, scripts
 from viagralib.settings.configuration import Daemon
 
 # What runs a script whatever its #! line says, without the version.

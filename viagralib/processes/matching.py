@@ -9,7 +9,7 @@ from viagralib.base.messages import safe
 from viagralib.base.users import is_hidden, user_id, user_name
 from viagralib.processes import table
 from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
-from viagralib.processes.observer import Observer, scripts
+from viagralib.processes.observer import Observer, base_names, scripts
 from viagralib.settings.configuration import Daemon
 
 # What a process that has a daemon's name may be to it.
@@ -225,17 +225,6 @@ def _whole_names(process: Process) -> list[str]:
         if not arguments:
             raise
     return found
-
-
-def base_names(first: list[str]) -> list[str]:
-    """Return the names that a process may have by its first argument, if there is one.
-
-    A title may hold slashes; one that shows a state begins with the name, as in
-    "food: writing"; Wine leaves the path of another system.
-    """
-    words = [text.partition(" ")[0].removesuffix(":") for text in first]
-    parts = [text.rpartition("\\")[2] for text in first]
-    return [*first, *map(os.path.basename, (*first, *words)), *parts]
 
 
 def _fits(pattern: str, process: Process, is_strange: bool) -> bool:

@@ -198,6 +198,17 @@ def scripts(arguments: list[str]) -> list[str]:
     return [word for word in arguments[1:6] if not word.startswith("-")][:2]
 
 
+def base_names(first: list[str]) -> list[str]:
+    """Return the names that a process may have by its first argument, if there is one.
+
+    A title may hold slashes; one that shows a state begins with the name, as in
+    "food: writing"; Wine leaves the path of another system.
+    """
+    words = [text.partition(" ")[0].removesuffix(":") for text in first]
+    parts = [text.rpartition("\\")[2] for text in first]
+    return [*first, *map(os.path.basename, (*first, *words)), *parts]
+
+
 def _identity(process: Process, script: str) -> tuple[int, int] | None:
     """Return device and inode of a process's script, wherever it was started."""
     try:

@@ -11,10 +11,11 @@ from viagralib.processes.linux import Process
 
 
 def unit_of(processes: Iterable[Process]) -> str:
-    """Return the system's unit, such as "nginx.service", of one of these; "": none.
+    """Return the unit, such as "nginx.service", of one of these; "": none.
 
-    Ours does not count, nor cron's: what a hook starts by itself stays in it, and may
-    be found by a run that is in another.
+    It is the system's, or for an ordinary user that of the user's own manager. Ours
+    does not count, nor cron's: what a hook starts by itself stays in it, and may be
+    found by a run that is in another.
     """
     own = _service(table.own_pid())
     for process in processes:
@@ -26,21 +27,22 @@ def unit_of(processes: Iterable[Process]) -> str:
 
 def _service(pid: int) -> str:
     try:
-        return service_in(os.fsdecode(files.read(f"/proc/{pid}/cgroup")))
+        return service_in(os.fsdecode(files.read(f"/proc/{pid}/cgroup")), os.geteuid())
     except OSError:
         return ""
 
 
-def service_in(text: str) -> str:
+def service_in(text: str, user: int) -> str:
     """Return the unit that systemd has named one of these cgroups by; "": none.
 
     `text` is of /proc/PID/cgroup: cgroups(7). "0::/system.slice/nginx.service", or in
-    the slice that Slice= names: systemd.slice(5).
+    the slice that Slice= names: systemd.slice(5). What is in user.slice is the business
+    of the users' own managers: for root there is none, for a user that of its own.
     """
     for line in text.split("\n"):
         path = line.partition(":")[2].partition(":")[2]
         if path.startswith("/user.slice/"):
-            continue  # the users' own units are their own managers' business
+            path = path.partition(f"/user@{user}.service/")[2] if user else ""
         for part in path.split("/"):
             if part.endswith(".service"):
                 return part

@@ -68,7 +68,7 @@ def _end(
         is_for_good = recovery.why == SICK and facts.recovery == "quit"
         unit = service_units.unit_of(recovery.verdict.processes())
         if is_for_good and unit and service_manager.is_there():
-            service_manager.ask("systemctl --no-block stop --", recovery.run.gate, unit)
+            service_manager.stop(unit, recovery.run.gate)
             yield from until_gone(tree, facts.stop_timeout, leave_leftovers)
         warning, patience = facts.warn_signal, facts.stop_timeout
         rest = yield from end(tree, warning, patience, leave_leftovers, warned)
