@@ -28,7 +28,7 @@ help:
 	@echo "make test       linters and tests, with real processes"
 	@echo "make test-long  those that take minutes as well"
 	@echo "make test-portable  the tests, with the process table read through psutil"
-	@echo "make test-machines  fresh Debians, and booted ones with systemd; needs root"
+	@echo "make test-machines  fresh Debians, and ones booted by systemd, OpenRC and sysvinit; root"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
@@ -51,7 +51,7 @@ test-portable: $(VENV)/ready
 	VIAGRA_TEST_TABLE=psutil $(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
 test-machines: $(VENV)/ready
-	$(RUN) pytest -rs -n 2 -m machines tests/machines $(PYTEST)
+	$(RUN) pytest -rs -n 2 --dist loadgroup -m machines tests/machines $(PYTEST)
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .

@@ -24,15 +24,15 @@ from world import absent, comm, need, need_root, until
 # A mount namespace of its own: with the last process, all that it mounts is gone.
 APART = ["unshare", "--mount", "--propagation", "private"]
 BOOT = """
-directory=$1 lower=$2 checkout=$3 name=$4
+directory=$1 lower=$2 checkout=$3 name=$4 first=$5
 mount -t tmpfs -o mode=755 tmpfs "$directory"
 mkdir "$directory/upper" "$directory/work" "$directory/root"
 options=lowerdir=$lower,upperdir=$directory/upper,workdir=$directory/work
 mount -t overlay -o "$options" overlay "$directory/root"
 # Neither a machined nor a systemd is needed out here; its network is its own.
-exec systemd-nspawn --quiet --boot --directory="$directory/root" --machine="$name" \\
+exec systemd-nspawn --quiet --directory="$directory/root" --machine="$name" \\
 	--register=no --keep-unit --private-network --resolv-conf=off --timezone=off \\
-	--link-journal=no --console=pipe --bind-ro="$checkout:/srv/viagra"
+	--link-journal=no --console=pipe --bind-ro="$checkout:/srv/viagra" "$first"
 """
 # Below a service manager a command gets a unit of its own: what nsenter alone brings in
 # stays in the control group that it has out here.
@@ -42,10 +42,13 @@ exec systemd-run --quiet --wait --pipe --collect --service-type=exec \
 	--setenv=PATH="$PATH" -- "$@"
 """
 SETTINGS = '[defaults]\npatience = "0.1s"\n[run]\nboot = "0s"\n'
+# With systemd installed beside it, --boot would take that.
+FIRST = {"systemd": "--boot", "openrc": "/sbin/init", "sysvinit": "/sbin/init"}
+SCRIPTS_DONE = "runlevel | grep -q ' 2$' && pgrep -x cron && ! pgrep -x rc"
 BOOTED = {
     "systemd": "systemctl is-system-running | grep -qE '^(running|degraded)$'",
-    "openrc": "runlevel | grep -q ' 2$' && pgrep -x cron",
-    "sysvinit": "runlevel | grep -q ' 2$' && pgrep -x cron",
+    "openrc": SCRIPTS_DONE,
+    "sysvinit": SCRIPTS_DONE,
 }
 
 
@@ -71,7 +74,7 @@ class BootedMachine(Machine):
         script = ["sh", "-euc", BOOT, "sh", str(directory), str(lower), str(checkout)]
         self._console = directory.with_suffix(".console").open("w+")
         self._nspawn = subprocess.Popen(
-            [*APART, *script, name],
+            [*APART, *script, name, FIRST[kind]],
             stdin=subprocess.DEVNULL,
             stdout=self._console,
             stderr=subprocess.STDOUT,

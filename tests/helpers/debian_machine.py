@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,19 +27,25 @@ MINIMAL = ("python3", "python3-venv", "make", "git", "ca-certificates")
 # Installed later, in a machine without a network, as an administrator would.
 FETCHED = ("cron", "exim4-daemon-light", "python3-psutil")
 # What other roots have besides, by the name of their process 1's program.
+DAEMONS_OF_ALL = (
+    *("procps", "iproute2", "cron", "rsyslog", "openssh-server", "openssh-client"),
+    *("nginx-light", "apache2", "redis-server", "postgresql", "mariadb-server"),
+    *("php-fpm", "postfix", "dovecot-imapd", "bind9", "chrony", "fail2ban"),
+    *("openbsd-inetd", "at"),
+)
 KINDS = {
     "systemd": (
-        *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "procps", "iproute2"),
-        *("cron", "rsyslog", "openssh-server", "openssh-client", "nginx-light"),
-        *("apache2", "redis-server", "postgresql", "mariadb-server", "php-fpm"),
-        *("postfix", "dovecot-imapd", "bind9", "chrony", "fail2ban", "openbsd-inetd"),
-        *("tomcat10", "at", "nftables"),
+        *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "nftables", "tomcat10"),
+        *DAEMONS_OF_ALL,
     ),
-    "openrc": ("openrc", "sysvinit-core", "procps", "cron", "nginx-light"),
-    "sysvinit": ("sysvinit-core", "procps", "cron", "nginx-light"),
+    "openrc": ("openrc", "sysvinit-core", *DAEMONS_OF_ALL),
+    "sysvinit": ("sysvinit-core", *DAEMONS_OF_ALL),
 }
 # The machine's own business at its boot; all else is started by the test that needs it.
-LEFT_ON = ("dbus", "cron", "systemd-", "getty", "networking", "remote-fs", "e2scrub")
+LEFT_ON = (
+    *("dbus", "cron", "systemd-", "getty", "networking", "remote-fs", "e2scrub"),
+    *("bootlogs", "rc.local", "rmnologin"),
+)
 ORIGIN = "/srv/viagra.git"  # the checkout, read-only, to be cloned
 
 # Process 1 of the machine: it makes the machine's root, goes there, and reaps.
@@ -168,9 +175,15 @@ def _make(new: Path, suite: str, kind: str) -> None:
     policy.chmod(0o755)
     _fetch(new, *KINDS[kind])
     policy.unlink()
-    for link in (new / "etc/systemd/system").glob("*.wants/*"):
-        if not link.name.startswith(LEFT_ON):
-            link.unlink()
+    for places in (
+        "etc/systemd/system/*.wants",
+        "etc/runlevels/default",
+        "etc/rc[2-5].d",
+    ):
+        for link in new.glob(f"{places}/*"):
+            name = re.sub("^S[0-9]+", "", link.name)
+            if link.is_symlink() and not name.startswith(LEFT_ON):
+                link.unlink()
 
 
 def _fetch(root: Path, *packages: str) -> None:

@@ -15,7 +15,10 @@ from ready_daemons import DAEMONS, Ready
 from ready_machine import PATH
 
 __all__ = ["booted_machine"]  # a fixture
-ROOTS = ["bookworm-systemd", "trixie-systemd"]
+ROOTS = [
+    pytest.param(name, marks=pytest.mark.xdist_group(name))  # one machine for each
+    for name in ("bookworm-systemd", "trixie-systemd")
+]
 pytestmark = [
     pytest.mark.machines,
     pytest.mark.parametrize("booted", ROOTS, indirect=True),

@@ -320,14 +320,33 @@ def test_systemctl_is_not_asked_where_systemd_does_not_run(managed: Managed) -> 
     assert managed.run("start.d/cron") == (0, "", ["cron start"])
 
 
-def test_openrc_is_told_first_that_it_does_not_run(managed: Managed) -> None:
-    managed.prepare(OPENRC)
-    managed.stand_in("rc-service", {"--exists ssh": "exit 1"})
-    found = ["rc-service --exists ssh", "rc-service --exists sshd"]
-    by_hand = [*found, "rc-service sshd start"]
-    assert managed.run("start.d/sshd")[2] == by_hand
-    calls = managed.run("start.d/sshd", "env", "VIAGRA_REASON=down")[2]
-    assert calls == [*by_hand, *found, "rc-service sshd zap", "rc-service sshd start"]
+@pytest.mark.parametrize(
+    ("interpreter", "state", "forgets"),
+    [
+        ("/bin/sh", ":", []),  # it knows no zap
+        ("/sbin/openrc-run", ":", ["zap"]),
+        (
+            "/sbin/openrc-run",
+            "touch /run/openrc/options/sshd/child_pid",
+            ["stop", "zap"],
+        ),
+    ],
+)
+def test_openrc_is_told_first_that_it_does_not_run(
+    managed: Managed, interpreter: str, state: str, forgets: list[str]
+) -> None:
+    managed.prepare(f"{OPENRC}/options/sshd; {state}")
+    managed.prepare(f"echo '#!{interpreter}' >/etc/init.d/sshd")
+    resolve, known = "--resolve sshd", ["--exists ssh", "--exists sshd"]
+    replies = {"--exists ssh": "exit 1", resolve: "echo /etc/init.d/sshd"}
+    managed.stand_in("rc-service", replies)
+    assert managed.run("start.d/sshd")[2] == [
+        f"rc-service {one}" for one in [*known, "sshd start"]
+    ]
+    calls = managed.run("start.d/sshd", "env", "VIAGRA_REASON=down")[2][3:]
+    verbs = {"stop": "sshd --nodeps stop", "zap": "sshd zap"}
+    told = [*known, resolve, *[verbs[one] for one in forgets], "sshd start"]
+    assert calls == [f"rc-service {one}" for one in told]
 
 
 def test_openbsd_starts_also_what_boot_does_not(managed: Managed) -> None:
