@@ -36,6 +36,7 @@ DAEMONS_OF_ALL = (
 KINDS = {
     "systemd": (
         *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "nftables", "tomcat10"),
+        "systemd-coredump",
         *DAEMONS_OF_ALL,
     ),
     "openrc": ("openrc", "sysvinit-core", *DAEMONS_OF_ALL),
@@ -187,12 +188,17 @@ def _make(new: Path, suite: str, kind: str) -> None:
 
 
 def _fetch(root: Path, *packages: str) -> None:
-    """Install packages in a root directory, with a process table of its own."""
+    """Install packages in a root directory, with a process table of its own.
+
+    Some would set the kernel's parameters, which are everybody's, such as core_pattern.
+    """
     apart = ["unshare", "--mount", "--pid", "--fork", f"--mount-proc={root}/proc"]
+    sealed = 'mount --bind -o ro "$0/proc/sys" "$0/proc/sys"; exec chroot "$0" "$@"'
+    apart += ["sh", "-ec", sealed, str(root)]
     fetch = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
     # A mirror may lag behind sid's date, which is valid for a week; debootstrap(8) asks
     # for none.
     update = ["apt-get", "-o", "Acquire::Check-Valid-Until=false", "update", "-qq"]
     environment = {"PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     for command in (update, fetch):
-        subprocess.run([*apart, "chroot", root, *command], check=True, env=environment)
+        subprocess.run([*apart, *command], check=True, env=environment)

@@ -389,3 +389,35 @@ def test_a_unit_that_is_active_with_another_process_is_told(
     told = run(booted, "wrapped", check=False)
     main = value(booted, "wrapped", "MainPID")
     assert f"for started, with process {main} (sh), and starts nothing." in told, told
+
+
+def test_core_dump_of_a_plain_daemon_is_its_cause(booted: BootedMachine) -> None:
+    """As if the kernel, which is not the machine's own, gave it to systemd-coredump."""
+    booted.shell("cp /bin/sleep /opt/dumps")
+    write(booted, f"{HOOKS}/dumps", PLAIN_HOOK.format(name="dumps"), "755")
+    run(booted, "dumps")
+    booted.shell("viagra.py", check=False)  # has seen it, pid and all
+    [pid] = pids(booted, "dumps")
+    places = "/usr/lib/systemd/systemd-coredump /lib/systemd/systemd-coredump"
+    helper = f"$(ls {places} | head -n 1)"
+    given = f"{pid} 0 0 11 $(date +%s) 18446744073709551615 vm"
+    booted.shell(
+        f"systemctl start systemd-coredump.socket; {helper} {given} </dev/null"
+    )
+    booted.await_that(f"coredumpctl -q list {pid}")
+    booted.shell(f"kill -9 {pid}")
+    told = run(booted, "dumps")
+    assert f"cause     systemd-coredump: signal 11 (SEGV), pid {pid}\n" in told, told
+    section = told.partition("  core dump:\n")[2]
+    assert section.startswith(f"    Process {pid} (dumps) of user 0 dumped core."), told
+    booted.shell(f"rm {HOOKS}/dumps")
+
+
+def test_status_and_explain_name_the_unit(booted: BootedMachine) -> None:
+    unit(booted, "owned", "Restart=always\nRestartSec=0.1\n")
+    for _ in range(2):
+        kill(booted, "owned")
+        booted.await_that("systemctl -q is-active owned")
+    owner_of_it = "owned.service, 2 restarts by systemd"
+    assert f"\n  owned by {owner_of_it}\n" in booted.shell("viagra.py explain owned")
+    assert f" {owner_of_it}\n" in booted.shell("viagra.py status owned")

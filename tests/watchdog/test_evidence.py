@@ -323,7 +323,8 @@ def test_out_of_memory_is_the_cause(world: World) -> None:
         until(lambda: kernel_says(f"({name})"))
         result = world.run()
         assert re.fullmatch(
-            rf"kernel: out of memory, killed a process named {name} "
+            rf"kernel: out of memory, by the limit of {name}, "
+            rf"killed a process named {name} "
             rf"\(pid {eater.pid}\) at [\d:]+, which no run has seen as the daemon",
             cause(result.out),
         )

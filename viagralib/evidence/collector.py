@@ -36,6 +36,7 @@ class Capture:
         self.output = output
         self.child: child_process.Child | None = None
         self.problem = ""
+        self.may_fail = False  # it has mostly nothing to tell
 
     def text(self) -> str:
         """Return what the command printed; "" when it cannot be read."""
@@ -59,10 +60,11 @@ class Evidence:
         self._gate = gate
         self._commands = settings.commands
 
-    def begin(self, units: Iterable[str] = ()) -> None:
+    def begin(self, units: Iterable[str], cores: dict[str, str]) -> None:
         """Start every command, and read the kernel's log meanwhile.
 
-        Of each of the service manager's `units`, how it ended and its journal.
+        Of each of the service manager's `units`, how it ended and its journal; `cores`
+        are commands that tell of core dumps, by the file of each.
         """
         for command in self._commands:
             try:
@@ -74,6 +76,8 @@ class Evidence:
         for unit in units if service_manager.is_there() else ():
             self._start(unit_file(unit), (service_manager.show_command(unit),))
             self._start(journal_file(unit), (service_manager.journal_command(unit),))
+        for name, command in cores.items() if service_manager.is_there() else ():
+            self._start(name, (command,), may_fail=True)
         self._start("disks.txt", DISKS)
         self._start("sockets.txt", SOCKETS)
         if sys.platform.startswith("linux"):
@@ -113,7 +117,9 @@ class Evidence:
             except OSError as error:
                 self.problems.append(f"{name}: {reason(error)}")
 
-    def _start(self, name: str, commands: tuple[str, ...]) -> None:
+    def _start(
+        self, name: str, commands: tuple[str, ...], may_fail: bool = False
+    ) -> None:
         path = self._gate.search_path
         environment = {"PATH": path, "LC_ALL": "C", "COLUMNS": "200"}
         environment |= runtime_directory()
@@ -122,11 +128,12 @@ class Evidence:
             program, (called, *arguments) = self._find(commands)
             capture = Capture(name, self._open(name))
         except OSError as error:
-            is_option = isinstance(error, FileNotFoundError) and len(commands) > 1
-            if not is_option:  # `test` notes it
+            is_option = may_fail or len(commands) > 1
+            if not (is_option and isinstance(error, FileNotFoundError)):  # `test` notes
                 self.problems.append(f"{called}: {reason(error)}")
             return
         self.captures[name] = capture
+        capture.may_fail = may_fail
         try:
             capture.child = child_process.start(
                 self._gate, program, arguments, capture.output, environment, LARGEST
@@ -162,7 +169,7 @@ class Evidence:
             capture.problem = f"cannot be ended (pid {child.process.pid})"
         elif child.seconds() > self._timeout:
             child.kill()
-        if capture.problem not in ("", "-"):
+        if capture.problem not in ("", "-") and not capture.may_fail:
             self.problems.append(f"{os.path.basename(child.path)}: {capture.problem}")
         return bool(capture.problem)
 

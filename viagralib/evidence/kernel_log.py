@@ -45,6 +45,12 @@ _DEATHS = tuple(
 )
 
 
+# Whose limit it was, told just before such a death: "/system.slice/food.service".
+_LIMIT = re.compile(
+    r"^oom-kill:constraint=CONSTRAINT_MEMCG,.*?,oom_memcg=(/[^,]*),.*,pid=(\d{1,10}),"
+)
+
+
 class Line(NamedTuple):
     """One line of the kernel's log; `at` is in seconds since 1970."""
 
@@ -101,16 +107,27 @@ def find_death(
     One of these pids comes first: anybody's process may have that name.
     """
     last = None
-    for line in reversed(list(lines)):
-        if line.at < since:
-            break
+    newest_first = [line for line in reversed(list(lines)) if line.at >= since]
+    for line in newest_first:
         # Thousands of lines say other things: only a few are worth a pattern.
         death = _death(line) if name in line.text else None
         if death and death.name == name:
+            last = death if death.pid in pids else last or death
             if death.pid in pids:
-                return death
-            last = last or death
-    return last
+                break
+    return _with_limit(last, newest_first) if last else None
+
+
+def _with_limit(death: Death, lines: Iterable[Line]) -> Death:
+    """Return a death for want of memory with the control group whose limit it was."""
+    for line in lines if death.cause == "out of memory" else ():
+        found = _LIMIT.search(line.text) if line.text.startswith("oom-kill:") else None
+        if found and int(found[2]) == death.pid:
+            group = os.path.basename(found[1])
+            is_unit = group.endswith((".service", ".slice", ".scope"))
+            limit = f"MemoryMax= of {group}" if is_unit else f"limit of {group}"
+            return death._replace(cause=f"out of memory, by the {limit}")
+    return death
 
 
 def _death(line: Line) -> Death | None:

@@ -15,7 +15,7 @@ _SYSTEMD = "/run/systemd/system"  # there when systemd is process 1: sd_booted(3
 # What tells how a unit ended, whether it can be started, and what is to come.
 _SHOW = (
     "systemctl show -p LoadState,ActiveState,Job,NRestarts,Result,ExecMainCode,"
-    "ExecMainStatus,ExecMainExitTimestampMonotonic --"
+    "ExecMainStatus,ExecMainExitTimestampMonotonic,MemoryMax --"
 )
 # What systemd's journal knows of a unit: systemd.journal-fields(7), sd-messages.h.
 _STARTS = ("7d4958e842da4a758f6c1cdc7b36dcc5", "39f53479d3a045ac8e11786248231fbf")
@@ -84,6 +84,22 @@ def look(unit: str, gate: Gate) -> Unit:
     return found
 
 
+def tell_owners(units: dict[str, str], gate: Gate) -> dict[str, str]:
+    """Return each of these units, by daemon, with systemd's own restarts of it."""
+    names = list(dict.fromkeys(units.values()))
+    text = (
+        ask(_of_user("systemctl show -p NRestarts --"), gate, *names) if names else ""
+    )
+    numbers = [properties(one).get("NRestarts", "0") for one in text.split("\n\n")]
+    restarts = dict(zip(names, numbers, strict=False))  # none where it does not answer
+    told = {}
+    for name, unit in units.items():
+        number = restarts.get(unit, "0")
+        many = f", {number} restart{'' if number == '1' else 's'} by systemd"
+        told[name] = unit + (many if number.strip("0") else "")
+    return told
+
+
 def stop(unit: str, gate: Gate) -> None:
     """Order a unit to be stopped, and do not wait for it."""
     ask(_of_user("systemctl --no-block stop --"), gate, unit)
@@ -135,7 +151,7 @@ def ask(command: str, gate: Gate, *more: str) -> str:
                 child.kill()
                 return ""
             time.sleep(0.005)
-        return os.pread(output, 4096, 0).decode(errors="replace").strip()
+        return os.pread(output, 65536, 0).decode(errors="replace").strip()
     except OSError:
         return ""
     finally:

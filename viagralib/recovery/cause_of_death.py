@@ -8,10 +8,11 @@ from collections.abc import Container
 
 from viagralib.base.clocks import awake_clock
 from viagralib.base.messages import safe
-from viagralib.evidence import kernel_log
+from viagralib.evidence import core_dumps, kernel_log
 from viagralib.evidence.collector import Evidence, unit_file
 from viagralib.evidence.service_manager import ended_at, properties
 from viagralib.processes.matching import cut
+from viagralib.processes.verdicts import DOWN
 from viagralib.recovery.recovery import Recovery
 from viagralib.state import incidents, supervision
 from viagralib.state.incident_ids import daemon_of
@@ -51,6 +52,7 @@ def find(recovery: Recovery, evidence: Evidence) -> tuple[str, int | None]:
         "; ".join(text for text in seen if text)
         or _by_order(recovery)
         or _from_unit(recovery, evidence)
+        or _from_core(recovery, evidence)
         or _still_the_same(recovery)
     )
     return text, death.pid if death else None
@@ -63,6 +65,16 @@ def recorded(recovery: Recovery) -> str:
     """
     run, name = recovery.run, recovery.daemon.name
     return supervision.death_since(run.state, name, _last_look(run) - _SLACK)
+
+
+def find_cores(run: Run, recoveries: list[Recovery]) -> dict[str, str]:
+    """Return the commands that tell of their core dumps, by the files of evidence."""
+    since = _oldest(run)
+    return {
+        core_dumps.file(one.daemon.name): core_dumps.command(one.daemon.process, since)
+        for one in recoveries
+        if one.why == DOWN
+    }
 
 
 def _last_look(run: Run) -> float:
@@ -119,10 +131,18 @@ def _from_unit(recovery: Recovery, evidence: Evidence) -> str:
     return f"systemd: {safe(words)} ({safe(unit)})" if words else ""
 
 
+def _from_core(recovery: Recovery, evidence: Evidence) -> str:
+    text = evidence.text(core_dumps.file(recovery.daemon.name))
+    return safe(core_dumps.cause(text, recovery.run.pids_before))
+
+
 def how_unit_ended(values: dict[str, str]) -> str:
     """Return in words what `systemctl show` says of a unit's end, or ""."""
     code, status = values.get("ExecMainCode", ""), values.get("ExecMainStatus", "")
-    parts = [_RESULTS.get(values.get("Result", ""), "")]
+    result, limit = values.get("Result", ""), values.get("MemoryMax", "infinity")
+    parts = [_RESULTS.get(result, "")]
+    if result == "oom-kill" and limit.isdecimal():
+        parts.append(f"with a MemoryMax= of {limit} bytes")
     if code in (_KILLED, _DUMPED):
         parts.append(f"signal {_signal_name(status)}")
         parts.append("core dumped" if code == _DUMPED else "")

@@ -7,6 +7,7 @@ import re
 
 from viagralib.base.durations import spell
 from viagralib.base.messages import safe, safe_lines
+from viagralib.evidence import core_dumps
 from viagralib.evidence.collector import Evidence, journal_file
 from viagralib.recovery.recovery import (
     BACK,
@@ -116,7 +117,8 @@ def _logs(recovery: Recovery, evidence: Evidence) -> dict[str, list[str]]:
         logs[f"journal {safe(unit)}, of this start"] = text.split("\n")
         text = evidence.text(journal_file(unit)).rstrip("\n")
         logs[f"journal {safe(unit)}"] = text.split("\n")
-    return logs
+    text = evidence.text(core_dumps.file(recovery.daemon.name))
+    return {"core dump": core_dumps.backtrace(text), **logs}
 
 
 def _section(title: str, lines: list[str], most: int = _LONGEST_LINE) -> list[str]:

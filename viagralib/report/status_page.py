@@ -55,6 +55,7 @@ class Page:
         self.run = run = overview.run
         self.verdicts = overview.verdicts
         self.standings = overview.standings
+        self.owners = overview.owners
         self.faults = overview.faults
         self.now = time.time()
         found = map(self._record, reversed(run.state.names("incidents")))
@@ -132,6 +133,8 @@ class Page:
             facts.append(verdict.reason)
             facts.append(f"pid {pids}, user {user(verdict)}" if pids else "")
             facts.append(f"since {date(began)}" if began else "")
+            owner = self.owners.get(name)
+            facts.append(f"owned by {owner}" if owner else "")
         recent = self.run.state.recent(name)
         total = self.run.state.count(name)
         facts.append(f"restarts: {total}, {recent} in 24 hours" if total else "")

@@ -63,6 +63,7 @@ class Overview:
         self.run = run
         self.verdicts: dict[str, Verdict] = {}
         self.standings: dict[str, str] = {}
+        self.owners: dict[str, str] = {}  # units, by daemon; for who asks for them
         self.codes: dict[str, int] = {}
         self.faults: list[str] = []
 
@@ -101,6 +102,7 @@ class Overview:
                     "since": since(verdict),
                     "pids": [one.pid for one in verdict.processes()],
                     "user": user(verdict),
+                    "owner": self.owners.get(name, ""),
                 }
                 for name, verdict in self.verdicts.items()
             },

@@ -6,8 +6,9 @@ from viagralib.base.durations import spell
 from viagralib.base.messages import FAULTY, NOT_WELL, safe
 from viagralib.base.printer import Printer
 from viagralib.base.users import user_name
+from viagralib.evidence import service_manager
 from viagralib.health.checkup import examine
-from viagralib.processes import aliases, table
+from viagralib.processes import aliases, service_units, table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Candidate, Verdict, judge
 from viagralib.recovery import standing
@@ -54,6 +55,19 @@ def look(run: Run) -> Overview:
     return overview
 
 
+def note_owners(overview: Overview) -> None:
+    """Note of each daemon which unit of the service manager owns it."""
+    run, units = overview.run, {}
+    for name, verdict in (
+        overview.verdicts.items() if service_manager.is_there() else ()
+    ):
+        fact = run.settings.daemons[name].facts.unit
+        unit = service_units.unit_of(verdict.processes())
+        units[name] = unit or service_manager.known_unit(run.state, name, fact)
+    known = {name: unit for name, unit in units.items() if unit}
+    overview.owners = service_manager.tell_owners(known, run.gate)
+
+
 def check(run: Run, options: Options, out: Printer) -> int:
     """Look only, change nothing: a line for each daemon that is not up."""
     overview = look(run)
@@ -81,6 +95,7 @@ def _summary(run: Run, overview: Overview) -> str:
 def explain(run: Run, options: Options, out: Printer) -> int:
     """Show each process that may be the daemon, counted or not, and why."""
     overview = look(run)
+    note_owners(overview)
     name = run.names[0]
     candidates = []
     if daemon := run.daemon(name):
@@ -92,6 +107,8 @@ def explain(run: Run, options: Options, out: Printer) -> int:
         out.say(f"viagra.py: {fault}")
     for text in overview.lines(run.names):
         out.say(text)
+    if owner := overview.owners.get(name):
+        out.say(f"  owned by {safe(owner)}")
     for one in candidates:
         out.say(f"  pid {one.process.pid}, {one.kind}: {one.why}")
         out.say(f"    {_description(one.process)}")

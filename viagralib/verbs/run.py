@@ -99,7 +99,8 @@ class Response:
         evidence = Evidence(run.settings, run.gate, directory)
         begun = [recovery for recovery in recoveries if not recovery.result]
         if begun:
-            evidence.begin(dict.fromkeys(one.unit for one in begun if one.unit))
+            units = dict.fromkeys(one.unit for one in begun if one.unit)
+            evidence.begin(units, cause_of_death.find_cores(run, begun))
         for recovery in begun:
             logs = log_tails.take(recovery.daemon, recovery.incident)
             recovery.note_evidence(cause_of_death.recorded(recovery), logs)

@@ -13,11 +13,11 @@ from viagralib.report.verdict_lines import Overview, since, user, written
 from viagralib.settings.command_line import Options
 from viagralib.state.incident_ids import began_at, newest
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import look
+from viagralib.verbs.check_and_explain import look, note_owners
 
 _HEADER = (
     *("DAEMON", "VERDICT", "STANDING", "PIDS", "USER", "SINCE", "24H"),
-    "LAST INCIDENT",
+    *("LAST INCIDENT", "OWNER"),
 )
 _NEEDED = 3  # columns that the narrowest terminal shows
 _SHORTEST_NAME = 8  # characters of it there
@@ -25,8 +25,9 @@ _PIDS = 3  # shown of a daemon's processes
 
 
 def status(run: Run, options: Options, out: Printer) -> int:
-    """Show every daemon: verdict, standing, pids, user, since, restarts, incident."""
+    """Show every daemon: verdict, standing, pids, user, restarts, incident, unit."""
     overview = look(run)
+    note_owners(overview)
     incidents = newest(run.state.names("incidents"))
     if options.json:
         out.say(written(_document(run, overview, incidents)))
@@ -37,7 +38,10 @@ def status(run: Run, options: Options, out: Printer) -> int:
         out.say(Page(overview).text())
         return overview.code
     rows = [_cells(run, overview, name, incidents.get(name, "")) for name in run.names]
-    for text in _table([_HEADER, *rows], _terminal_width()) if rows else []:
+    if not any(row[-1] for row in rows):  # no service manager that would tell
+        rows = [row[:-1] for row in rows]
+    header = _HEADER[: len(rows[0])] if rows else ()
+    for text in _table([header, *rows], _terminal_width()) if rows else []:
         out.say(text)
     for fault in overview.faults:
         out.say(f"viagra.py: {fault}")
@@ -103,6 +107,7 @@ def _cells(run: Run, overview: Overview, name: str, incident: str) -> tuple[str,
         _moment(began) if began else "",
         str(run.state.recent(name) or ""),
         _moment(began_at(incident)) if incident else "",
+        safe(overview.owners.get(name, "")),
     )
 
 
