@@ -185,7 +185,7 @@ def test_restarts_without_end_until_told(run: Program) -> None:
         os.kill(run.pids(count=lived)[-1], signal.SIGKILL)
     last = run.pids(count=6)[-1]
     run.send(signal.SIGTERM)
-    assert run.end() == 123
+    assert run.end() == 0  # as it was asked to
     assert not lives(last)
     assert len(run.lines()) == 6
 
@@ -477,7 +477,7 @@ def test_what_happens_while_it_is_stopped_is_done_afterwards(
     run.send(signal.SIGTERM)
     assert lives(second)
     os.kill(holder, signal.SIGCONT)
-    assert run.end() == 123
+    assert run.end() == 0
     assert not run.left()
 
 
@@ -824,7 +824,7 @@ def test_output_goes_to_a_file_that_is_opened_anew(run: Program) -> None:
     until(lambda: log.exists() and "y" in log.read_text())
     assert not (run.directory / "got").exists()
     run.send(signal.SIGTERM)
-    assert run.end() == 123
+    assert run.end() == 0
     assert run.lines("stdout") == []
 
 

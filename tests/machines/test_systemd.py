@@ -421,3 +421,46 @@ def test_status_and_explain_name_the_unit(booted: BootedMachine) -> None:
     owner_of_it = "owned.service, 2 restarts by systemd"
     assert f"\n  owned by {owner_of_it}\n" in booted.shell("viagra.py explain owned")
     assert f" {owner_of_it}\n" in booted.shell("viagra.py status owned")
+
+
+def test_what_requires_a_unit_is_up_again_after_its_restart(
+    booted: BootedMachine,
+) -> None:
+    """Also if the start comes about only later; and the notice names it."""
+    unit(booted, "needed")
+    for name, needs in (("needy", "needed"), ("needier", "needy")):
+        booted.shell(f"cp /bin/sleep /opt/{name}")
+        text = f"[Unit]\nRequires={needs}.service\nAfter={needs}.service\n"
+        text += f"[Service]\nExecStart=/opt/{name} 1000\n"
+        write(booted, f"{UNITS}/{name}.service", text)
+    stop = UNIT_HOOK.replace("service_start", "service_stop")
+    stop = stop.replace("${0%/*}", "${0%/*/*}/start.d")
+    write(booted, f"{HOOKS}/../stop.d/needed", stop, "755")
+    booted.shell("systemctl daemon-reload; systemctl start needier")
+    before = pids(booted, "needier")
+    told = booted.run("viagra.py", "restart", "needed").stdout
+    assert "started again, as needed.service is: needy.service needier.service" in told
+    booted.await_that("systemctl -q is-active needier")
+    assert pids(booted, "needier") != before
+    broken = f"{UNITS}/needed.service.d/broken.conf"
+    write(booted, broken, "[Service]\nExecStartPre=false\n")
+    booted.shell("systemctl daemon-reload")
+    told = booted.run("viagra.py", "restart", "needed", check=False).stdout
+    assert "needy.service needier.service" in told and not pids(booted, "needier"), told
+    booted.shell(f"rm {broken}; systemctl daemon-reload")
+    assert "  now       up, pid " in run(booted, "needed")
+    booted.await_that("systemctl -q is-active needier")
+
+
+def test_viagra_run_as_a_unit_is_inactive_when_it_was_stopped(
+    booted: BootedMachine,
+) -> None:
+    unit(booted, "kept")
+    command = "/usr/local/bin/viagra-run -n kept -o noorphan -- /opt/kept 1000"
+    text = f"[Service]\nExecStart=\nExecStart={command}\n"
+    write(booted, f"{UNITS}/kept.service.d/run.conf", text)
+    booted.shell("systemctl daemon-reload; systemctl restart kept")
+    booted.await_that("pgrep -fx '/opt/kept 1000'")
+    booted.shell("systemctl stop kept")
+    assert value(booted, "kept", "ActiveState") == "inactive"
+    assert not pids(booted, "kept")

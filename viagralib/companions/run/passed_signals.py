@@ -21,6 +21,7 @@ class PassedSignals:
         self._asked: set[int] = set()  # who was asked to end, and has not
         self._sent: dict[int, set[int]] = {}  # signals passed on, by pid
         self.to_end = False  # asked to end: nothing is restarted
+        self.by_manager = False  # and by TERM, as a service manager asks
 
     @property
     def are_met(self) -> bool:
@@ -38,6 +39,7 @@ class PassedSignals:
             self.to_end = True
             self._asked |= set(pids)
         if arrival.number == signal.SIGTERM:
+            self.by_manager = True
             self._set_time()
 
     def ask(self, pids: Iterable[int]) -> None:

@@ -231,7 +231,10 @@ class Supervisor:
         cause, ended = self._instance.cause(), self._instance.ended
         plain = cause is not None and cause.code == 0 and not self._passed.to_end
         self._record({"at": now(), "finished": plain})
-        return ABNORMAL if ended is None or ended.code is None else ended.code
+        if ended is not None and ended.code is not None:
+            return ended.code
+        is_obedient = ended is not None and ended.signal == signal.SIGTERM
+        return 0 if is_obedient and self._passed.by_manager else ABNORMAL
 
     # What others are told
 
