@@ -92,6 +92,14 @@ class Scene:
         self._children.append(child)
         return child
 
+    def lose(self, process: str) -> None:
+        """Have a run find this daemon of the home `missing`, before it is missing."""
+        child = self.start(process)
+        subprocess.run(self.viagra("missing"), env=ENVIRONMENT, check=True)
+        self._children.remove(child)
+        child.kill()
+        child.wait()
+
     def crowd(self, size: int) -> None:
         """Add bystanders, so that there are `size` processes, or more if there were."""
         number = max(0, size - count_processes() - 1)
@@ -145,6 +153,7 @@ def build(place: Path, python: str) -> Scene:
     nobody = 'start_timeout = "1s"\n' + _listens("tcp:127.0.0.1:1")
     scene.home("sick", {**healthy, MANY[0]: nobody})
     time.sleep(1.2)  # younger than its start_timeout, no daemon's health is asked for
+    scene.lose(MISSING)
     return scene
 
 

@@ -172,6 +172,13 @@ def test_a_quiet_run_keeps_to_its_budget_of_parts_and_system_calls(
     assert 100 < len(work) <= MOST_CALLS, [call.kind() for call in work]
 
 
+def test_who_only_looks_goes_through_the_process_table_twice(world: World) -> None:
+    # For the names of all processes; for one that is missing, for their arguments.
+    world.watch(fresh())
+    looks = [one for one in recorded(world, "check") if '"/proc", ' in one.text]
+    assert len(looks) == 2, looks
+
+
 def test_what_did_not_change_is_neither_parsed_nor_matched_again(world: World) -> None:
     log, beat = world.place / "log", world.place / "beat"
     log.write_text("all is well\n")

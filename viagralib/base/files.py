@@ -11,7 +11,7 @@ import os
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _AT_ONCE = 8192  # bytes: small enough to be had on a bad day
 
@@ -49,13 +49,43 @@ def lines(path: str) -> Iterator[str]:
             yield from map(os.fsdecode, whole)
 
 
-def read_once(path: str, most: int, directory: int | None = None) -> bytes:
+def read_once(path: str, most: int) -> bytes:
     """Return what one read(2) gives, `most` bytes at most. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, most)
     finally:
         os.close(descriptor)
+
+
+def read_each(
+    place: str, file: str, most: int, failed: Callable[[int, OSError], None]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the number of each directory of `place` that has one for a name, and what
+    one read(2) gives of its `file`; b"" after `failed` was told why not.
+
+    In one loop, since they are tens of thousands. Raises OSError, as `failed` may.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    here = os.open(place, flags | os.O_DIRECTORY)
+    try:
+        with os.scandir(here) as entries:
+            for entry in entries:
+                name = entry.name
+                if not name.isdecimal():
+                    continue
+                text = b""
+                try:
+                    descriptor = os.open(f"{name}/{file}", flags, dir_fd=here)
+                    try:
+                        text = os.read(descriptor, most)
+                    finally:
+                        os.close(descriptor)
+                except OSError as error:
+                    failed(int(name), error)
+                yield int(name), text
+    finally:
+        os.close(here)
 
 
 def read_proc(path: str, most: int) -> bytes:

@@ -150,7 +150,7 @@ def ask(command: str, gate: Gate, *more: str) -> str:
             if child.seconds() > _LONGEST_ANSWER:
                 child.kill()
                 return ""
-            time.sleep(0.005)
+            time.sleep(0.001)
         return os.pread(output, 65536, 0).decode(errors="replace").strip()
     except OSError:
         return ""

@@ -178,14 +178,11 @@ def each(
     file: str, hidden: list[int], most: int = _SMALL
 ) -> Iterator[tuple[int, bytes]]:
     """Yield each pid, and how its `file` begins; b"": gone, hidden. Raises OSError."""
-    proc = files.open_system("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with os.scandir(proc) as entries:
-            for name in (entry.name for entry in entries if entry.name.isdecimal()):
-                pid = int(name)
-                yield pid, _read_small(f"{name}/{file}", pid, hidden, proc, most)
-    finally:
-        os.close(proc)
+
+    def failed(pid: int, why: OSError) -> None:
+        _note_unread(pid, why, hidden)
+
+    return files.read_each("/proc", file, most, failed)
 
 
 def find(pid: int) -> Process | None:
@@ -210,21 +207,20 @@ def read(pid: int) -> Process | None:
 
 def _read(pid: int, names: Container[str] | None, hidden: list[int]) -> Process | None:
     """Return one process from its stat file; None when it is gone, or not named."""
-    line = _read_small(f"/proc/{pid}/stat", pid, hidden)
+    try:
+        line = files.read_once(f"/proc/{pid}/stat", _SMALL)
+    except OSError as why:
+        _note_unread(pid, why, hidden)
+        return None
     return parse(pid, line, names) if line else None
 
 
-def _read_small(
-    path: str, pid: int, hidden: list[int], proc: int | None = None, most: int = _SMALL
-) -> bytes:
-    """Return what a small file of a process says; b"" when it is gone or hidden."""
-    try:
-        return files.read_once(path, most, proc)
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-    except PermissionError:  # hidepid=1, or a security module
+def _note_unread(pid: int, why: OSError, hidden: list[int]) -> None:
+    """Note whose file is kept from us; nothing of who is gone. Else raises `why`."""
+    if isinstance(why, PermissionError):  # hidepid=1, or a security module
         hidden.append(pid)
-        return b""
+    elif not isinstance(why, FileNotFoundError | ProcessLookupError):
+        raise why
 
 
 def parse(pid: int, line: bytes, names: Container[str] | None = None) -> Process | None:

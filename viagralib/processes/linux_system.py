@@ -32,13 +32,12 @@ def bearers(names: Iterable[str]) -> Iterator[int]:
     others: set[int] = set()  # arguments of whose executable has another name
     for pid, line in linux.each("cmdline", [], linux.FEW_ARGUMENTS):
         key = hash(line)
-        if (
-            not line
-            or len(line) == linux.FEW_ARGUMENTS
-            or any(n in line for n in wanted)
-        ):
+        if key in others:
+            continue
+        is_whole = 0 < len(line) < linux.FEW_ARGUMENTS
+        if not is_whole or any([name in line for name in wanted]):
             yield pid
-        elif key not in others:
+        else:
             try:
                 program = os.readlink(f"/proc/{pid}/exe".encode())
             except OSError:  # kept from us, or gone

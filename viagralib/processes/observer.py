@@ -40,6 +40,10 @@ class Observer:
         self.trust = trust
         # Found by whoever looks only once, at all daemons; None: to be looked for.
         self.hooks_at_work: list[Process] | None = None
+        # What such a look is to find beside the daemons, and what it found of these
+        # names; None: it did not go through all of the table.
+        self.script_names: set[str] = set()
+        self.scripts_seen: list[Process] | None = None
         # Whom this run left alone when it stopped their daemon.
         self.left: set[tuple[int, float]] = set()
         self._bearers: list[int] = []

@@ -80,38 +80,39 @@ def judge(
     """
     matchers = {daemon.name: _Matcher(daemon, observer) for daemon in daemons}
     try:
-        _look(list(matchers.values()), every, first)
+        _look(list(matchers.values()), observer, every, first)
         return {name: matcher.verdict() for name, matcher in matchers.items()}
     except OSError as error:
         text = f"the process table cannot be read: {reason(error)}"
         return {name: Verdict(UNKNOWN, text, []) for name in matchers}
 
 
-def _look(matchers: list[_Matcher], every: bool, first: Iterable[int]) -> None:
-    wanted: dict[str, list[_Matcher]] = {}
-    for matcher in matchers:
-        for name in {matcher.daemon.process, cut(matcher.daemon.process)}:
-            wanted.setdefault(name, []).append(matcher)
-    missing = len(matchers)
+def _look(
+    matchers: list[_Matcher], observer: Observer, every: bool, first: Iterable[int]
+) -> None:
+    wanted: dict[str, list[_Matcher]] = {name: [] for name in observer.script_names}
+    scripts = []
     hidden: list[int] = []
     for matcher in matchers:
         matcher.hidden = hidden
+        for name in {matcher.daemon.process, cut(matcher.daemon.process)}:
+            wanted.setdefault(name, []).append(matcher)
+    missing = len(matchers)
     for process in table.look(wanted, hidden, first):
         for matcher in wanted[process.name]:
             missing -= matcher.see(process)
+        if process.name in observer.script_names:
+            scripts.append(process)
         if not missing and not every:
             return
+    observer.scripts_seen = scripts
     if lacking := [matcher for matcher in matchers if matcher.lacks()]:
-        _look_for_aliases(lacking)
+        _look_for_aliases(lacking, observer)
 
 
-def _look_for_aliases(lacking: list[_Matcher]) -> None:
-    """Look once more, for what has a name that is missing and calls itself otherwise.
-
-    Only on a bad day: it reads the arguments of every process.
-    """
-    names = [matcher.daemon.process for matcher in lacking]
-    for pid in lacking[0].observer.bearers(names):
+def _look_for_aliases(lacking: list[_Matcher], observer: Observer) -> None:
+    """Look once more, at all arguments: who has a missing name and shows another?"""
+    for pid in observer.bearers([matcher.daemon.process for matcher in lacking]):
         if process := table.find(pid):
             for matcher in lacking:
                 matcher.see_alias(process)

@@ -204,9 +204,15 @@ def _starts(
     return is_new and service_scripts.is_at_work(process, scripts, observer)
 
 
-def find_hooks_at_work(observer: Observer) -> list[Process]:
-    """Return the processes that interpret anybody's hook, at one look."""
+def prepare_one_look(observer: Observer) -> None:
+    """Have a look at the daemons find who may be a hook at work as well."""
     names = [_script_names(daemon, observer) for daemon in observer.daemons]
+    observer.script_names = set().union(*names)
+
+
+def find_hooks_at_work(observer: Observer) -> list[Process]:
+    """Return the processes that interpret anybody's hook, by that look or a new one."""
+    names, seen = observer.script_names, observer.scripts_seen
     scripts = [one for daemon in observer.daemons for one in service_scripts.of(daemon)]
 
     def is_one(process: Process) -> bool:
@@ -215,7 +221,7 @@ def find_hooks_at_work(observer: Observer) -> list[Process]:
 
     return [
         process
-        for process in table.look(set().union(*names))
+        for process in (table.look(names) if seen is None else seen)
         if told(lambda: is_one(process), False)  # noqa: B023
     ]
 

@@ -28,6 +28,7 @@ def look(run: Run) -> Overview:
     faults = run.find_faults()
     overview.faults = [str(fault) for fault in faults]
     overview.codes = {fault.subject: FAULTY for fault in faults}
+    standing.prepare_one_look(run.observer)
     overview.verdicts = judge(run.sound(faults, True), run.observer)
     if run.is_ours:
         examine(run, overview.verdicts)
