@@ -70,6 +70,7 @@ install_all() {
 	install_share
 	install_manual
 	install_completions
+	install_catalog
 	[ -z "$DESTDIR" ] || return 0
 	if ! "$PREFIX/sbin/viagra.py" test; then
 		echo "install: all is in its place, but mend the faults above first; then" \
@@ -196,6 +197,7 @@ install_share() {
 		start.d stop.d check.d fail.d notice.d; do
 		[ ! -e "$file" ] || cp -R "$file" "$DESTDIR$share/"
 	done
+	rm "$DESTDIR$share/systemd/viagra.catalog" # no unit: see install_catalog
 	for file in "$DESTDIR$share"/crontab.example "$DESTDIR$share"/systemd/*; do
 		sed "s|/usr/local/sbin/|$PREFIX/sbin/|g" "$file" >"$file.new"
 		mv "$file.new" "$file"
@@ -298,7 +300,34 @@ install_completions() {
 	done
 }
 
+# Texts for `journalctl -x`; systemd looks for them in these two places alone.
+install_catalog() {
+	case $(uname -s):$PREFIX in
+	Linux:/usr | Linux:/usr/local) ;;
+	*) return 0 ;;
+	esac
+	catalog=$DESTDIR$PREFIX/lib/systemd/catalog
+	mkdir -p "$catalog"
+	cp systemd/viagra.catalog "$catalog/"
+	chmod 644 "$catalog/viagra.catalog"
+	update_catalog
+}
+
+# Of the machine itself alone; in a package, Debian's systemd does it.
+update_catalog() {
+	if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
+		journalctl --update-catalog || :
+	fi
+}
+
 uninstall_all() {
+	catalog=$PREFIX/lib/systemd/catalog
+	if [ -e "$DESTDIR$catalog/viagra.catalog" ]; then
+		rm -f "$DESTDIR$catalog/viagra.catalog"
+		remove_if_empty "$catalog"
+		remove_if_empty "${catalog%/*}"
+		update_catalog
+	fi
 	completions | while read -r _ place name; do
 		rm -f "$DESTDIR$PREFIX/share/$place/$name"
 		remove_if_empty "$PREFIX/share/$place"

@@ -41,6 +41,7 @@ def test_installed_upgraded_over_an_edited_hook_removed_and_purged(
     assert "home /etc/viagra, state /var/lib/viagra\n" in told
     assert machine.shell("find /etc/viagra -type f -perm /111") == ""
     assert not machine.holds("find /etc/systemd /usr/lib/systemd | grep wants/viagra")
+    assert machine.holds("[ -s /usr/lib/systemd/catalog/viagra.catalog ]")
     for companion in ("run", "wait", "lease"):
         machine.shell(f"viagra-{companion} --help >/dev/null")
     assert machine.holds("find /usr/lib/viagra -name '*.pyc' | grep -q .")

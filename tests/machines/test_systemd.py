@@ -5,6 +5,7 @@ Only `make test-machines` runs it: it needs root, systemd-nspawn, and a mirror o
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -127,6 +128,8 @@ def test_timer_and_service_as_shipped(booted: BootedMachine) -> None:
     journal = booted.shell("journalctl -q -o cat -u viagra.service")
     assert "Restarting plain\n" in journal and f"  now       up, pid {pid}, " in journal
     assert value(booted, "viagra.service", "Result") == "success"
+    assert value(booted, "viagra.service", "OOMPolicy") == "continue"
+    assert value(booted, "viagra.service", "TasksMax") == "infinity"
     analyzed = booted.shell(
         f"systemd-analyze verify --man=no {UNITS}/viagra.service", check=False
     )
@@ -464,3 +467,18 @@ def test_viagra_run_as_a_unit_is_inactive_when_it_was_stopped(
     booted.shell("systemctl stop kept")
     assert value(booted, "kept", "ActiveState") == "inactive"
     assert not pids(booted, "kept")
+
+
+def test_journal_knows_daemon_and_result_and_explains_them(
+    booted: BootedMachine,
+) -> None:
+    unit(booted, "logged", "Restart=no\n")
+    kill(booted, "logged")
+    run(booted, "logged")
+    [entry] = booted.shell("journalctl -q -o json VIAGRA_DAEMON=logged").splitlines()
+    fields = json.loads(entry)
+    assert fields["VIAGRA_RESULT"] == "brought back" and fields["PRIORITY"] == "6"
+    assert fields["MESSAGE"].startswith("logged: down, brought back, cause systemd: ")
+    assert booted.holds(f"viagra.py history show {fields['VIAGRA_INCIDENT']}")
+    explained = booted.shell("journalctl -q -x VIAGRA_DAEMON=logged")
+    assert "Subject: logged was not up, or was restarted: brought back" in explained
