@@ -24,7 +24,7 @@ from world import need, until
 pytestmark = pytest.mark.long
 
 PAGE = CHECKOUT / "docs/two-machines.md"
-THERE = "/etc/viagra/tls"  # on the page
+PLACES = "/etc/viagra/tls|/root/food-ca"  # on the page
 STAYS = "echo $$ $VIAGRA_TOKEN >>out; exec sleep 1000"
 NAMES = "abc"
 
@@ -43,7 +43,7 @@ class Secured:
     def __init__(self, place: Path) -> None:
         page = PAGE.read_text().partition("\n## Certificates and passwords\n")[2]
         blocks = re.findall(r"(?:^    .*\n)+", page.partition("\n## ")[0], re.MULTILINE)
-        certificates, self._settings, users, url = map(self._moved, blocks)
+        certificates, _, self._settings, users, hook = map(self._moved, blocks)
         self.tls = place / "tls"
         self.place = place
         ports = free_ports(2 * len(NAMES))
@@ -51,13 +51,15 @@ class Secured:
         self._peers = dict(zip(NAMES, ports[len(NAMES) :], strict=True))
         self.members: dict[str, subprocess.Popen[bytes]] = {}
         self._run(certificates)
+        self._run("cd /root/food-ca; openssl verify -x509_strict -CAfile ca.pem ?.pem")
         for kind in ("pem", "key"):
             shutil.copy(self.tls / f"a.{kind}", self.tls / f"own.{kind}")
         for name in NAMES:
             self.start(name)
         self._users = users
         places = ",".join(f"127.0.0.1:{port}" for port in self._clients.values())
-        self.url = self._text(url.strip()).replace(",".join(["127.0.0.1"] * 3), places)
+        (url,) = re.findall(r"--engine '(.+)'", hook)
+        self.url = self._text(url).replace(",".join(["127.0.0.1"] * 3), places)
 
     @staticmethod
     def _moved(block: str) -> str:
@@ -66,7 +68,7 @@ class Secured:
     def _text(self, text: str) -> str:
         text = text.replace("10.0.0.1:2379", f"127.0.0.1:{self._clients['a']}")
         text = re.sub(r"10\.0\.0\.[123]", "127.0.0.1", text)
-        return text.replace(THERE, str(self.tls))
+        return re.sub(PLACES, str(self.tls), text)
 
     def _run(self, script: str) -> None:
         done = subprocess.run(
