@@ -331,15 +331,15 @@ def test_each_member_leaves_the_others_their_part_of_the_time() -> None:
     assert fair_limit(4.0, 1, 0.5) == 0.5
 
 
-def cluster(term: str) -> Answers:
-    """Answer as etcd, renewals in term 2, and all else in `term`."""
+def cluster(term: str, kept: str = "60") -> Answers:
+    """Answer as etcd, renewals for `kept` seconds in term 2, and all else in `term`."""
 
     def answer(connection: socket.socket, request: bytes) -> None:
         looked = {"response_range": {"kvs": [entry("primary", lease="5")]}}
         head = {**HEADER, "raft_term": term}
         found: dict[str, object] = {"header": head, "ID": "5", "responses": [looked]}
         if request.startswith(b"POST /v3/lease/keepalive"):
-            found = {"result": {"header": HEADER, "TTL": "60"}}
+            found = {"result": {"header": HEADER, "TTL": kept}}
         connection.sendall(text_of(found))
 
     return answer
@@ -359,8 +359,10 @@ def test_all_that_is_put_is_put_on_its_condition(member: Make) -> None:
     assert lease
     keeper.note_start(lease)
     keeper.renew(lease, math.inf)
+    etcd.answer = cluster("2", kept="0")
+    keeper.renew(lease, math.inf)
     keeper.give_up(lease, ended=True, is_lost=True)
-    took, noted, renewed, told = orders(etcd, b"/kv/txn")
+    took, noted, renewed, again, told = orders(etcd, b"/kv/txn")
     own, last = coded("p/food/primary"), coded("p/food/last")
     created = {"key": own, "target": "CREATE"}
     assert took["compare"] == [{**created, "create_revision": 0}]
@@ -370,12 +372,16 @@ def test_all_that_is_put_is_put_on_its_condition(member: Make) -> None:
     assert starts["key"] == last
     assert renewed["success"][0]["request_put"] == starts
     note = {"key": last, "target": "VALUE", "value": starts["value"]}
+    assert again["compare"] == [*took["compare"], note]
+    assert again["success"][1]["request_put"] == starts
     assert told["compare"] == [note]
     assert told["success"][0]["request_put"]["key"] == last
 
 
-def test_the_time_counts_from_before_the_renewal(member: Make) -> None:
-    answer = cluster("2")
+@pytest.mark.parametrize("kept", ["60", "0"])
+def test_the_time_counts_from_before_the_renewal(member: Make, kept: str) -> None:
+    """Of a lease that was revoked, and is taken again, as well."""
+    answer = cluster("2", kept)
     came: list[float] = []
 
     def notes(connection: socket.socket, request: bytes) -> None:
@@ -385,8 +391,10 @@ def test_the_time_counts_from_before_the_renewal(member: Make) -> None:
     keeper = engine(member(notes))
     lease = keeper.take()
     assert lease
+    keeper.note_start(lease)
     came.clear()
-    assert keeper.renew(lease, math.inf).deadline <= came[0] + TTL
+    deadline = keeper.renew(lease, math.inf).deadline
+    assert deadline <= came[-2] + TTL  # all but the last request are before it
 
 
 def test_what_a_deposed_leader_renews_does_not_count(member: Make) -> None:

@@ -76,8 +76,8 @@ ROWS = {
     ),
     "only under its own key": (
         f"{LEASE}/etcd_engine.py",
-        "self._keys.is_held(lease.token), last, until",
-        "self._keys.is_held(0), last, until",
+        "[self._keys.is_held(lease.token)], last, until",
+        "[self._keys.is_held(0)], last, until",
         ("etcd_answers", "on_its_condition"),
     ),
     "a whole ttl from the last sign": (
@@ -106,8 +106,14 @@ ROWS = {
     ),
     "an end after another's start": (
         f"{LEASE}/etcd_engine.py",
-        "self._transact(self._keys.is_noted(note), [told])",
-        "self._transact(self._keys.is_held(lease.token), [told])",
+        "self._transact([self._keys.is_noted(note)], [told])",
+        "self._transact([self._keys.is_held(lease.token)], [told])",
+        ("etcd_answers", "on_its_condition"),
+    ),
+    "taken again": (
+        f"{LEASE}/etcd_engine.py",
+        "self._take([is_ours], [again], until)",
+        "self._take([], [again], until)",
         ("etcd_answers", "on_its_condition"),
     ),
     "noted before it starts": (

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkout import COMPANIONS
@@ -177,22 +178,35 @@ def test_cut_off_it_stops_before_another_starts(
     assert second.node != first.node
 
 
-def test_found_running_where_it_must_not_it_is_stopped(
-    calm: Cluster, food: Resource, keep: Keep
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_lease_that_is_revoked_is_taken_again_unless_another_has_it(
+    calm: Cluster, food: Resource, keep: Keep, hangs: bool
 ) -> None:
-    """The lease is taken away by hand; old etcd does so by mistake, too.
+    """A leader of etcd that hung, and was replaced, may revoke (12528 and 15247).
 
-    A leader that hung, and was replaced, may still revoke (etcd 12528 and 15247).
+    A primary that is as quick as others are keeps its role and its command; one that
+    hangs meanwhile finds its command running where it must not.
     """
-    keep(1, *LONG_TTL, AGAIN, "--priority=1")
+    keeper = keep(1, *LONG_TTL, AGAIN, "--priority=1")
     first = food.primary()
     for number in (2, 3):  # they go before the first
         keep(number, *LONG_TTL, AGAIN)
     standing_by(calm, food, 2)
-    leases = calm.etcdctl("get", "", "--prefix", "--write-out=json")
-    revoke_primary(calm, food, leases)
-    second = food.primary(SOON, other_than=first)
-    assert ended_before(first, second)  # which the first says: nobody waits for a ttl
+    holder = keeper.children()[0]
+    if hangs:
+        keeper.node.kill(holder, signal.SIGSTOP)
+    revoked = primary_of(calm, food)
+    revoke_primary(calm, food, revoked["lease"])
+    until(lambda: primary_of(calm, food).get("lease", 0) not in {0, revoked["lease"]})
+    owner = json.loads(base64.b64decode(primary_of(calm, food)["value"]))["host"]
+    assert (owner == "n1") is not hangs
+    assert primary_of(calm, food)["create_revision"] > revoked["create_revision"]
+    if hangs:
+        keeper.node.kill(holder, signal.SIGCONT)
+        second = food.primary(SOON, other_than=first)
+        assert ended_before(first, second)  # which the first says: nobody waits
+    else:
+        assert food.current() is first
 
 
 @pytest.mark.parametrize("kind", ["", long("tail"), long("deaf")])
@@ -206,21 +220,25 @@ def test_an_early_end_of_its_lease_that_it_cannot_hear_of_is_waited_out(
     first = food.primary()
     standing_by(broken, food, 2)
     others = [number for number in NODES if number != number_of(first)]
-    leases = broken.etcdctl("get", "", "--prefix", "--write-out=json")
+    lease = primary_of(broken, food)["lease"]
     broken.network.cut(number_of(first))
-    revoke_primary(broken, food, leases, at=others)
+    revoke_primary(broken, food, lease, at=others)
     assert ended_before(first, food.primary(other_than=first))
 
 
-def revoke_primary(
-    machines: Cluster, food: Resource, found: str, at: Sequence[int] = ()
-) -> None:
-    for entry in json.loads(found)["kvs"]:
+def primary_of(machines: Cluster, food: Resource) -> dict[str, Any]:
+    """Return the primary's key as etcd has it, or nothing."""
+    found = machines.etcdctl("get", "", "--prefix", "--write-out=json")
+    for entry in json.loads(found or "{}").get("kvs", []):
         if base64.b64decode(entry["key"]).endswith(f"{food.name}/primary".encode()):
-            lease = f"{entry['lease']:x}"
-            break
-    else:
-        raise AssertionError(f"no primary of {food.name}")
+            return dict(entry)
+    return {}
+
+
+def revoke_primary(
+    machines: Cluster, food: Resource, number: int, at: Sequence[int] = ()
+) -> None:
+    lease = f"{number:x}"
 
     def is_gone() -> bool:
         machines.etcdctl("lease", "revoke", lease, at=at)

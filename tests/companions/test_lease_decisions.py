@@ -34,7 +34,7 @@ def test_there_are_no_two_whatever_one_thing_goes_wrong(
 def test_there_are_no_two_whatever_two_things_go_wrong(
     rates: tuple[float, float],
 ) -> None:
-    """All states that there are, with equal clocks: 345,490."""
+    """All states that there are, with equal clocks: 344,434."""
     most = 1_000_000
     assert explore(Rules(), faults=2, most=most, rates=rates) > 300_000
 

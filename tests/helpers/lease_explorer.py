@@ -293,11 +293,13 @@ def _renew(world: World, number: int, rules: Rules) -> World:
         return _hear(world, number, rules)
     if node.renew > 0 or node.net == LOST_REQUEST:
         return world
-    if world.primary != number:  # lost: its command is killed, once it hears of it
-        return _give_up(world, number, rules) if node.net == WELL else world
     # The read after it is the true leader's.
     does_count = rules.counts("old" if node.is_fooled else "new", "new")
-    if not node.is_fooled:
+    if world.primary == NOBODY and (node.does, world.last) == (RUNS, number):
+        world, does_count = world._replace(primary=number, left=TTL), True  # again
+    elif world.primary != number:  # lost: the command is killed, once it hears of it
+        return _give_up(world, number, rules) if node.net == WELL else world
+    elif not node.is_fooled:
         world = world._replace(left=TTL)
     if node.does == RUNS:  # it has put the sign anew
         world = _signed(world, number)

@@ -12,8 +12,9 @@ from nodes_cluster import Lease
 
 Span = tuple[float, float]
 Journal = list[tuple[float, str, dict[str, Any]]]
-ELECTION = 5.0  # more after a change of etcd's leader, as viagra-lease(1) says, seconds
+ELECTION = 1.0  # more after a change of etcd's leader: its election timeout, seconds
 MORE = 2.0  # what a takeover may take beyond the ttl, seconds
+AT_ONCE = 0.2  # until what a kill leads to has been seen, seconds
 SLOW = 0.4  # an answer of etcd that takes longer was none for a while, seconds
 SOON = 1.0  # by then a keeper that was started asks etcd, seconds
 
@@ -240,22 +241,23 @@ class Judge:
     def _broken(self, index: int, node: int | None = None) -> list[Span]:
         """Return when faults took a lease's work from a node, or from all."""
         return [
-            span
-            for span, more in self.faults
+            (start, end + AT_ONCE)
+            for (start, end), more in self.faults
             if (node in more.get("broken", ()) and more.get("of", index) == index)
         ]
 
     def _availability(self, index: int, lease: Lease) -> None:
         """There must be a primary within the ttl and 2 s, whenever there can be one."""
         lives = [(one.start, one.end) for one in self.lives if one.lease == index]
-        cuts = sorted({at for (start, _), _ in self.faults for at in (start,)})
+        # Another fault, or another leader, who gives a lease its whole time again.
+        cuts = sorted([start for (start, _), _ in self.faults] + self.elections)
         edges = [self.begin, *cuts, self.end]
         calm = list(zip(edges, edges[1:], strict=False))
         for node in self._spans_of_sound_nodes(index):
             could = within(within([node], self.reached), calm)
             for start, end in without(could, lives):
                 due = lease.ttl + MORE
-                if any(start - lease.ttl - 3 < at < end for at in self.elections):
+                if any(start - lease.ttl <= at < end for at in self.elections):
                     due += ELECTION
                 if self._quick(start - lease.ttl, end, lease.ttl) and end - start > due:
                     self.verdict.waits.append(
@@ -293,7 +295,7 @@ class Judge:
             asked = [
                 more
                 for (a, b), more in self.faults
-                if "asked" in more or more["fault"] in {"revoked", "fence"}
+                if more.get("asked") == index or more["fault"] == "fence"
                 if a <= life.end and b >= since[0] - 2
             ]
             if not self._quick(*since, lease.ttl):

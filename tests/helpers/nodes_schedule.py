@@ -3,6 +3,7 @@
 `python tests/helpers/nodes_schedule.py SEED` runs one; `--show` prints what it would
 do; `--keep DIRECTORY` leaves logs and records there; `--count N --jobs K` runs N
 schedules from SEED on, K at a time. What they have shown is summed up at the end.
+`--only FAULT` has that fault alone, always where etcd's leader is.
 A seed gives the same faults at the same times; what comes of them is the machine's.
 """
 
@@ -62,8 +63,8 @@ class Plan:
     episodes: list[list[Strike]]
 
 
-def plan(seed: int, episodes: int) -> Plan:
-    """Return what a seed leads to."""
+def plan(seed: int, episodes: int, only: str = "") -> Plan:
+    """Return what a seed leads to; `only`: that fault alone, where etcd leads."""
     chance = random.Random(seed)
     leases = []
     for name in ("one", "two"):
@@ -78,13 +79,15 @@ def plan(seed: int, episodes: int) -> Plan:
         else:
             names = [fault.__name__ for fault in COMMON]
             chosen = chance.choices(names, k=chance.choice((1, 1, 2, 3)))
+        if only:
+            chosen = [only]
         strikes = []
         for name in chosen:
             begin = chance.choice((0.0, 0.0, round(chance.uniform(0, 3), 2)))
             strikes.append(
                 Strike(
                     name,
-                    chance.choice(PLACES),
+                    "leader" if only else chance.choice(PLACES),
                     chance.randrange(len(leases)),
                     begin,
                     round(begin + chance.choice((0.5, 2, 4, 7, 10)), 2),
@@ -168,9 +171,8 @@ def prepare(programs: Path) -> None:
     copy_library(programs)
 
 
-def schedule(seed: int, episodes: int, programs: Path, place: Path) -> Verdict:
+def schedule(seed: int, chosen: Plan, programs: Path, place: Path) -> Verdict:
     """Run a schedule as process 1 of a pid namespace, in an empty directory."""
-    chosen = plan(seed, episodes)
     forge_fence(place)
     cluster = Cluster(programs, place, chosen.leases, seed)
     verdict = Verdict(seed)
@@ -203,13 +205,18 @@ def schedule(seed: int, episodes: int, programs: Path, place: Path) -> Verdict:
 
 
 def run(
-    seed: int, programs: Path, episodes: int = EPISODES, keep: Path | None = None
+    seed: int,
+    programs: Path,
+    episodes: int = EPISODES,
+    keep: Path | None = None,
+    only: str = "",
 ) -> Verdict:
     """Run a schedule in namespaces of its own; the kernel ends all of it with us."""
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]
     command += ["--net", "--uts", "--ipc", sys.executable, str(HERE), str(seed)]
     command += ["--episodes", str(episodes), "--programs", str(programs)]
     command += ["--keep", str(keep)] if keep else []
+    command += ["--only", only] if only else []
     errors = ""
     try:
         with tempfile.TemporaryDirectory(prefix="nodes") as place:
@@ -228,22 +235,28 @@ def run(
 
 
 def run_all(
-    seeds: range, programs: Path, jobs: int, keep: Path | None = None, **more: int
+    seeds: range,
+    programs: Path,
+    jobs: int,
+    *,
+    episodes: int = EPISODES,
+    keep: Path | None = None,
+    only: str = "",
 ) -> Iterator[Verdict]:
     """Run schedules, some side by side; give each verdict as soon as it is there."""
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        tasks = [pool.submit(run, s, programs, keep=keep, **more) for s in seeds]
+        tasks = [pool.submit(run, s, programs, episodes, keep, only) for s in seeds]
         for done in concurrent.futures.as_completed(tasks):
             yield done.result()
 
 
 def inside(
-    seed: int, episodes: int, programs: Path, place: Path, keep: Path | None
+    seed: int, chosen: Plan, programs: Path, place: Path, keep: Path | None
 ) -> None:
     """Be process 1: all data in memory, which goes with the mount namespace."""
     mount = ["mount", "-t", "tmpfs", "-o", "mode=755"]
     subprocess.run([*mount, "nodes", place], check=True)
-    verdict = schedule(seed, episodes, programs, place)
+    verdict = schedule(seed, chosen, programs, place)
     if keep:
         where = keep / str(seed)
         leave = shutil.ignore_patterns("data*", "state*")
@@ -282,20 +295,27 @@ def main() -> int:
     for name in ("keep", "inside", "programs"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--only", default="", choices=list(FAULTS))
     given = parser.parse_args()
+    chosen = plan(given.seed, given.episodes, given.only)
     if given.show:
-        print(json.dumps(asdict(plan(given.seed, given.episodes)), indent=1))
+        print(json.dumps(asdict(chosen), indent=1))
         return 0
     if given.inside:
-        paths = (given.programs, given.inside, given.keep)
-        inside(given.seed, given.episodes, *paths)
+        inside(given.seed, chosen, given.programs, given.inside, given.keep)
     seeds = range(given.seed, given.seed + given.count)
     verdicts = []
     with tempfile.TemporaryDirectory(prefix="programs") as place:
         programs = Path(place)
         prepare(programs)
-        more = {"episodes": given.episodes}
-        for one in run_all(seeds, programs, given.jobs, given.keep, **more):
+        for one in run_all(
+            seeds,
+            programs,
+            given.jobs,
+            episodes=given.episodes,
+            keep=given.keep,
+            only=given.only,
+        ):
             verdicts.append(one)
             print(one.seed, one if one.losses or not one.holds() else "", flush=True)
     print(summary(verdicts))

@@ -38,6 +38,7 @@ from viagralib.companions.lease.etcd_wire import Answer, Stream
 
 _ORDER_LASTS = 60.0  # seconds until an order to yield that nobody heeded is forgotten
 _TERM_CHANGES = 5  # the cluster may change its leader while we renew: then once more
+Many = Sequence[Answer]
 
 
 class EtcdEngine(Engine):
@@ -60,17 +61,24 @@ class EtcdEngine(Engine):
 
     def take(self) -> Lease | None:
         """Grant a lease and put the key on it, if there is no such key."""
-        lease_id = self._grant(self.ttl)
+        return self._take([], [])
+
+    def _take(
+        self, conditions: Many, orders: Many, until: float = math.inf
+    ) -> Lease | None:
+        """Take the lease, and do `orders` with that, if `conditions` hold as well."""
+        lease_id = self._grant(self.ttl, until)
         began = self._members.asked_at
         primary = messages.put(self._keys.primary, self.entry.now().text(), lease_id)
+        conditions = [self._keys.is_held(0), *conditions]
         try:
-            snapshot = self._transact(self._keys.is_held(0), [primary])
+            snapshot = self._transact(conditions, [primary, *orders], until)
         except UnreachableError:
-            self._revoke(lease_id)  # the order may have arrived all the same
+            self._revoke(lease_id, until)  # the order may have arrived all the same
             raise
         # An order that was sent twice is won by its first arrival.
         if snapshot.lease_id != lease_id:
-            self._revoke(lease_id)
+            self._revoke(lease_id, until)
             return None
         self._lease_id = lease_id
         deadline = deadline_of(began, self.ttl, self.ttl)
@@ -87,16 +95,28 @@ class EtcdEngine(Engine):
                 "/lease/keepalive", {"ID": self._lease_id}, messages.kept, until
             )
             if not ttl:
-                raise LostError("its time was over")
+                return self._take_again("its time was over", until)
             began = self._members.asked_at
             last = [messages.put(self._keys.last, self._note)] if self._note else []
-            snapshot = self._transact(self._keys.is_held(lease.token), last, until)
+            snapshot = self._transact([self._keys.is_held(lease.token)], last, until)
             if snapshot.token != lease.token:
-                raise LostError("its key was removed")
+                return self._take_again("its key was removed", until)
             if counts(term, snapshot.term):
                 deadline = deadline_of(began, ttl, self.ttl)
                 return Lease(lease.token, deadline, snapshot)
         raise UnreachableError("the cluster changes its leader again and again")
+
+    def _take_again(self, why: str, until: float) -> Lease:
+        """Take a lease that was revoked while our command runs. Raises LostError.
+
+        Only if nobody has it, nor had it and started the command: NAME/last is ours.
+        """
+        note = self._note
+        is_ours, again = self._keys.is_noted(note), messages.put(self._keys.last, note)
+        lease = self._take([is_ours], [again], until) if note else None
+        if lease is None:
+            raise LostError(why)
+        return lease
 
     def give_up(self, lease: Lease, ended: bool, is_lost: bool = False) -> None:
         """Remove the key, with a note that the command has ended; then the lease."""
@@ -107,11 +127,11 @@ class EtcdEngine(Engine):
                 # Lost: only if nobody else has started the command meanwhile.
                 told = messages.put(self._keys.last, self._last(lease, released=True))
                 if is_lost:
-                    self._transact(self._keys.is_noted(note), [told])
+                    self._transact([self._keys.is_noted(note)], [told])
                 else:
                     key = {"key": messages.coded(self._keys.primary)}
                     remove = {"request_delete_range": key}
-                    self._transact(self._keys.is_held(lease.token), [remove, told])
+                    self._transact([self._keys.is_held(lease.token)], [remove, told])
         finally:
             if lease_id and not is_lost:
                 self._revoke(lease_id)
@@ -179,7 +199,7 @@ class EtcdEngine(Engine):
         """Note, if the key is ours, that we are the last to have started it."""
         note = self._last(lease, released=False)
         snapshot = self._transact(
-            self._keys.is_held(lease.token), [messages.put(self._keys.last, note)]
+            [self._keys.is_held(lease.token)], [messages.put(self._keys.last, note)]
         )
         if snapshot.token != lease.token:
             raise LostError("its key was removed")
@@ -215,21 +235,22 @@ class EtcdEngine(Engine):
 
     # Requests
 
-    def _grant(self, seconds: float) -> int:
+    def _grant(self, seconds: float, until: float = math.inf) -> int:
         """Return a new lease."""
         order = {"TTL": math.ceil(seconds), "ID": 0}
-        return self._members.ask("/lease/grant", order, messages.granted)
+        return self._members.ask("/lease/grant", order, messages.granted, until)
 
-    def _revoke(self, lease_id: int) -> None:
+    def _revoke(self, lease_id: int, until: float = math.inf) -> None:
         """Revoke a lease and all keys on it; if that fails, time does it."""
         with contextlib.suppress(UnreachableError):
-            self._members.ask("/lease/revoke", {"ID": lease_id}, messages.nothing)
+            order = {"ID": lease_id}
+            self._members.ask("/lease/revoke", order, messages.nothing, until)
 
     def _transact(
-        self, condition: Answer, orders: Sequence[Answer], until: float = math.inf
+        self, conditions: Many, orders: Many, until: float = math.inf
     ) -> messages.EtcdSnapshot:
-        """Do `orders` if `condition` holds; return what there is then."""
-        order = self._keys.transact(condition, orders)
+        """Do `orders` if all `conditions` hold; return what there is then."""
+        order = self._keys.transact(conditions, orders)
         return self._members.ask("/kv/txn", order, self._keys.transacted, until)
 
     def _last(self, lease: Lease, released: bool) -> str:

@@ -38,12 +38,12 @@ class Keys:
         return below(self.base)
 
     def transact(
-        self, condition: Answer, orders: Sequence[Answer]
+        self, conditions: Sequence[Answer], orders: Sequence[Answer]
     ) -> dict[str, Sequence[Answer]]:
-        """Return a request to do `orders` if `condition` holds, and to look."""
+        """Return a request to do `orders` if all `conditions` hold, and to look."""
         look = {"request_range": self.look()}
         return {
-            "compare": [condition],
+            "compare": conditions,
             "success": [*orders, look],
             "failure": [look],
         }

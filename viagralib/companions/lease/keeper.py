@@ -25,6 +25,7 @@ INIT, SECONDARY, PRIMARY = "init", "secondary", "primary"  # hastmon's words
 
 _ASK_AGAIN = 1.0  # seconds, at most, when no member has answered
 _TURN = 0.25  # seconds between two looks at a lease that is free, and others' first
+_AGAIN = 0.5  # seconds for whom a lease was revoked from, to take it again
 
 
 class _DoneError(Exception):
@@ -150,7 +151,10 @@ class Keeper:
             return None
         self._free_since = now if self._free_since is None else self._free_since
         priority = self._engine.entry.priority
-        if not is_our_turn(priority, snapshot.standbys, now - self._free_since):
+        free_for = now - self._free_since
+        if self._last_sign.clear_at(snapshot, self._engine.may_last) > now:
+            free_for -= _AGAIN  # its command may still run, and goes before ours
+        if not is_our_turn(priority, snapshot.standbys, free_for):
             return None
         lease = self._engine.take()
         if lease:

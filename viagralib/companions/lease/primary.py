@@ -77,7 +77,7 @@ class Primary:
         self._is_late = False  # so that it is no decision of anybody's
         self._is_switch = False  # so that another node gets it
         self._is_lost = False
-        self._is_noted = False  # that the command was started here
+        self._noted = 0  # the token under which the command was started here, or 0
         self._trouble = ""
 
     def serve(self, lease: Lease, started: Callable[[], None]) -> Outcome:
@@ -109,11 +109,10 @@ class Primary:
         if self._is_to_stop():
             return Outcome(self._why, trouble=self._is_late)
         self._engine.note_start(self._lease)
-        self._is_noted = True
+        self._noted = self._lease.token
         environment = {**os.environ, "VIAGRA_TOKEN": str(self._lease.token)}
         tie = functools.partial(reaper.die_with, os.getpid())
-        command = self._plan.command
-        self._events.follow(spawn.start(command, environment, prepare=tie))
+        self._events.follow(spawn.start(self._plan.command, environment, prepare=tie))
         started()
         self._hold(lambda: math.inf)
         if not self._events.death:
@@ -164,8 +163,7 @@ class Primary:
                 return
             if boot_clock() >= self._renew_at or self._engine.has_changed():
                 self._renew()
-                if self._is_to_stop():  # what it has just seen may ask for that
-                    return
+                continue  # what it has just seen may ask to stop
             self._events.listen(min(self._renew_at, self._soft(), until()))
 
     def _is_to_stop(self) -> bool:
@@ -190,8 +188,8 @@ class Primary:
         """Renew the lease if an engine answers. Raises LostError."""
         try:
             self._keep(self._engine.renew(self._lease, self._soft()))
-            if not self._engine.is_watching(self._is_noted):
-                self._engine.watch(self._is_noted)
+            if not self._engine.is_watching(bool(self._noted)):
+                self._engine.watch(bool(self._noted))
                 self._keep(self._engine.renew(self._lease, self._soft()))
         except UnreachableError as error:
             self._renew_at = boot_clock() + _ASK_AGAIN
@@ -204,6 +202,8 @@ class Primary:
     def _keep(self, lease: Lease) -> None:
         """Take note of the lease's new deadline."""
         now = boot_clock()
+        if self._noted and lease.token != self._lease.token:
+            self._tell.trouble("the lease was revoked: took it again at once")
         self._lease = lease
         self._last_sign.see(lease.snapshot, now)
         self._before.see(lease.snapshot.standbys, now)
@@ -240,9 +240,9 @@ class Primary:
         while not self._is_lost and (left := process_contract.survivors()):
             self._wait_for(", ".join(str(member.pid) for member in left))
         self._events.extend(math.inf)
-        ended = may_tell_end(self._is_noted, process_contract.survivors())
+        ended = may_tell_end(bool(self._noted), process_contract.survivors())
         if ended:
-            self._last_sign.ended = self._lease.token
+            self._last_sign.ended = self._noted
         try:
             self._engine.give_up(self._lease, ended, self._is_lost)
         except UnreachableError as error:
