@@ -40,7 +40,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_there_are_never_two_and_soon_one(programs: Path) -> None:
     need_root()
     copy_library(programs)
-    for program in ("etcd", "unshare", "nsenter", "strace"):
+    for program in ("etcd", "setpriv", "unshare", "nsenter", "strace"):
         need(program)
     for path in ("/dev/net/tun", "/proc/self/ns/time"):
         if not os.path.exists(path):

@@ -15,7 +15,9 @@ Journal = list[tuple[float, str, dict[str, Any]]]
 ELECTION = 1.0  # more after a change of etcd's leader: its election timeout, seconds
 MORE = 2.0  # what a takeover may take beyond the ttl, seconds
 AT_ONCE = 0.2  # until what a kill leads to has been seen, seconds
-SLOW = 0.4  # an answer of etcd that takes longer was none for a while, seconds
+# Who has asked several members in turn for longer may have come through an election;
+# and a keeper of our shortest ttl has this time for an answer, when little is left.
+SLOW, SHORT = 0.4, 0.2  # seconds
 SOON = 1.0  # by then a keeper that was started asks etcd, seconds
 
 
@@ -120,7 +122,8 @@ class Judge:
         self.seen, overlaps, self.late = observed(seen)
         verdict.overlaps += overlaps
         self.lives = self._lives()
-        self.reached, self.elections = self._probes()
+        self.reached, self.elections = self._probes(SLOW)
+        self.prompt, _ = self._probes(SHORT)
         self.faults = self._faults()
 
     def run(self) -> Verdict:
@@ -150,16 +153,18 @@ class Judge:
         self.verdict.lives = len(lives)
         return sorted(lives.values(), key=lambda life: life.start)
 
-    def _probes(self) -> tuple[list[Span], list[float]]:
-        """Return when a majority took changes, and when the leader changed."""
+    def _probes(self, slow: float) -> tuple[list[Span], list[float]]:
+        """Return when a majority took changes, and when the leader changed.
+
+        A change that took longer than `slow` begins a span anew.
+        """
         reached: list[Span] = []
         changes, before, good = [], 0, False
         for at, what, more in self.journal:
             if what != "probe":
                 continue
             term = int(more["term"] or 0)
-            # One that asked several members in turn may have come through an election.
-            if term and good and at - more["since"] < SLOW:
+            if term and good and at - more["since"] < slow:
                 reached[-1] = (reached[-1][0], at)
             elif term:
                 reached.append((at, at))
@@ -290,7 +295,7 @@ class Judge:
             if life.lease != index or life.end > self.end - 0.1:
                 continue
             since = (life.end - lease.ttl - 0.5, life.end)
-            reached = any(a <= since[0] and life.end <= b for a, b in self.reached)
+            reached = any(a <= since[0] and life.end <= b for a, b in self.prompt)
             broken = within([since], self._broken(index, life.node))
             asked = [
                 more
@@ -317,7 +322,8 @@ class Judge:
                 if a <= one.end and b >= one.end - lease.ttl
             }
             kind = next(iter(kinds)) if len(kinds) == 1 else "several"
-            self.verdict.takeovers[kind].append(after.start - one.end)
+            if self._quick(one.end, after.start, lease.ttl):
+                self.verdict.takeovers[kind].append(after.start - one.end)
 
 
 def figures(values: list[float]) -> str:

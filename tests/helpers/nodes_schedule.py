@@ -212,8 +212,9 @@ def run(
     only: str = "",
 ) -> Verdict:
     """Run a schedule in namespaces of its own; the kernel ends all of it with us."""
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]
-    command += ["--net", "--uts", "--ipc", sys.executable, str(HERE), str(seed)]
+    command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child", "--fork"]
+    command += ["--pid", "--mount", "--mount-proc", "--net", "--uts", "--ipc"]
+    command += [sys.executable, str(HERE), str(seed)]
     command += ["--episodes", str(episodes), "--programs", str(programs)]
     command += ["--keep", str(keep)] if keep else []
     command += ["--only", only] if only else []
@@ -283,7 +284,10 @@ def summary(verdicts: list[Verdict]) -> str:
     for what in ("overlaps", "tokens", "broken", "waits", "losses"):
         found = [(one.seed, text) for one in verdicts for text in getattr(one, what)]
         lines += [f"{what} {len(found)}", *(f"  {s}: {t}" for s, t in found[:40])]
-    lines += [f"{figures(v)} {kind} ({faults[kind]})" for kind, v in takeovers.items()]
+    lines += ["between two lives: number, median, worst"]
+    every = [one for values in takeovers.values() for one in values]
+    for kind, values in [("all", every), *sorted(takeovers.items())]:
+        lines += [f"  {kind} ({faults[kind]} times): {figures(values)}"]
     return "\n".join(lines)
 
 
