@@ -256,6 +256,7 @@ def test_systemd_forgives_and_starts_the_first_name_it_knows(
 
 
 PARTS = "show -p ConsistsOf --value cron.service"
+EVER = "show -p ActiveEnterTimestampMonotonic --value"
 
 
 @pytest.mark.parametrize(
@@ -279,16 +280,20 @@ PARTS = "show -p ConsistsOf --value cron.service"
 def test_systemd_restarts_only_what_is_active_without_a_process(
     managed: Managed, state: str, order: str
 ) -> None:
-    """And of what stands for its parts, starts only those that are not there."""
+    """And of what stands for its parts, starts those alone that it lacks."""
     managed.prepare(SYSTEMD)
     managed.stand_in(
         "systemctl",
         {
             "show -p LoadState cron.service": KNOWN,
             f"show {STATE} cron.service": state,
-            PARTS: "echo a.service up.service b.service" if "parts" in state else ":",
-            "-q is-active a.service": "exit 3",
-            "-q is-active b.service": "exit 3",
+            PARTS: "echo a.service up.service never.service b.service"
+            if "parts" in state
+            else ":",
+            "show -p Wants --value cron.service": "echo up.service a.service",
+            **{f"-q is-active {one}.service": "exit 3" for one in ("a", "b", "never")},
+            f"{EVER} never.service": "echo 0",
+            f"{EVER} b.service": "echo 170301",
         },
     )
     code, _, calls = managed.run("start.d/cron")
