@@ -51,7 +51,7 @@ test-portable: $(VENV)/ready
 	VIAGRA_TEST_TABLE=psutil $(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
 test-machines: $(VENV)/ready
-	$(RUN) pytest -rs -n 2 --dist loadgroup -m machines tests/machines $(PYTEST)
+	$(RUN) pytest -rs -n 2 --dist loadgroup -m "machines and not long" tests/machines $(PYTEST)
 
 lint: $(VENV)/ready
 	$(RUN) ruff check .

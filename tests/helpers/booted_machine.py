@@ -52,6 +52,14 @@ BOOTED = {
 }
 
 
+def copy_checkout(directory: Path) -> Path:
+    """Copy what is installed in a machine beside its directory; return the copy."""
+    checkout = directory.with_suffix(".checkout")
+    others = shutil.ignore_patterns(".*", "__pycache__")
+    shutil.copytree(CHECKOUT, checkout, ignore=others, symlinks=True)
+    return checkout
+
+
 class BootedMachine(Machine):
     """A machine whose process 1 is `kind`: see debian_machine.KINDS, and Machine.
 
@@ -67,9 +75,7 @@ class BootedMachine(Machine):
         self.kind = kind
         lower = installed(suite, kind)
         directory.mkdir()
-        checkout = directory.with_suffix(".checkout")
-        others = shutil.ignore_patterns(".*", "__pycache__")
-        shutil.copytree(CHECKOUT, checkout, ignore=others, symlinks=True)
+        checkout = copy_checkout(directory)
         name = f"viagra-{os.getpid()}"
         script = ["sh", "-euc", BOOT, "sh", str(directory), str(lower), str(checkout)]
         self._console = directory.with_suffix(".console").open("w+")

@@ -39,6 +39,10 @@ KINDS = {
         "systemd-coredump",
         *DAEMONS_OF_ALL,
     ),
+    "kernel": (  # what boots on a kernel of its own
+        *("systemd", "systemd-sysv", "dbus", "procps", "iproute2", "elfutils"),
+        *("systemd-coredump", "initramfs-tools", "linux-image-cloud-amd64"),
+    ),
     "openrc": ("openrc", "sysvinit-core", *DAEMONS_OF_ALL),
     "sysvinit": ("sysvinit-core", *DAEMONS_OF_ALL),
 }
