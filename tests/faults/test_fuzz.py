@@ -23,8 +23,7 @@ from viagralib.health import log_patterns
 from viagralib.health.findings import WELL
 from viagralib.processes import linux
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
-from viagralib.recovery import cause_of_death
-from viagralib.recovery.standing import hook_at_work
+from viagralib.recovery import cause_of_death, hooks_at_work
 from viagralib.report.announcer import Announcer
 from viagralib.report.up_again import close
 from viagralib.settings.command_line import Options
@@ -246,7 +245,7 @@ def test_any_incident_is_told_or_damaged(place: Place, amount: int) -> None:
         last = incidents.load(place.state, INCIDENT)
         if last is not None:
             incidents.recorded_process(last, "hook")
-            hook_at_work(run.settings.daemons[NAME], run.observer, last)
+            hooks_at_work.of(run.settings.daemons[NAME], run.observer, last)
         for verb in (histories.history, status.status):
             out = place.printer()
             verb(run, Options(), out)

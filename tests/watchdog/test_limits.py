@@ -435,6 +435,8 @@ SHUTDOWNS = {
     "until grep -qx shutdown /proc/$!/comm; do sleep 0.02; done",
     "nologin alone": "touch /run/nologin",
     "multi-user": "echo 'echo N 2' >>{tools}/runlevel",
+    "runlevel": "mount --bind {tools} /etc/init.d; /etc/init.d/rc 2 &\n"
+    "until grep -qx rc /proc/$!/comm; do sleep 0.02; done",
 }
 
 
@@ -442,13 +444,17 @@ SHUTDOWNS = {
 def test_a_shutdown_without_systemd(world: World, how: str) -> None:
     """By sysvinit's runlevel, or a shutdown at work under /run/nologin.
 
+    What goes to another runlevel starts and stops services by itself.
+
     Among processes of its own: a shutdown that another test pretends is not seen.
     """
     need_root()
     name, tools = unique("halt"), world.place / "tools"
     tools.mkdir()
     world.write(tools / "runlevel", "#!/bin/sh\n", 0o755)
+    world.write(tools / "rc", "#!/bin/sh\nsleep 1000\n", 0o755)
     shutil.copy(need("sleep"), tools / "shutdown")
+    world.settings(f'{SETTINGS}[run]\nboot = "0.001s"\n')
     world.watch(name)
     script = (
         "mount -t tmpfs tmpfs /run && mount --bind {tools} /usr/local/sbin\n"
@@ -464,7 +470,8 @@ def test_a_shutdown_without_systemd(world: World, how: str) -> None:
     )
     goes_on = how in {"nologin alone", "multi-user"}
     assert done.returncode == 0 and world.starts(name) == goes_on, done
-    assert ("the machine is shutting down" in done.stdout) != goes_on
+    why = "the machine " + ("starts and" if how == "runlevel" else "is shutting down")
+    assert (why in done.stdout) != goes_on, done
 
 
 def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:

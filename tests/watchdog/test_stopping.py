@@ -384,6 +384,42 @@ def test_what_systemd_says_of_a_unit_decides(world: World, case: str) -> None:
     assert world.starts(name) == ("cause" in told or told == "unknown")
 
 
+@pytest.mark.parametrize(
+    ("state", "facts", "told"),
+    [
+        ("options", LEAVE, "stopped: by an order to OpenRC: rc-service food start"),
+        ("options", "", "cause     OpenRC: stopped by an order (food)"),
+        ("started", LEAVE, "cause     unknown"),
+        ("", LEAVE, "food: on_purpose: who stopped it is known here only of a"),
+    ],
+)
+def test_what_openrc_was_told_to_stop(
+    world: World, state: str, facts: str, told: str
+) -> None:
+    """What has died is "started" in its files; elsewhere `test` says: not known."""
+    need_root()
+    scripts = world.place / "init.d"
+    scripts.mkdir()
+    world.write(scripts / "food", "#!/sbin/openrc-run\n", 0o755)
+    world.facts("food", facts)
+    world.hook(
+        "food", f"echo started; {world.daemon('food')} 1000 & exit\nservice_start food"
+    )
+    links = f"mkdir -p /run/openrc/{state}; touch /run/openrc/{state}/food\n"
+    script = f"mount -t tmpfs tmpfs /run\nmount --bind {scripts} /etc/init.d\n"
+    command = world.command("--verbose") if state else world.command("test")
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    done = subprocess.run(
+        [*alone, *with_mounts(script + (links if state else "")), *command],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert told in done.stdout + done.stderr, done
+    assert ("Restarting food\n" in done.stdout) == ("cause" in told)
+
+
 def test_what_can_bring_nothing_back_below_systemd_is_a_fault(world: World) -> None:
     """An unknown unit, and a link to a script that leaves the work to systemd."""
     need_root()

@@ -28,7 +28,9 @@ def of(daemon: Daemon) -> list[str]:
         except OSError:
             continue
         for words in map(str.split, os.fsdecode(text).split("\n")):
-            names += words[1:] if words[:1] and words[0] in _CALLS else []
+            given = words[1:] if words[:1] and words[0] in _CALLS else []
+            # Named by the hook's own name: "${0##*/}", as in postgresql@.
+            names += [daemon.name if "${" in word else word for word in given]
     paths = [
         f"{place}/{name}" for place in SERVICE_PLACES for name in dict.fromkeys(names)
     ]

@@ -113,7 +113,9 @@ def _from_kernel(death: kernel_log.Death, known: Container[int]) -> str:
 
 
 def _by_order(recovery: Recovery) -> str:
-    """Return that systemd was told to stop it since the last run, or ""."""
+    """Return that systemd or OpenRC was told to stop it since the last run, or ""."""
+    if service := recovery.run.stopped_service.get(recovery.daemon.name):
+        return f"OpenRC: stopped by an order ({safe(service)})"
     at = recovery.run.stopped_at.get(recovery.daemon.name, 0.0)
     if at < _oldest(recovery.run):
         return ""

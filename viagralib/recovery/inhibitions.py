@@ -11,7 +11,7 @@ from viagralib.base.durations import spell
 from viagralib.evidence import service_manager
 from viagralib.evidence.service_manager import ask
 from viagralib.processes import table
-from viagralib.processes.linux import Process
+from viagralib.processes.linux import FEW_ARGUMENTS, Process
 from viagralib.processes.table import told
 from viagralib.trust.gate import Gate
 
@@ -27,6 +27,8 @@ _PACKAGE_LOCKS = (
 # Files that are there while a package manager works, or was killed at it.
 _PACKAGE_FILES = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
+_LEVEL_CHANGERS = ("openrc", "rc", "rcS")
+_LEVEL_SCRIPTS = (["/etc/init.d/rc"], ["/etc/init.d/rcS"], ["/etc/rc.d/rc"])
 _LONGEST_BOOT = 900.0  # seconds; a unit that takes longer to start hangs
 
 
@@ -61,10 +63,20 @@ def _changing_state(boot: float, gate: Gate) -> str:
     level = ask("runlevel", gate)  # such as "2 0": before, and now
     if level.split()[-1:] in (["0"], ["6"]):
         return "the machine is shutting down"
+    for process in _of_root(_LEVEL_CHANGERS) if boot else ():
+        if told(lambda: _changes_level(process), False):  # noqa: B023
+            what = f"pid {process.pid}, {process.name}"
+            return f"the machine starts and stops its services ({what})"
     files = [f"{place}/nologin" for place in ("/run", "/var/run", "/etc")]
     if any(map(os.path.exists, files)) and _of_root(("shutdown", "rc.shutdown")):
         return "the machine is shutting down"
     return ""
+
+
+def _changes_level(process: Process) -> bool:
+    """Return whether it goes to another runlevel of OpenRC or sysvinit, as at boot."""
+    is_script = process.arguments(FEW_ARGUMENTS)[1:2] in _LEVEL_SCRIPTS
+    return (is_script or process.name == "openrc") and process.age() < _LONGEST_BOOT
 
 
 def _installing(longest: float) -> str:

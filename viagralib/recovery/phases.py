@@ -29,6 +29,7 @@ from viagralib.hooks.execution import (
     names_of,
 )
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, missing
+from viagralib.recovery import hooks_at_work
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
 from viagralib.recovery.recovery import (
     BACK,
@@ -47,7 +48,6 @@ from viagralib.recovery.recovery import (
     WAITS,
     Recovery,
 )
-from viagralib.recovery.standing import hook_at_work
 from viagralib.recovery.stopping import give_up, run_all, stop
 from viagralib.state.restart_limit import note_try
 
@@ -86,7 +86,7 @@ def _bring_back(
     recovery.enter(STOP)
     if not (yield from _is_cleared(recovery)):
         return
-    if process := hook_at_work(recovery.daemon, recovery.run.observer, None):
+    if process := hooks_at_work.of(recovery.daemon, recovery.run.observer, None):
         recovery.end(PUT_OFF, f"being started by pid {process.pid}")
         return
     recovery.enter(START)

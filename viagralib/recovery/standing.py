@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from viagralib.base import records
-from viagralib.base.durations import spell
 from viagralib.base.messages import NOT_WELL, WELL, safe
 from viagralib.evidence import service_manager
-from viagralib.processes import service_scripts, table
-from viagralib.processes.linux import Process
-from viagralib.processes.matching import cut
-from viagralib.processes.observer import SHELLS, Observer
-from viagralib.processes.pidfd import is_running
-from viagralib.processes.table import told
-from viagralib.processes.tree import ProcessTree
+from viagralib.processes import openrc
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP
-from viagralib.recovery import inhibitions
+from viagralib.recovery import hooks_at_work, inhibitions
 from viagralib.settings.configuration import Daemon
 from viagralib.state import announced, pauses, restart_limit, supervision
 from viagralib.state.directory import this_boot
-from viagralib.state.incidents import OPEN, Incident, recorded_process
+from viagralib.state.incidents import OPEN, Incident
 from viagralib.state.run_context import Run
 
 PAUSED, HELD, QUIT, NOT_NOW = "paused", "held", "quit", "not now"
@@ -57,10 +48,11 @@ def find(run: Run, daemon: Daemon, word: str, last: Incident | None) -> Standing
 
     `last` is the daemon's open incident.
     """
+    by_manager = _by_systemd if service_manager.is_there() else _by_openrc
     return (
         _by_decision(run, daemon)
         or _by_machine(run)
-        or _by_manager(run, daemon, word, last)
+        or by_manager(run, daemon, word, last)
         or _by_others(run, daemon, word, last)
         or _by_limit(run, daemon)
     )
@@ -90,13 +82,13 @@ def _by_machine(run: Run) -> Standing | None:
     return Standing(NOT_NOW, run.why_not_now) if run.why_not_now else None
 
 
-def _by_manager(
+def _by_systemd(
     run: Run, daemon: Daemon, word: str, last: Incident | None
 ) -> Standing | None:
     """systemd is starting or stopping it already, or was told to leave it stopped."""
     state, name, facts = run.state, daemon.name, daemon.facts
     unit = service_manager.known_unit(state, name, facts.unit)
-    if word == UP or not unit or not service_manager.is_there():
+    if word == UP or not unit:
         return None
     seen = service_manager.look(unit, run.gate)
     run.stopped_at[name] = seen.stopped_at
@@ -112,6 +104,19 @@ def _by_manager(
         return None  # that was us, for a start which did not come about
     at = time.strftime("%b %e %H:%M", time.localtime(seen.stopped_at))
     return Standing(STOPPED, f"by an order to systemd, {at}: systemctl start {unit}")
+
+
+def _by_openrc(
+    run: Run, daemon: Daemon, word: str, last: Incident | None
+) -> Standing | None:
+    """OpenRC was told to leave it stopped."""
+    if word != DOWN or (last is not None and last.record.get("status") == OPEN):
+        return None  # the state may be ours, of a start which did not come about
+    service = openrc.stopped(daemon, run.observer)
+    run.stopped_service[daemon.name] = service
+    if not service or daemon.facts.on_purpose != "leave":
+        return None
+    return Standing(STOPPED, f"by an order to OpenRC: rc-service {service} start")
 
 
 def _is_overdue(run: Run, name: str, job: str) -> bool:
@@ -134,10 +139,10 @@ def _by_others(
     runner = supervision.runner(run.state, daemon.name) if word == DOWN else None
     if runner is not None:
         return Standing(NOT_NOW, f"viagra-run (pid {runner.pid}) starts it anew")
-    process = hook_at_work(daemon, run.observer, last)
+    process = hooks_at_work.of(daemon, run.observer, last)
     if process is None:
         return None
-    blocks = why_hook_blocks(daemon, process)
+    blocks = hooks_at_work.why_blocked(daemon, process)
     if blocks:
         return Standing(UNKNOWN, blocks)
     return Standing(NOT_NOW, f"being started by pid {process.pid}")
@@ -155,105 +160,3 @@ def is_quit(run: Run, daemon: Daemon) -> bool:
     """
     boot = announced.of(run.state, daemon.name).get("quit")
     return bool(boot) and boot == this_boot()
-
-
-def hook_at_work(
-    daemon: Daemon, observer: Observer, last: Incident | None
-) -> Process | None:
-    """Return the process that already starts this daemon, outside this run.
-
-    It interprets one of the daemon's hooks, started by hand or by another program, or
-    the script of init.d or rc.d that a ready hook would call, or it is the hook of a
-    run that was killed (`last` is the daemon's open incident).
-    Only root's, and our own user's: nobody else can start the daemon.
-    """
-    if last is not None:
-        process = recorded_process(last, "hook")
-        if process is not None and is_running(process):
-            return table.find(process.pid)
-        if process is not None and _is_fresh(last, daemon):
-            mark = f"VIAGRA_MARK={last.mark}"
-            left = ProcessTree([process], mark=mark).living()
-            if left:  # of a hook whose run was killed: what may become the daemon
-                return left[0]
-    seen: Iterable[Process] | None = observer.hooks_at_work
-    if seen is None:
-        seen = table.look(_script_names(daemon, observer))
-    scripts = service_scripts.of(daemon)
-    for process in seen:
-        if told(lambda: _starts(daemon, process, scripts, observer), False):  # noqa: B023
-            return process
-    return None
-
-
-def _starts(
-    daemon: Daemon, process: Process, scripts: list[str], observer: Observer
-) -> bool:
-    """Return whether a process of root's, or ours, starts the daemon as a hook does.
-
-    A child of this run's starts another one, whose hook may be a link to the same.
-    """
-    if process.zombie or process.parent == observer.pid:
-        return False
-    if process.users()[0] not in (0, observer.user):
-        return False
-    if observer.is_hook_at_work(process, daemon):
-        return True
-    # One that is at work for longer watches over its daemon.
-    is_new = process.age() < daemon.facts.start_timeout
-    return is_new and service_scripts.is_at_work(process, scripts, observer)
-
-
-def prepare_one_look(observer: Observer) -> None:
-    """Have a look at the daemons find who may be a hook at work as well."""
-    names = [_script_names(daemon, observer) for daemon in observer.daemons]
-    observer.script_names = set().union(*names)
-
-
-def find_hooks_at_work(observer: Observer) -> list[Process]:
-    """Return the processes that interpret anybody's hook, by that look or a new one."""
-    names, seen = observer.script_names, observer.scripts_seen
-    scripts = [one for daemon in observer.daemons for one in service_scripts.of(daemon)]
-
-    def is_one(process: Process) -> bool:
-        is_hook = observer.is_hook_at_work(process)
-        return is_hook or service_scripts.is_at_work(process, scripts, observer)
-
-    return [
-        process
-        for process in (table.look(names) if seen is None else seen)
-        if told(lambda: is_one(process), False)  # noqa: B023
-    ]
-
-
-def _is_fresh(last: Incident, daemon: Daemon) -> bool:
-    """Return whether an incident's run was killed when its daemon may yet come up."""
-    began = records.number(last.record, "began")
-    if "result" in last.record or began is None:
-        return False
-    return 0 <= time.time() - began < daemon.facts.start_timeout
-
-
-def why_hook_blocks(daemon: Daemon, process: Process) -> str:
-    """Return what is wrong with a hook that has been at work for too long, or "".
-
-    A hook is at work until its daemon is up, so no longer than `start_timeout`.
-    """
-    limit = daemon.facts.start_timeout
-    if process.age() <= limit:
-        return ""
-    return (
-        f"its hook is at work for over {spell(limit)} (pid {process.pid}): a hook must "
-        "exec its daemon or start it and end, not be it"
-    )
-
-
-def _script_names(daemon: Daemon, observer: Observer) -> set[str]:
-    """Return the names that a process interpreting one of the hooks may have."""
-    names = {*SHELLS, "openrc-run.sh"}  # which openrc-run executes in its own place
-    hooks = [*daemon.programs("start.d"), *daemon.programs("stop.d")]
-    for program in (*hooks, *service_scripts.of(daemon)):
-        paths = [program, observer.interpreter(program)]
-        paths += [*map(os.path.realpath, paths)]
-        names |= {os.path.basename(path) for path in paths}
-    return {cut(name) for name in names} | names

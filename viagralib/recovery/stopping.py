@@ -9,7 +9,7 @@ from viagralib.evidence import service_manager
 from viagralib.hooks import execution as hooks
 from viagralib.hooks.execution import Execution, Task, names_of
 from viagralib.hooks.hook_call import Outcome
-from viagralib.processes import service_units, table
+from viagralib.processes import openrc, service_units, table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import LEFTOVER, cut
 from viagralib.processes.tree import ProcessTree, orphans
@@ -30,8 +30,9 @@ def stop(recovery: Recovery) -> Task[list[Process]]:
     leftovers = verdict.processes(LEFTOVER) if facts.leftovers == "stop" else []
     if not matched and not leftovers:
         return []
-    # viagra-run would start anew what dies of a signal: it must end its command itself.
+    # It would start anew what dies of a signal: it must end its command itself.
     runner = supervision.runner(recovery.run.state, recovery.daemon.name)
+    runner = openrc.supervisor([*([runner] if runner else []), *matched]) or runner
     roots = [*([runner] if runner else []), *matched, *leftovers]
     warned = [runner] if runner else topmost(roots)
     spared = _ourselves(recovery.run.observer.pid, roots)

@@ -62,7 +62,8 @@ class Run:
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
-        self.stopped_at: dict[str, float] = {}  # by an order to the service manager
+        self.stopped_at: dict[str, float] = {}  # by an order to systemd
+        self.stopped_service: dict[str, str] = {}  # by an order to OpenRC
         self.pids_before: list[int] = []  # where daemons were found last
         self.only_looks = False  # for a verb that changes nothing
         self.notes: list[str] = []  # what people should know of what they are shown

@@ -11,7 +11,7 @@ from viagralib.health.checkup import examine
 from viagralib.processes import aliases, service_units, table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Candidate, Verdict, judge
-from viagralib.recovery import standing
+from viagralib.recovery import hooks_at_work, standing
 from viagralib.report.verdict_lines import Overview, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
@@ -28,7 +28,7 @@ def look(run: Run) -> Overview:
     faults = run.find_faults()
     overview.faults = [str(fault) for fault in faults]
     overview.codes = {fault.subject: FAULTY for fault in faults}
-    standing.prepare_one_look(run.observer)
+    hooks_at_work.prepare_one_look(run.observer)
     overview.verdicts = judge(run.sound(faults, True), run.observer)
     if run.is_ours:
         examine(run, overview.verdicts)
@@ -38,7 +38,7 @@ def look(run: Run) -> Overview:
         if verdict.word == UP:
             continue
         if run.observer.hooks_at_work is None:  # one look for all: there may be many
-            run.observer.hooks_at_work = standing.find_hooks_at_work(run.observer)
+            run.observer.hooks_at_work = hooks_at_work.find_all(run.observer)
         daemon = run.settings.daemons[name]
         if verdict.word == SICK:
             verdict.few = sick_runs.count(run, daemon)

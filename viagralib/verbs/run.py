@@ -9,7 +9,7 @@ from viagralib.base.records import Record
 from viagralib.evidence import log_tails
 from viagralib.evidence.collector import Evidence
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict, judge
-from viagralib.recovery import cause_of_death, standing
+from viagralib.recovery import cause_of_death, hooks_at_work, standing
 from viagralib.recovery.recovery import BACK, MANUAL, RESET, Recovery
 from viagralib.recovery.scheduler import Scheduler
 from viagralib.recovery.standing import Standing
@@ -152,7 +152,7 @@ class Response:
         self.announcer.standings.pop(name, None)
         daemon = self.run.settings.daemons[name]
         verdict = judge([daemon], self.run.observer)[name]
-        process = standing.hook_at_work(daemon, self.run.observer, None)
+        process = hooks_at_work.of(daemon, self.run.observer, None)
         if process is not None:
             lock.release()
             text = f"not restarted: being started by pid {process.pid}"

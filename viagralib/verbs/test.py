@@ -13,7 +13,7 @@ from viagralib.base.printer import Printer
 from viagralib.evidence import service_manager
 from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.health.checkup import checks
-from viagralib.processes import overlaps, table
+from viagralib.processes import openrc, overlaps, table
 from viagralib.processes.verdicts import UP, judge
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import written
@@ -166,8 +166,22 @@ def _faults_of_machine(run: Run) -> list[Fault]:
 
 
 def _faults_of_service_manager(run: Run) -> list[Fault]:
-    """Return which units systemd does not know, and which hooks it makes useless."""
-    daemons = run.settings.daemons.values() if service_manager.is_there() else ()
+    """Return which units systemd does not know, and which hooks it makes useless.
+
+    Where there is no systemd, what no service manager tells.
+    """
+    daemons = run.settings.daemons.values()
+    if not service_manager.is_there():
+        text = (
+            "on_purpose: who stopped it is known here only of a service of OpenRC's "
+            "own kind: use viagra.py pause instead"
+        )
+        return [
+            Fault(safe(one.name), text)
+            for one in daemons
+            if one.facts.on_purpose == "leave"
+            and not openrc.services(one, run.observer)
+        ]
     found = []
     for name, unit in [(one.name, one.facts.unit) for one in daemons]:
         if unit and service_manager.look(unit, run.gate).is_missing:
