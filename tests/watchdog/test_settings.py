@@ -184,7 +184,7 @@ def test_all_of_what_is_wrong_is_told_at_once(world: World) -> None:
         "viagra.toml: unknown section or key 'x'",
         f"{first}: {first}.toml: count: ",
         f"{second}: {second}.toml: after: ",
-        "gone: start.d has no hook for gone.toml: add it, or remove these",
+        "gone: start.d has no hook for gone.toml: add one, or remove that",
         "-dash: no name for a hook: it is empty, or begins with a dot or a dash",
         "astray: start.d/astray links to /nowhere/food, which does not exist",
     ]

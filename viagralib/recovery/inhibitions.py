@@ -49,7 +49,9 @@ def _age() -> float:
 
 def _booting(boot: float) -> str:
     age = _age()
-    return f"the machine is up for {spell(age)} only" if age < boot else ""
+    if age >= boot:
+        return ""
+    return f"the machine is up for {spell(age)}, and left to itself for {spell(boot)}"
 
 
 def _changing_state(boot: float, gate: Gate) -> str:

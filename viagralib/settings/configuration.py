@@ -144,7 +144,7 @@ def _discover(settings: Settings) -> None:
     for name in names:
         if name.endswith(".toml") and not name.startswith("."):
             if name[: -len(".toml")] not in names:
-                text = f"start.d has no hook for {safe(name)}: add it, or remove these"
+                text = f"start.d has no hook for {safe(name)}: add one, or remove that"
                 settings.faults.append(Fault(safe(name[: -len(".toml")]), text))
             continue
         try:

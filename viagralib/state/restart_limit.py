@@ -39,7 +39,7 @@ def series(state: State, daemon: Daemon) -> str:
     if at is None or number < min(2, restarts):
         return ""
     since = date(records.number(record, "series_at"))
-    held = f"held from try {restarts} on, with one each {spell(within)}"
+    held = f"after try {restarts} it is held, and tried once every {spell(within)}"
     if number >= restarts:
         held = f"the next one not before {date(at + within)}"
     return f"try {number} since {since}; {held}"
