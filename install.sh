@@ -136,8 +136,8 @@ make_environment() {
 	elif [ "$(uname -s)" = Linux ]; then
 		tail -n 1 "$new/log" >&2
 		rm "$new/log"
-		echo "install: no psutil. viagra.py does without it on Linux; when it can be" \
-			"fetched, make install again" >&2
+		echo "install: no psutil. viagra.py does without it on Linux. To have it," \
+			"make install again with a network and pip (on Debian, python3-venv)" >&2
 	else
 		cat "$new/log" >&2
 		fail "could not install psutil, by which viagra.py sees processes on this system"
@@ -321,6 +321,10 @@ update_catalog() {
 }
 
 uninstall_all() {
+	if [ ! -e "$DESTDIR$lib" ] || [ ! -w "$DESTDIR$PREFIX/lib" ]; then
+		fail "nothing of yours in $DESTDIR$lib: make uninstall as who installed it, with the" \
+			"same PREFIX, such as make uninstall PREFIX=\$HOME/.local"
+	fi
 	catalog=$PREFIX/lib/systemd/catalog
 	if [ -e "$DESTDIR$catalog/viagra.catalog" ]; then
 		rm -f "$DESTDIR$catalog/viagra.catalog"

@@ -91,3 +91,4 @@ END
 dpkg-deb --root-owner-group -Zxz --build "$DESTDIR" build >/dev/null
 rm -rf "$DESTDIR"
 echo "build/${package}_${version}_all.deb"
+echo "Next: apt install ./build/${package}_${version}_all.deb; in crontabs, /usr/sbin/viagra.py"
