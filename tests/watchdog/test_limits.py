@@ -78,7 +78,9 @@ def test_the_last_try_says_that_the_next_run_holds_it(world: World) -> None:
     world.facts(name, LIMIT.replace("2", "3"))
     assert "  next      the next run tries again" in world.run().out
     second = world.run().out
-    told = re.search(r"^  series    try 2 since (.*); after try 3 it is held", second, re.M)
+    told = re.search(
+        r"^  series    try 2 since (.*); after try 3 it is held", second, re.M
+    )
     assert told and time.strptime(told[1], "%a %b %d %H:%M:%S %Z %Y")
     third = world.run().out
     assert f"try 3 since {told[1]}; the next one not before " in third
