@@ -19,6 +19,9 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 try:
     from viagralib import VERSION
+    from viagralib.base import parts
+
+    parts.use()
     from viagralib.base.messages import (
         FAULTY,
         NOT_WELL,

@@ -14,6 +14,7 @@ MEANS = {
         "state/known_pids.py",
         "def read(state): return []\ndef note(*_): pass",
     ),
+    "own way to load parts": ("base/parts.py", "def use(): pass"),
     "answers": (
         "base/answers.py",
         "def ask(_, find): return find()\ndef load(_): pass\ndef save(_): pass",

@@ -27,6 +27,7 @@ from viagralib.base.messages import Fault, safe, safe_lines
 from viagralib.settings import facts as facts_of
 from viagralib.settings import toml_file, values
 from viagralib.settings.command_line import parse
+from viagralib.settings.configuration import load
 from viagralib.settings.facts import Facts
 from viagralib.settings.start_order import find_circle
 
@@ -397,6 +398,12 @@ def test_after_in_a_circle_names_the_circle(world: World, length: int) -> None:
     )
     assert told.err.count("after goes in a circle") == length, told
     assert not any(world.starts(name) for name in names)
+
+
+def test_a_file_that_is_called_toml_alone_is_nobodys_facts(world: World) -> None:
+    world.watch("food")
+    (world.home / "start.d" / ".toml").write_text("nonsense")
+    assert load(str(world.home)).faults == []
 
 
 def test_a_long_chain_of_after_is_no_circle() -> None:

@@ -165,10 +165,10 @@ def load_facts(settings: Settings, daemon: Daemon) -> list[Fault]:
     name, source = daemon.name, instances.source(daemon.name, is_own)
     file = f"{source}.toml"
     try:
-        table = toml_file.read(f"{settings.home}/start.d/{file}", name)
+        table = source and toml_file.read(f"{settings.home}/start.d/{file}", name)
     except Fault as fault:
         return [fault]
-    if not source or not table:
+    if not table:
         return []
     table = instances.filled(table, source, name)
     daemon.facts, complaints = facts_of.read(table, settings.defaults, file)

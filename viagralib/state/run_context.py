@@ -65,6 +65,7 @@ class Run:
         self.stopped_at: dict[str, float] = {}  # by an order to systemd
         self.stopped_service: dict[str, str] = {}  # by an order to OpenRC
         self.pids_before: list[int] = []  # where daemons were found last
+        self._pauses: list[str] = []  # whose records there were at the last look
         self.only_looks = False  # for a verb that changes nothing
         self.notes: list[str] = []  # what people should know of what they are shown
         self.executes_nothing = False  # not even to look, as --dry-run has it
@@ -171,7 +172,7 @@ class Run:
 
     def paused(self) -> dict[str, str]:
         """Return until when and why some of its daemons are paused, by their names."""
-        known = self.state.names("paused")
+        known = self._pauses = self.state.names("paused")
         watched = self.settings.daemons if PAUSE_OF_ALL in known else known
         names = [name for name in self.names if name in watched or name in known]
         if not names or self.is_state_unsafe:
@@ -182,8 +183,8 @@ class Run:
         return {name: why for name, why in whys.items() if why}
 
     def overdue_pauses(self) -> list[str]:
-        """Return what is to be said now of pauses without an end."""
-        known = [] if self.is_state_unsafe else self.state.names("paused")
+        """Return what is to be said now of the pauses of before without an end."""
+        known = [] if self.is_state_unsafe else self._pauses
         if not known:
             return []
         from viagralib.state.pauses import recall
