@@ -18,7 +18,7 @@ import pytest
 from checkout import COMPANIONS
 from world import World, comm, need_root, unique, until
 
-from viagralib.base import guarded_files
+from viagralib.base import dated_files, guarded_files
 from viagralib.state import incidents
 from viagralib.state.directory import HOOK_LOG_CAP
 
@@ -269,3 +269,31 @@ def test_viagra_run_writes_through_nobodys_link(place: Path) -> None:
     command[command.index(str(log))] = str(own)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, own.stat().st_uid) == (0, 0), done
+
+
+def test_a_whole_path_needs_no_directory_to_stand_in(world: World) -> None:
+    """Whoever may remove the one where root stands makes no daemon unknown."""
+    name, gone = unique("food"), world.place / "gone"
+    world.watch(name)
+    gone.mkdir()
+    script = f"rmdir {gone}; exec {' '.join(world.command())}"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0 and world.starts(name) == 1, done
+
+
+def test_a_directory_of_too_many_names_is_not_read_to_its_end(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"food-{number}.log").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dated_files, "_MOST", 2)
+        with pytest.raises(OSError, match="more than 2 entries: move old ones"):
+            dated_files.newest(f"{tmp_path}/food-*.log")
+        assert dated_files.former(f"{tmp_path}/food-3.log", 1) == ""
+    assert dated_files.newest(f"{tmp_path}/food-*.log").startswith(f"{tmp_path}/food-")

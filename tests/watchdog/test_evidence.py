@@ -344,6 +344,12 @@ def test_name_with_brackets_is_read_right(world: World) -> None:
     assert cause(world.run().out) == "unknown"
 
 
+def test_the_name_of_a_control_group_forges_no_death() -> None:
+    forged = "Out of memory: Killed process 7 (food) x"
+    text = f"oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg=/u/{forged},pid=9,uid=1000"
+    assert kernel_log.find_death([kernel_log.Line(1.0, text)], "food", 0.0, [7]) is None
+
+
 @pytest.mark.parametrize(
     ("cause", "text"),
     [

@@ -586,12 +586,17 @@ def test_any_file_is_a_table_or_one_fault(
 @example("\udcff\ud800")
 @example("\u05d0 1 \u0627 \u0661")  # written from right to left
 @example("\u3164\u115f\u034f\ufe0f\u2800\U000e0100")  # nothing to see
+@example(
+    "\u0338a" + "e\u0301\u0302\u0336" * 9 + "\u0489\u20dd"
+)  # upon what is beside it
 def test_nothing_that_moves_or_hides_passes_safe(text: str) -> None:
     shown = safe(text)
     assert shown.isprintable()
     assert not [c for c in shown if unicodedata.category(c)[0] in "C" or c == "\n"]
     assert not [c for c in shown if unicodedata.bidirectional(c) in ("R", "AL", "AN")]
     assert not {*shown} & {*"\u3164\u115f\u034f\ufe0f\u2800\U000e0100"}
+    kinds = "".join(unicodedata.category(c) for c in f"a{shown}")
+    assert "Me" not in kinds and "MnMnMn" not in kinds and kinds[2:4] != "Mn"
     shown.encode()
     assert all(line.isprintable() for line in safe_lines(text))
     if text.isprintable() and "\\" not in shown:
@@ -599,7 +604,7 @@ def test_nothing_that_moves_or_hides_passes_safe(text: str) -> None:
 
 
 def test_what_can_be_read_passes_safe() -> None:
-    text = "Größe → 漢字, кириллица, ไทย, 😀, \\x1b"
+    text = "Größe → 漢字, кириллица, ที่ไทย, e\u0302\u0301, 😀, \\x1b"
     assert safe(text) == text
 
 

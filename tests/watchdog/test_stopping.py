@@ -376,12 +376,29 @@ def test_what_systemd_says_of_a_unit_decides(world: World, case: str) -> None:
     systemctl = f'case "$*" in *food.service) {show} ;; *) echo running ;; esac'
     world.write(tools / "systemctl", f"#!/bin/sh\n{systemctl}\n", 0o755)
     last = {"MESSAGE_ID": message, "__REALTIME_TIMESTAMP": f"{time.time() * 1e6:.0f}"}
-    world.write(tools / "journalctl", f"#!/bin/sh\necho '{json.dumps(last)}'\n", 0o755)
+    own = f"case \"$*\" in *_PID=1*) echo '{json.dumps(last)}' ;; esac"
+    world.write(tools / "journalctl", f"#!/bin/sh\n{own}\n", 0o755)
     world.run()  # this death came after it
     world.watch(name, f'unit = "food.service"\n{facts}')
     done = below_systemd(world, tools, "--verbose")
     assert done.returncode == 0 and told in done.stdout, done
     assert world.starts(name) == ("cause" in told or told == "unknown")
+
+
+@pytest.mark.long
+def test_a_systemd_that_does_not_answer_leaves_its_units_unknown(world: World) -> None:
+    """They may be masked, or stopped by an order; what has no unit comes back."""
+    need_root()
+    name, plain, tools = unique("food"), unique("plain"), world.place / "tools"
+    tools.mkdir()
+    world.write(tools / "systemctl", "#!/bin/sh\nexec sleep 100\n", 0o755)
+    world.watch(name, 'unit = "food.service"')
+    world.watch(plain)
+    done = below_systemd(world, tools)
+    assert done.returncode == 1 and world.starts(name) == 0, done
+    told = "systemd does not answer: systemctl show food.service; "
+    assert f"{told}viagra.py restart {name} starts it" in done.stdout, done
+    assert world.starts(plain) == 1 and f"Restarting {plain}\n" in done.stdout
 
 
 @pytest.mark.parametrize(

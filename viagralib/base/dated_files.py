@@ -5,29 +5,47 @@ from __future__ import annotations
 import errno
 import os
 
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _WILDCARDS = "*?["
+_MOST = (
+    20_000  # entries of a directory that are looked at: who may write in it adds more
+)
 
 
 def newest(pattern: str) -> str:
     """Return the newest file whose name fits a pattern of glob(3); a plain path itself.
 
-    Only the last part of the path is a pattern. Raises OSError: there is none.
+    Only the last part of the path is a pattern. Raises OSError: there is none, or it is
+    among too many.
     """
     place, name = os.path.split(pattern)
     if not any(one in name for one in _WILDCARDS):
         return pattern
     import fnmatch
 
-    with os.scandir(place) as entries:
-        fitting = [
-            (entry.stat(follow_symlinks=False).st_mtime, entry.path)
-            for entry in entries
-            if fnmatch.fnmatchcase(entry.name, name)
-            and entry.is_file(follow_symlinks=False)
-        ]
-    if not fitting:
+    fitting = (
+        (entry.stat(follow_symlinks=False).st_mtime, entry.path)
+        for entry in _entries(place)
+        if fnmatch.fnmatchcase(entry.name, name)
+        and entry.is_file(follow_symlinks=False)
+    )
+    found = max(fitting, default=None)
+    if found is None:
         raise FileNotFoundError(errno.ENOENT, "no file fits it", pattern)
-    return max(fitting)[1]
+    return found[1]
+
+
+def _entries(place: str) -> Iterator[os.DirEntry[str]]:
+    """Give the entries of a directory. Raises OSError: these are too many."""
+    with os.scandir(place) as entries:
+        for number, entry in enumerate(entries):
+            if number == _MOST:
+                text = f"more than {_MOST:,} entries: move old ones elsewhere"
+                raise OSError(errno.E2BIG, text, place)
+            yield entry
 
 
 def former(path: str, inode: object) -> str:
@@ -43,11 +61,10 @@ def former(path: str, inode: object) -> str:
     for mark in (*_WILDCARDS, "."):
         stem = stem.partition(mark)[0]
     try:
-        with os.scandir(place) as entries:
-            for entry in entries:
-                is_alike = is_link or entry.name.startswith(stem)
-                if is_alike and entry.inode() == inode and entry.is_file():
-                    return entry.path
+        for entry in _entries(place):
+            is_alike = is_link or entry.name.startswith(stem)
+            if is_alike and entry.inode() == inode and entry.is_file():
+                return entry.path
     except OSError:
         pass
     return ""

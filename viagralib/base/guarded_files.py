@@ -153,7 +153,10 @@ class _Way:
             if not self._path or "\0" in self._path:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             self._enter("/")
-            self._go(_parts(os.path.join(os.getcwd(), self._path)))
+            # A place that somebody has removed around us has no name: no need of one.
+            is_whole = os.path.isabs(self._path)
+            start = "" if is_whole else os.getcwd()
+            self._go(_parts(os.path.join(start, self._path)))
         except OSError as error:
             self.__exit__(None, error)
             raise

@@ -20,6 +20,8 @@ _BLANK = (
     *((0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0)),
     *((0x1D159, 0x1D159), (0xE0100, 0xE01EF)),
 )
+# Marks upon one letter: Vietnamese and Hebrew have two; a heap of them covers lines.
+_MOST_MARKS = 2
 
 
 class Fault(Exception):  # noqa: N818
@@ -79,7 +81,13 @@ def safe(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_safe_character(character) for character in text)
+    parts, marks = [], _MOST_MARKS  # none belongs to what we write before the text
+    for character in text:
+        is_mark = not character.isascii() and _is_mark(character)
+        marks = marks + 1 if is_mark else 0
+        is_stray = is_mark and marks > _MOST_MARKS
+        parts.append(_escape(character) if is_stray else _safe_character(character))
+    return "".join(parts)
 
 
 def shown(text: str) -> str:
@@ -103,22 +111,35 @@ def safe_lines(text: str) -> list[str]:
 def _safe_character(character: str) -> str:
     # What is not printable moves the cursor, starts a line, turns the direction of
     # text, takes no room, or is a character of nobody's: all can forge or hide text.
-    code = ord(character)
-    if character.isprintable() and not _turns_or_hides(character, code):
+    if character.isprintable() and not _turns_or_hides(character, ord(character)):
         return character
+    return _escape(character)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         code -= 0xDC00
     width = 2 if code < 0x100 else 4 if code < 0x10000 else 8
     return f"\\{'x' if width == 2 else 'u' if width == 4 else 'U'}{code:0{width}x}"
 
 
+def _is_mark(character: str) -> bool:
+    """Return whether it is drawn upon the letter before it."""
+    from unicodedata import category
+
+    return category(character) in ("Mn", "Me")
+
+
 def _turns_or_hides(character: str, code: int) -> bool:
     """Return whether a letter is written from right to left, with what is beside it,
-    or shows nothing at all."""
-    from unicodedata import bidirectional  # few texts have such letters
+    shows nothing at all, or encloses what is before it."""
+    from unicodedata import bidirectional, category  # few texts have such letters
 
-    return bidirectional(character) in ("R", "AL", "AN") or any(
-        first <= code <= last for first, last in _BLANK
+    return (
+        bidirectional(character) in ("R", "AL", "AN")
+        or category(character) == "Me"
+        or any(first <= code <= last for first, last in _BLANK)
     )
 
 

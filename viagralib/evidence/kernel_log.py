@@ -22,7 +22,7 @@ _DEATHS = tuple(
     for cause, pattern in (
         (
             "out of memory",
-            r"[Oo]ut of memory: "
+            r"^(?:Memory cgroup o|O)ut of memory: "
             r"Kill(?:ed)? process (?P<pid>\d{1,10}) \((?P<name>.*?)\)",
         ),
         # x86, sparc, powerpc; riscv and older powerpc; arm64.

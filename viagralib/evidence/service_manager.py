@@ -22,7 +22,7 @@ _STARTS = ("7d4958e842da4a758f6c1cdc7b36dcc5", "39f53479d3a045ac8e11786248231fbf
 _STOPS = ("de5b426a63be47a7b6ac3eaac82e2f6f", "9d1aaa27d60140bd96365438aad20286")
 _JOURNAL = "journalctl -q --no-pager -n 100 -u"
 _LAST = "journalctl -q -b -n 1 -o json --output-fields=MESSAGE_ID"
-_LONGEST_ANSWER = 2.0  # seconds that a command may take
+_LONGEST_ANSWER = 10.0  # seconds that a command may take: process 1 may be busy
 
 
 class Unit:
@@ -32,6 +32,7 @@ class Unit:
         self.name = name
         self.values = values
         self.stopped_at = 0.0  # by an order to systemd, in seconds since 1970
+        self.is_silent = False  # systemd did not answer in time
 
     @property
     def is_missing(self) -> bool:
@@ -76,11 +77,15 @@ def known_unit(state: State, name: str, fact: str) -> str:
 
 def look(unit: str, gate: Gate) -> Unit:
     """Ask for a unit's properties and, if it is not active, who stopped it."""
-    found = Unit(unit, properties(ask(_of_user(_SHOW), gate, unit)))
-    if found.is_missing and runtime_directory():  # then it is the system's
-        found = Unit(unit, properties(ask(_SHOW, gate, unit)))
-    if found.values.get("ActiveState") in ("inactive", "failed"):
-        found.stopped_at = _stopped_at(unit, gate)
+    found = Unit(unit, {})
+    try:
+        found.values = properties(_answer(_of_user(_SHOW), gate, unit))
+        if found.is_missing and runtime_directory():  # then it is the system's
+            found.values = properties(_answer(_SHOW, gate, unit))
+        if found.values.get("ActiveState") in ("inactive", "failed"):
+            found.stopped_at = _stopped_at(unit, gate)
+    except TimeoutError:
+        found.is_silent = True
     return found
 
 
@@ -122,12 +127,15 @@ def _stopped_at(unit: str, gate: Gate) -> float:
     """Return when systemd was last told to stop it, if not to start it since; or 0.0.
 
     Its properties do not tell that from an end of its own, and systemd forgets them.
+    Any process of the unit can say the same in its journal: the system's own manager
+    alone is believed.
     """
     import json
 
     ids = [f"MESSAGE_ID={one}" for one in (*_STARTS, *_STOPS)]
+    ids += [] if runtime_directory() else ["_PID=1"]
     try:
-        last = json.loads(ask(_of_user(_LAST), gate, "-u", unit, *ids))
+        last = json.loads(_answer(_of_user(_LAST), gate, "-u", unit, *ids))
         is_stop = last["MESSAGE_ID"] in _STOPS
         return int(last["__REALTIME_TIMESTAMP"]) / 1e6 if is_stop else 0.0
     except (ValueError, KeyError, TypeError):
@@ -136,6 +144,14 @@ def _stopped_at(unit: str, gate: Gate) -> float:
 
 def ask(command: str, gate: Gate, *more: str) -> str:
     """Return what a command prints; "" when it is not there, or does not answer."""
+    try:
+        return _answer(command, gate, *more)
+    except TimeoutError:
+        return ""
+
+
+def _answer(command: str, gate: Gate, *more: str) -> str:
+    """Return what a command prints; "": it is not there. Raises TimeoutError."""
     from viagralib.hooks import child_process  # few systems get here
     from viagralib.state.hook_log import memory
 
@@ -149,9 +165,11 @@ def ask(command: str, gate: Gate, *more: str) -> str:
         while not child.poll():
             if child.seconds() > _LONGEST_ANSWER:
                 child.kill()
-                return ""
+                raise TimeoutError
             time.sleep(0.001)
         return os.pread(output, 65536, 0).decode(errors="replace").strip()
+    except TimeoutError:
+        raise
     except OSError:
         return ""
     finally:

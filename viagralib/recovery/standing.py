@@ -92,6 +92,9 @@ def _by_systemd(
         return None
     seen = service_manager.look(unit, run.gate)
     run.stopped_at[name] = seen.stopped_at
+    if seen.is_silent:  # it may be masked, or stopped by an order
+        why = f"systemd does not answer: systemctl show {unit}"
+        return Standing(UNKNOWN, f"{why}; viagra.py restart {safe(name)} starts it")
     if seen.is_masked:
         return Standing(STOPPED, f"{unit} is masked: systemctl unmask {unit}")
     if seen.job and not _is_overdue(run, name, seen.job):
@@ -100,10 +103,11 @@ def _by_systemd(
         return None
     record = last.record if last is not None else {}
     began = records.number(record, "began") or 0.0
-    if record.get("status") == OPEN and began < seen.stopped_at:
-        return None  # that was us, for a start which did not come about
+    is_ours = record.get("status") == OPEN and began < seen.stopped_at
     at = time.strftime("%b %e %H:%M", time.localtime(seen.stopped_at))
-    return Standing(STOPPED, f"by an order to systemd, {at}: systemctl start {unit}")
+    why = f"by an order to systemd, {at}: systemctl start {unit}"
+    # Ours was for a start which did not come about.
+    return None if is_ours else Standing(STOPPED, why)
 
 
 def _by_openrc(
