@@ -11,8 +11,10 @@ from pathlib import Path
 from world import World, comm, until
 
 DAEMON = str(Path(__file__).with_name("unhealthy_daemon.py"))
-YOUTH = 1.0  # seconds: start_timeout of the daemons here
-FACTS = f'start_timeout = "{YOUTH}s"\nstop_timeout = "2s"\n'
+# Of age at once; what is started anew has no time to become well.
+FACTS = 'start_timeout = "1ms"\nstop_timeout = "2s"\n'
+# Sick: nobody listens there, while a free port may be another test's at any moment.
+NOBODY = 'listens = ["tcp:127.0.0.1:1"]\n'
 
 
 def watch_unhealthy(
@@ -30,12 +32,17 @@ def watch_unhealthy(
 def start(
     world: World, name: str, what: str, place: object, more: str = "x"
 ) -> subprocess.Popen[bytes]:
-    """Start such a daemon by hand, and wait until it is of age."""
+    """Start such a daemon by hand, and wait until it has its name."""
     child = world.spawn([sys.executable, DAEMON, name, what, str(place), more])
     until(lambda: comm(child.pid) == name)
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > YOUTH)
     return child
+
+
+def of_age(seconds: float = 1.0) -> str:
+    """Wait until all are of age by the fact that is returned, which the next have."""
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > seconds)
+    return f'start_timeout = "{seconds}s"\n'
 
 
 def told(world: World, name: str) -> list[str]:

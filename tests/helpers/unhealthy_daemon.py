@@ -20,7 +20,6 @@ import sys
 import time
 
 name, what, place = sys.argv[1:4]
-ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)  # PR_SET_NAME
 
 
 def note(*_: object) -> None:
@@ -36,6 +35,13 @@ def note_and_end(*_: object) -> None:
 
 if what == "listen":
     server = socket.create_server(("127.0.0.1", int(place)))
+if what in {"deaf", "family"}:
+    signal.signal(signal.SIGTERM, note)
+if what == "ten":
+    signal.signal(signal.SIGTERM, note_and_end)
+# By its name it is known to be ready: PR_SET_NAME.
+ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
+if what == "listen":
     while True:
         server.accept()[0].close()
 if what == "family":
@@ -47,10 +53,6 @@ if what == "family":
             with open(place.replace("child", "grandchild"), "w") as file:
                 file.write(str(os.getpid()))
             os.execv("/bin/sleep", ["sleep", "1000"])
-if what in {"deaf", "family"}:
-    signal.signal(signal.SIGTERM, note)
-if what == "ten":
-    signal.signal(signal.SIGTERM, note_and_end)
 beats = 0
 while True:
     if what in {"beat", "aged"} or (what == "ten" and beats < 10):

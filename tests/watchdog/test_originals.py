@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
+from unhealthy import FACTS, NOBODY, of_age, start, told, watch_unhealthy
 from world import SLEEP, World, alive, unique, until
 
 WAIT = 0.3  # seconds; HAM's example waits two
@@ -178,7 +178,7 @@ def pids_of(world: World, name: str) -> list[int]:
 
 def test_paused_silence_is_no_failure_and_resumed_it_is_again(world: World) -> None:
     name, beat = unique("pause"), world.place / "beat"
-    watch_unhealthy(world, name, "deaf", world.place / "log", heartbeat(beat, 0.2))
+    watch_unhealthy(world, name, "deaf", world.place / "log", heartbeat(beat, 0.001))
     child = start(world, name, "deaf", world.place / "log")
     assert world.run("pause", name).code == 0
     quiet = world.run()
@@ -189,10 +189,10 @@ def test_paused_silence_is_no_failure_and_resumed_it_is_again(world: World) -> N
 
 def test_one_that_swallows_term_gets_it_once_then_kill(world: World) -> None:
     name, terms, interval = unique("deaf"), world.place / "terms", 0.7
-    facts = f'start_timeout = "{YOUTH}s"\nstop_timeout = "{interval}s"\n'
+    facts = f'stop_timeout = "{interval}s"\n{NOBODY}'
     watch_unhealthy(world, name, "deaf", terms, "")
-    world.facts(name, f'{facts}listens = ["tcp:127.0.0.1:{free_port()}"]\n')
     child = start(world, name, "deaf", terms)
+    world.facts(name, of_age() + facts)
     run = world.spawn(world.command())
     until(terms.exists)
     warned = terms.stat().st_mtime
@@ -207,8 +207,7 @@ def test_one_that_swallows_term_gets_it_once_then_kill(world: World) -> None:
 
 def test_warn_signal_kill_means_no_warning(world: World) -> None:
     name, terms = unique("kill"), world.place / "terms"
-    facts = f'warn_signal = "KILL"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    watch_unhealthy(world, name, "deaf", terms, facts)
+    watch_unhealthy(world, name, "deaf", terms, f'warn_signal = "KILL"\n{NOBODY}')
     child = start(world, name, "deaf", terms)
     world.run()
     assert child.wait(5) == -signal.SIGKILL
@@ -217,8 +216,7 @@ def test_warn_signal_kill_means_no_warning(world: World) -> None:
 
 def test_recovery_quit_stops_it_when_sick_and_does_not_start_it(world: World) -> None:
     name, beat = unique("quit"), world.place / "beat"
-    facts = f'recovery = "quit"\nlistens = ["tcp:127.0.0.1:{free_port()}"]\n'
-    watch_unhealthy(world, name, "beat", beat, facts)
+    watch_unhealthy(world, name, "beat", beat, f'recovery = "quit"\n{NOBODY}')
     child = start(world, name, "beat", beat)
     result = world.run()
     assert child.wait(5) == -signal.SIGTERM
@@ -227,7 +225,7 @@ def test_recovery_quit_stops_it_when_sick_and_does_not_start_it(world: World) ->
     assert (quiet.code, quiet.out) == (0, "") and told(world, name) == []
     assert "quit" in world.run("status", name).out
     # Started by hand it is watched again, as whoever did that is told.
-    world.facts(name, FACTS)
+    world.facts(name, "")
     again = start(world, name, "beat", beat)
     assert world.run().out.startswith(f"{name} is up again, quit since ")
     world.kill(again.pid)
@@ -252,5 +250,5 @@ def test_silence_is_none_before_the_process_has_lived_as_long(world: World) -> N
     watch_unhealthy(world, name, "deaf", world.place / "log", heartbeat(beat, 1000))
     start(world, name, "deaf", world.place / "log")
     assert world.run("check").code == 0  # although there is no beat at all
-    world.facts(name, FACTS + heartbeat(beat, 0.1))
+    world.facts(name, FACTS + heartbeat(beat, 0.001))
     assert f"heartbeat {beat}: there is none" in world.run("check").out

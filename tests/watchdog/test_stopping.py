@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from other_users import with_mounts
-from unhealthy import FACTS, YOUTH, free_port, start, told, watch_unhealthy
+from unhealthy import FACTS, NOBODY, of_age, start, told, watch_unhealthy
 from world import (
     SETTINGS,
     SLEEP,
@@ -29,23 +29,13 @@ from world import (
 from viagralib.recovery.cause_of_death import how_unit_ended
 
 
-def nobody() -> str:
-    """Return the fact that nobody who listens nowhere is well by."""
-    return f'listens = ["tcp:127.0.0.1:{free_port()}"]\n'
-
-
-def of_age() -> None:
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > YOUTH)
-
-
 def test_well_again_within_its_patience_is_not_stopped(world: World) -> None:
     name, ill = unique("moody"), world.place / "ill"
-    world.watch(name, FACTS + 'patience = "30s"\n')
+    world.watch(name)
     world.hook(name, f"[ ! -e {ill} ] || exit 2", kind="check.d")
     ill.touch()
     child = world.up(name)
-    of_age()
+    world.facts(name, of_age() + 'patience = "30s"\n')
     run = world.spawn(world.command(), stdout=subprocess.PIPE)
     until(lambda: world.incidents(name))
     ill.unlink()
@@ -57,8 +47,8 @@ def test_well_again_within_its_patience_is_not_stopped(world: World) -> None:
 def test_the_topmost_are_warned_and_the_whole_family_is_killed(world: World) -> None:
     """Its child has its name, too; its grandchild has another, and a session."""
     name, terms = unique("family"), world.place / "terms"
-    watch_unhealthy(world, name, "family", terms, nobody())
-    world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
+    watch_unhealthy(world, name, "family", terms, NOBODY)
+    world.facts(name, FACTS.replace("2s", "0.5s") + NOBODY)
     child = start(world, name, "family", terms)
     noted = Path(f"{terms}.grandchild")
     until(lambda: noted.exists() and noted.read_text())
@@ -74,10 +64,11 @@ def test_the_topmost_are_warned_and_the_whole_family_is_killed(world: World) -> 
 def test_each_of_the_daemons_processes_is_stopped(world: World) -> None:
     """Also those beyond the first that makes it up, and no child of it."""
     name, terms = unique("many"), world.place / "terms"
-    watch_unhealthy(world, name, "deaf", terms, nobody())
-    world.facts(name, FACTS.replace("2s", "0.5s") + nobody())
+    watch_unhealthy(world, name, "deaf", terms, NOBODY)
+    world.facts(name, FACTS.replace("2s", "0.5s") + NOBODY)
     children = [start(world, name, "deaf", terms) for _ in range(2)]
     result = world.run()
+    assert result.code == 1, result
     assert [child.wait(5) for child in children] == [-signal.SIGKILL] * 2, result
     assert terms.read_text() == "TERM\n" * 2
     assert all(f"{name} (pid {child.pid})" in result.out for child in children), result
@@ -86,9 +77,9 @@ def test_each_of_the_daemons_processes_is_stopped(world: World) -> None:
 def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -> None:
     name, terms = unique("hooked"), world.place / "terms"
     world.settings(SETTINGS.replace("[]", '["ps auxww"]'))
-    watch_unhealthy(world, name, "deaf", terms, nobody())
-    world.facts(name, FACTS.replace("2s", "30s") + nobody())
+    watch_unhealthy(world, name, "deaf", terms, NOBODY)
     child = start(world, name, "deaf", terms)
+    world.facts(name, of_age() + 'stop_timeout = "30s"\n' + NOBODY)
     world.hook(
         name,
         f"grep -c ' {child.pid} ' $VIAGRA_INCIDENT/ps.txt >{world.place}/seen\n"
@@ -105,10 +96,10 @@ def test_a_stop_hook_replaces_the_signals_and_finds_the_evidence(world: World) -
 
 def test_nothing_is_started_while_an_old_process_lives(world: World) -> None:
     name, terms = unique("undead"), world.place / "terms"
-    watch_unhealthy(world, name, "deaf", terms, nobody())
-    world.facts(name, FACTS.replace("2s", "0.3s") + nobody())
+    watch_unhealthy(world, name, "deaf", terms, NOBODY)
     world.hook(name, "exit 0", kind="stop.d")
     child = start(world, name, "deaf", terms)
+    world.facts(name, of_age() + 'stop_timeout = "0.3s"\n' + NOBODY)
     result = world.run()
     assert result.code == 1
     assert f"{name} is sick, not started\n" in result.out, result
@@ -168,9 +159,9 @@ def test_what_is_not_the_daemon_is_left_alone_when_it_is_stopped(
 def test_a_stopped_process_is_not_well(world: World) -> None:
     """SIGSTOP, as of a debugger: the kernel goes on to take its connections."""
     name = unique("halted")
-    world.watch(name, FACTS.replace('"2s"', '"30s"'))
+    world.watch(name)
     child = world.up(name)
-    of_age()
+    world.facts(name, of_age() + 'stop_timeout = "30s"\n')
     child.send_signal(signal.SIGSTOP)
     told = f"{name} is sick: pid {child.pid} is stopped (state T): kill -CONT "
     until(lambda: told in world.run("check").out)
@@ -197,7 +188,7 @@ def test_a_process_that_waits_for_a_device_is_unknown(world: World) -> None:
     assert child.poll() is None and world.starts(name) == 0
 
 
-EACH = f'{FACTS}count = [3, 3]\ncount_hook = "each"\n'
+EACH = 'stop_timeout = "2s"\ncount = [3, 3]\ncount_hook = "each"\n'
 
 
 @pytest.mark.parametrize("way", ["", pytest.param("exec ", marks=pytest.mark.long)])
@@ -208,7 +199,7 @@ def test_a_count_that_is_short_starts_what_is_missing(world: World, way: str) ->
     world.hook(name, f"echo started >> {world.place}/{name}.starts\n{command}")
     assert world.run().code == 0
     assert (world.starts(name), len(world.pids(name))) == (3, 3)
-    of_age()
+    world.facts(name, of_age(4.0) + EACH)
     before = world.pids(name)
     world.kill(before.pop())
     planned = world.run("run", "--dry-run", name).out
@@ -258,7 +249,6 @@ def test_what_is_needed_is_asked_once_by_however_many(world: World) -> None:
     for upper in uppers:
         world.watch(upper, f'after = ["{needed}"]\n')
     world.up(needed)
-    of_age()
     result = world.run()
     assert result.out.count(f"waits for {needed}, which is sick") == 3, result
     assert asked.read_text() == "\n"

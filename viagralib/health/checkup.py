@@ -135,19 +135,20 @@ def is_of_age(daemon: Daemon, verdict: Verdict) -> bool:
 
 
 class Checkup:
-    """All checks of one daemon, begun at once, and over by its check_timeout."""
+    """All checks of one daemon, begun at once, each with check_timeout to answer."""
 
     def __init__(self, run: Run, daemon: Daemon, verdict: Verdict) -> None:
         facts = daemon.facts
         self.daemon = daemon
         self._before = verdict
-        self._deadline = time.monotonic() + facts.check_timeout
         self._findings: list[Finding] = []
         self._under_way: list[Connection | Request | Check] = [
             *_connections(daemon, verdict),
             *_requests(daemon, verdict),
             *checks(run, daemon),
         ]
+        # From here on: to begin them can take long where many want the processor.
+        self._deadline = time.monotonic() + facts.check_timeout
         if facts.heartbeat:
             self._findings.append(_heartbeat(run, *facts.heartbeat, verdict))
         if facts.alarm:
