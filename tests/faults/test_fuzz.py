@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from fuzzing import AMOUNTS, json_values, numbers, records, texts, tried
 from hypothesis import strategies as st
+from world import remove_locks
 
 from viagralib.base import durations
 from viagralib.base.messages import reason, safe
@@ -79,6 +80,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
     os.close(made.null)
+    remove_locks([made.home])
 
 
 # What people write

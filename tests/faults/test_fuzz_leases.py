@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fuzzing import AMOUNTS, json_values, numbers, records, tried
 from hypothesis import strategies as st
+from world import remove_locks
 
 from viagralib.companions.lease import verbs
 from viagralib.companions.lease.engine import Entry, read_entry
@@ -102,13 +103,14 @@ def test_any_records_of_a_lease_are_told(tmp_path: Path, amount: int) -> None:
 def test_a_lease_is_taken_whatever_the_last_one_left(
     tmp_path: Path, amount: int
 ) -> None:
-    engine = FileEngine(str(tmp_path), NAME, 15.0, Entry("node", "host", os.getpid()))
+    place = tmp_path / "leases"
+    engine = FileEngine(str(place), NAME, 15.0, Entry("node", "host", os.getpid()))
     engine.prepare()
 
     @tried(amount // 2, lease=entries, last=entries)
     def holds(lease: bytes, last: bytes) -> None:
         for kind, text in (("lease", lease), ("last", last)):
-            (tmp_path / NAME / kind).write_bytes(text)
+            (place / NAME / kind).write_bytes(text)
         before, _ = read_entry(lease.decode(errors="replace"))
         began = int(time.time())
         taken = engine.take()
@@ -119,3 +121,5 @@ def test_a_lease_is_taken_whatever_the_last_one_left(
         assert renewed.snapshot.primary is not None
         assert renewed.snapshot.primary.token == taken.token
         engine.give_up(taken, ended=True)
+
+    remove_locks([tmp_path])

@@ -257,7 +257,8 @@ DAEMONS = [
             "/usr/bin/env -- CATALINA_HOME=/usr/share/tomcat10 "
             "CATALINA_BASE=/var/lib/tomcat10 CATALINA_TMPDIR=/var/tmp "
             # It lives for seconds: not worth what a compiler does for days of life.
-            "'CATALINA_OPTS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC' "
+            "'CATALINA_OPTS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
+            "-XX:-UsePerfData' "  # which would be a file in our /tmp
             "/bin/sh /usr/libexec/tomcat10/tomcat-start.sh",
         ),
     ),

@@ -103,6 +103,7 @@ def type_into(world: World, shell: str, keys: str) -> bytes:
     ours, theirs = pty.openpty()
     path = f"{world.home}/bin:{os.environ['PATH']}"
     more = {"TERM": "dumb", "HOME": str(world.place), "LANG": "C.UTF-8"}
+    more["XDG_RUNTIME_DIR"] = str(world.place)  # else fish has a directory in /tmp
     child = world.spawn(
         SHELLS[shell],
         stdin=theirs,
