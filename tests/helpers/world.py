@@ -347,6 +347,12 @@ def need(program: str) -> str:
     return str(path)
 
 
+def need_directory(path: str) -> None:
+    """Skip the test where there is none to mount over; fail under CI."""
+    if not os.path.isdir(path):
+        absent(f"needs {path}")
+
+
 def need_root() -> None:
     """Skip the test for anybody but root; fail under CI."""
     if os.geteuid() != 0:

@@ -19,9 +19,9 @@ from world import (
     SETTINGS,
     SLEEP,
     World,
-    absent,
     alive,
     all_pids,
+    need_directory,
     need_root,
     unique,
     until,
@@ -1091,8 +1091,7 @@ def test_the_service_script_of_a_ready_hook_is_not_disturbed(
     world: World, shell: str
 ) -> None:
     need_root()
-    if not os.path.isdir("/etc/init.d"):
-        absent("needs /etc/init.d")
+    need_directory("/etc/init.d")
     name = unique("food")
     # As by service.subr, whose function this is.
     starts = f"service_start() {{ {count(world, name)} }}\nservice_start other {name}"

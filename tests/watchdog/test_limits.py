@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from checkout import CHECKOUT
 from other_users import with_mounts
-from world import SETTINGS, World, need, need_root, unique, until
+from world import SETTINGS, World, need, need_directory, need_root, unique, until
 
 from viagralib.processes.table import boot_id
 
@@ -451,6 +451,8 @@ def test_a_shutdown_without_systemd(world: World, how: str) -> None:
     Among processes of its own: a shutdown that another test pretends is not seen.
     """
     need_root()
+    if how == "runlevel":
+        need_directory("/etc/init.d")
     name, tools = unique("halt"), world.place / "tools"
     tools.mkdir()
     world.write(tools / "runlevel", "#!/bin/sh\n", 0o755)

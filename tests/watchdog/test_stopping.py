@@ -18,9 +18,9 @@ from world import (
     SETTINGS,
     SLEEP,
     World,
-    absent,
     alive,
     need,
+    need_directory,
     need_root,
     unique,
     until,
@@ -405,6 +405,7 @@ def test_what_openrc_was_told_to_stop(
 ) -> None:
     """What has died is "started" in its files; elsewhere `test` says: not known."""
     need_root()
+    need_directory("/etc/init.d")
     scripts = world.place / "init.d"
     scripts.mkdir()
     world.write(scripts / "food", "#!/sbin/openrc-run\n", 0o755)
@@ -430,8 +431,7 @@ def test_what_openrc_was_told_to_stop(
 def test_what_can_bring_nothing_back_below_systemd_is_a_fault(world: World) -> None:
     """An unknown unit, and a link to a script that leaves the work to systemd."""
     need_root()
-    if not os.path.isdir("/etc/init.d"):
-        absent("needs /etc/init.d")
+    need_directory("/etc/init.d")
     name, tools, scripts = unique("food"), world.place / "tools", world.place / "init.d"
     tools.mkdir()
     scripts.mkdir()
