@@ -42,7 +42,7 @@ from viagralib.state import announced
 from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
 from viagralib.trust.gate import Gate
-from viagralib.trust.owners import Trust
+from viagralib.trust.owners import Trust, walk
 
 
 @pytest.fixture
@@ -321,9 +321,17 @@ def test_of_ever_new_words_few_are_told_in_a_day(tmp_path: Path) -> None:
 # Who may be the daemon
 
 
-@pytest.mark.parametrize("facts", ['user = "root"\n', ""])
-def test_a_set_user_id_program_keeps_nothing_dead(public: World, facts: str) -> None:
-    """`su` under the daemon's name, which runs as root until it has its answer."""
+@pytest.mark.parametrize(
+    ("facts", "real"),
+    [('user = "root"\n', ORDINARY), ("", ORDINARY), ("user = 0\n", 0)],
+)
+def test_a_set_user_id_program_keeps_nothing_dead(
+    public: World, facts: str, real: int
+) -> None:
+    """`su` under the daemon's name, which runs as root until it has its answer.
+
+    chsh has become root throughout, then, while it waits for a lock.
+    """
     name = unique("setuid")
     public.watch(name, facts)
     program = public.bin / "prompt"
@@ -333,14 +341,21 @@ def test_a_set_user_id_program_keeps_nothing_dead(public: World, facts: str) -> 
     fake.symlink_to(program)
     # -p: a shell would give back what it was lent.
     words = [str(fake), "-p", "-c", "kill -STOP $$"]
+    if not real:
+        become = public.bin / "become"
+        shutil.copy(need("setpriv"), become)
+        become.chmod(0o4755)
+        words = [str(become), "--reuid=0", *words]
     child = public.spawn(words, user=ORDINARY, group=ORDINARY, extra_groups=[])
     status = Path(f"/proc/{child.pid}/status")
-    until(lambda: f"Uid:\t{ORDINARY}\t0\t" in status.read_text())
+    until(lambda: f"Uid:\t{real}\t0\t" in status.read_text())
+    until(lambda: comm(child.pid) == name)
     told = public.run("explain", name).out
-    assert f"    user root, started by {ORDINARY}, for " in told
+    assert not real or f"    user root, started by {real}, for " in told
     result = public.run()
     if facts:
-        assert f"not counted: of root, started by user {ORDINARY}, not root" in told
+        why = f"of root, started by user {real}, not root" if real else "its executable"
+        assert f"not counted: {why}" in told
         assert result.code == 0 and public.starts(name) == 1, result
         return
     assert result.code == 1 and public.starts(name) == 0, result
@@ -397,12 +412,75 @@ def test_long_command_lines_of_others_are_not_read(public: World) -> None:
     words = [str(public.daemon(name)), "1000", *(["0" * 100_000] * 18)]
     child = public.spawn(words, user=ORDINARY, group=ORDINARY, extra_groups=[])
     until(lambda: comm(child.pid) == name)
-    calls = ["strace", "-y", "-e", "trace=read", "-o", str(trace)]
+    waiter = public.bin / "waiter"  # whose script, as it says, takes root's messages
+    shutil.copy(need("dash"), waiter)
+    public.watch("kmsg")
+    words = [str(waiter), "-s", "/proc/./kmsg"]
+    public.spawn(words, stdin=subprocess.PIPE, user=ORDINARY, group=ORDINARY)
+    calls = ["strace", "-y", "-e", "trace=read,openat", "-o", str(trace)]
     done = run_as([*calls, *public.command("check")])
+    assert "kmsg is down" in done.out and "/proc/kmsg" not in trace.read_text(), done
     assert done.code == 1 and f"of the ordinary user {ORDINARY}" in done.out, done
     place = f"</proc/{child.pid}/cmdline>"
-    lines = [line for line in trace.read_text().splitlines() if place in line]
-    assert lines and sum(int(line.rpartition("= ")[2]) for line in lines) < 100_000
+    lines = [one for one in trace.read_text().splitlines() if place in one]
+    lines = [line for line in lines if line.startswith("read(")]
+    assert lines and sum(int(line.rpartition("= ")[2]) for line in lines) < 400_000
+
+
+def test_who_has_a_daemons_arguments_does_not_hide_it(public: World) -> None:
+    """One that calls itself otherwise: is it told as unknown, or started once more?"""
+    name, other = unique("tool"), unique("worker")
+    public.watch(name, f'user = "{SYSTEM}"\n')
+    their = {"group": SYSTEM, "extra_groups": []}
+    twin = public.bin / "twin"
+    shutil.copy(need("sleep"), twin)
+    for program, user in ((twin, ORDINARY), (public.daemon(name), SYSTEM)):
+        link = public.bin / f"{user}" / other
+        link.parent.mkdir()
+        link.symlink_to(program)
+        child = public.spawn([other, "1000"], executable=link, user=user, **their)
+        until(lambda: comm(child.pid) == other)  # noqa: B023
+    told = public.run("check", name).out
+    assert f'{name} is unknown: pid {child.pid}: calls itself "{other}"' in told, told
+
+
+def test_a_daemon_of_megabytes_of_arguments_fills_no_memory(public: World) -> None:
+    """Of its own user, so that they are looked at: but not kept, nor without end."""
+    name, dead = unique("long"), unique("dead")
+    public.watch(name, f'user = "{SYSTEM}"\ncommand = "no such word"\n')
+    public.watch(dead)
+    words = [str(public.daemon(name)), "1000", *(["0" * 100_000] * 18)]
+    for _ in range(30):
+        public.spawn(words, user=SYSTEM, group=SYSTEM, extra_groups=[])
+    until(lambda: sum(comm(pid) == name for pid in all_pids()) == 30)
+    limited = ["sh", "-c", 'ulimit -v 60000; exec "$@"', "sh"]
+    told = run_as([*limited, *public.command("check")])
+    assert f"{name} is unknown: " in told.out and "65536 bytes" in told.out, told
+
+
+def test_a_maze_that_a_stranger_calls_its_script_is_not_walked(public: World) -> None:
+    """Links of 4 kB that lead on to each other, in a directory 3 kB deep."""
+    name = unique("maze")
+    public.watch(name)
+    own = public.place / "own"
+    own.mkdir()
+    os.chown(own, ORDINARY, ORDINARY)
+    script = (
+        "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do mkdir $1; cd -P $1; done; mkdir d\n"
+        "i=0; while [ $i -lt 38 ]; do ln -s $2$((i+1)) $i; i=$((i+1)); done\n"
+        'echo "#!$0" >38; ln -s 0 $3; cp "$0" waiter; exec ./waiter -s $3\n'
+    )
+    words = [need("dash"), "-ec", script, need("dash"), "e" * 250, "d/../" * 700, name]
+    child = public.spawn(
+        words, cwd=own, stdin=subprocess.PIPE, user=ORDINARY, group=ORDINARY
+    )
+    until(lambda: comm(child.pid) == "waiter")
+    limited = ["sh", "-c", 'ulimit -v 100000; exec "$@"', "sh"]
+    done = run_as([*limited, *public.command("run")])
+    assert done.code == 0 and public.starts(name) == 1, done
+    way = walk(str(next(own.glob("/".join(["*"] * 12))) / "0"))
+    with pytest.raises(OSError, match="too many parts"):
+        list(way)
 
 
 # 600 shells, which wait for their own end in a pipe that nobody writes to.

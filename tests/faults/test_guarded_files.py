@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from checkout import COMPANIONS
-from world import World, comm, need_root, unique, until
+from other_users import users_python
+from world import World, absent, comm, need, need_root, unique, until
 
 from viagralib.base import dated_files, guarded_files
 from viagralib.state import incidents
@@ -176,6 +177,42 @@ def test_a_file_is_opened_where_nobody_else_leads(
     link = AT[make].format(place) if make in AT else ""
     told = f"{path}, at {link}" if link else path
     assert (refused.value.strerror, refused.value.filename) == (wanted, told)
+
+
+# Who opens the file waits until the lease is broken, for 45 s, and its holder is told.
+LEASE = """\
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN if sys.argv[2:] else signal.SIG_DFL)
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+os.write(1, b"held")
+signal.pause()
+"""
+
+
+def test_root_waits_for_nobodys_lease(place: Path, world: World) -> None:
+    name = unique("leased")
+    their = {"user": STRANGER, "group": STRANGER, "extra_groups": []}
+
+    def lease(path: Path, *more: str) -> subprocess.Popen[bytes]:
+        command = [users_python(), "-c", LEASE, str(path), *more]
+        holder = world.spawn(command, stdout=subprocess.PIPE, **their)
+        assert holder.stdout
+        if holder.stdout.read(4) != b"held":
+            absent("needs a file system with leases: fcntl(2)")
+        return holder
+
+    log, script = place / "theirs" / "log", place / "theirs" / "script"
+    lease(log, "for good")
+    holder = lease(script)
+    waiter = place / "waiter"
+    shutil.copy(need("dash"), waiter)
+    words = [str(waiter), "-s", str(script), f"/{name}"]
+    world.spawn(words, stdin=subprocess.PIPE, **their)
+    world.watch(name, f'logs = ["{log}"]\n')
+    result = world.run()
+    assert result.code == 0 and f"log {log}: is held by a lease" in result.out, result
+    assert holder.poll() is None  # what a stranger's arguments lead to is not opened
 
 
 def test_what_is_no_file_is_not_opened_even_for_a_moment(

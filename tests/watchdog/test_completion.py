@@ -44,6 +44,7 @@ def test_what_may_follow_is_what_fits_the_verb(world: World) -> None:
     for name in (one, paused):
         world.hook(name, "exit 1")
     world.hook(unique("off"), "exit 1", mode=0o644)
+    world.hook(unique("\033[2"), "exit 1")  # what moves the cursor is not offered
     world.run("pause", paused)
     for incident in (OLDER, NEWER):
         (world.state / "incidents" / incident).mkdir(parents=True)
@@ -77,7 +78,7 @@ SHELLS = {
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_completes(shell: str, world: World) -> None:
     need(shell)
-    name = unique("a b:c")
+    name = unique("a\\$:' b")
     world.hook(name, "exit 1")
     (world.state / "incidents" / OLDER).mkdir(parents=True)
     ask = world.hook("ask", f'shift; exec {" ".join(asking(world))} "$@"', "bin")

@@ -165,12 +165,24 @@ def test_command_tells_the_daemon_from_its_kin(
     assert bool(re.search(facts["command"], line)) == fits
 
 
-def test_what_redis_leaves_behind_is_told_from_a_sentinel() -> None:
-    facts = tomllib.loads((STARTS / "redis.toml").read_text())
-    pattern = re.compile(facts["leftover_command"])
-    assert pattern.search("redis-rdb-bgsave 127.0.0.1:6379")
-    assert pattern.search("redis-aof-rewrite 127.0.0.1:6379")
-    assert not pattern.search("redis-server *:26379 [sentinel]")
+LEFT_BEHIND = [
+    ("redis", "redis-rdb-bgsave 127.0.0.1:6379", True),
+    ("redis", "redis-aof-rewrite 127.0.0.1:6379", True),
+    ("redis", "redis-server *:26379 [sentinel]", False),
+    ("nginx", "nginx: worker process is shutting down", True),
+    ("nginx", "nginx: cache manager process", True),
+    ("nginx", "nginx -c /srv/app/nginx.conf -g master_process off;", False),
+    ("php-fpm", "php-fpm: pool www", True),
+    ("php-fpm", "php-fpm8.2 -y /srv/app/php-fpm.conf", False),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "is_left"), LEFT_BEHIND)
+def test_what_it_leaves_behind_is_told_from_another_service(
+    name: str, line: str, is_left: bool
+) -> None:
+    facts = tomllib.loads((STARTS / f"{name}.toml").read_text())
+    assert bool(re.search(facts["leftover_command"], line)) == is_left
 
 
 # With a service manager that only takes note

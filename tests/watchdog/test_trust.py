@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from other_users import ORDINARY, fresh, give, public_world, run_as, users_python
+from other_users import (
+    ORDINARY,
+    fresh,
+    give,
+    public_world,
+    run_as,
+    users_python,
+    with_mounts,
+)
 from world import Result, World, need, need_root, until
 
 
@@ -454,6 +462,29 @@ def test_root_refuses_a_users_home_which_serves_that_users_own_runs(
 
 
 # How it is said
+
+
+def test_directories_that_hooks_do_without_are_named(case: Case) -> None:
+    """As /usr/local is on Debian that was upgraded: of group staff, and so left out."""
+    world, place = case.world, "/usr/local/sbin"
+    if not os.path.isdir(place):
+        pytest.skip(f"needs {place}")
+    world.hook(case.name, "no-such-program")
+    pidfile = world.place / "food.pid"
+    world.facts(case.name, f'pidfile = "{pidfile}"\n')
+    script = f"mount -t tmpfs -o mode=2775,gid={ORDINARY} tmpfs {place}"
+    why = f"hooks find no programs in {place}: {place} can be written by group"
+    told = run_as([*with_mounts(script), *world.command("test")])
+    assert told.out.count(f"note: {why} {ORDINARY}: chmod g-w {place}") == 1, told
+    assert "no pidfile" not in told.out  # one that is not there yet
+    pidfile.mkdir()
+    told = run_as([*with_mounts(script), *world.command("run", case.name)])
+    assert "exit 127" in told.out and f"; {why}" in told.out, told
+    told = world.run("test")
+    wanted = f"{case.name}: no pidfile: is no regular file ({pidfile}): mend the fact"
+    assert told.code == 2 and wanted in told.out, told
+    world.facts(case.name, f'pidfile = "{case.hook}/pid"\n')
+    assert f"{case.name}: no pidfile: Not a directory" in world.run("test").out
 
 
 def test_every_sound_daemon_is_served(case: Case) -> None:

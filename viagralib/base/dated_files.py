@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from viagralib.base.files import real_path
+
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +57,7 @@ def former(path: str, inode: object) -> str:
     food.log-20261128, food-20261128.log (logrotate.conf(5), dateext). So do dated logs,
     to whose newest a link may lead.
     """
-    target = os.path.realpath(path)
+    target = real_path(path)
     is_link = os.path.islink(path)
     place, stem = os.path.split(target if is_link else path)
     for mark in (*_WILDCARDS, "."):

@@ -34,6 +34,14 @@ def open_system(path: str, flags: int = os.O_RDONLY) -> int:
     return os.open(path, flags | os.O_CLOEXEC)
 
 
+def real_path(path: str) -> str:
+    """Return what the links of a path lead to; itself, where there are too many."""
+    try:
+        return os.path.realpath(path)
+    except RecursionError:  # Python follows more links than the system does
+        return path
+
+
 def read(path: str, most: int = 1 << 40) -> bytes:
     """Return what a file holds, the first `most` bytes of it. Raises OSError."""
     with Descriptor(open_system(path)) as descriptor:

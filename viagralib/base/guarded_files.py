@@ -1,10 +1,9 @@
 """Files where others could have put something else: links, pipes, devices, masses.
 
-A daemon's log, pidfile or heartbeat lies where the daemon's user may write; root must
-not be led elsewhere by it, wait for it, or be filled up by it. So the way to a file is
-gone part by part. A link on it is followed where it is root's, or of the user who runs
-us, and nobody else can change it or a directory before it. At the end lies a regular
-file, or nothing is opened: opening a device can be an order to it (watchdog(4)).
+A daemon's log, pidfile or heartbeat lies where its user may write; root must not be led
+elsewhere, wait, or be filled up by it. So the way is gone part by part. A link is
+followed where it is root's or ours, and nobody else can change it, nor the way. At the
+end lies a regular file: opening a device can be an order to it (watchdog(4)).
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import stat
 
 from viagralib.base.files import Descriptor, rest, write
 
-# To pass through a directory, one need not be able to list it.
-_PASS = getattr(os, "O_PATH", getattr(os, "O_SEARCH", os.O_RDONLY))
+_PASS = getattr(os, "O_PATH", getattr(os, "O_SEARCH", os.O_RDONLY))  # no right to list
 _PASS |= os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LEASED = "held by a lease, fcntl(2): end the process in /proc/locks that has it"
 _LONGEST_CHAIN = 40  # links followed, as Linux does: path_resolution(7)
 
 
@@ -44,7 +43,7 @@ def open_file(
                 return os.open(way.name, flags | _NEW, mode, dir_fd=way.directory)
             except FileExistsError:
                 flags &= ~os.O_CREAT
-        return way.open(flags | os.O_CLOEXEC)
+        return way.open(flags)
 
 
 def _open_plain(path: str, flags: int) -> int:
@@ -58,17 +57,26 @@ def _open_plain(path: str, flags: int) -> int:
         if isinstance(why, FileNotFoundError) and not flags & os.O_CREAT:
             raise
         return -1
-    try:
-        way = f"/proc/self/fd/{handle}"
-        status = os.fstat(handle)
+    with Descriptor(handle):
+        way, status = f"/proc/self/fd/{handle}", os.fstat(handle)
         is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-        if is_plain and os.readlink(way) == path:
-            return os.open(way, flags & ~os.O_CREAT | os.O_CLOEXEC)
-    except OSError:
-        pass  # the reason is found on the other way
-    finally:
-        os.close(handle)
+        try:
+            if is_plain and os.readlink(way) == path:
+                return _open_now(way, flags & ~os.O_CREAT)
+        except OSError:
+            pass  # the reason is found on the other way
     return -1
+
+
+def _open_now(path: str, flags: int, directory: int | None = None) -> int:
+    """Open a file, or raise OSError: its owner can have open(2) wait, by a lease."""
+    try:
+        file = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except BlockingIOError:
+        raise Refused(_LEASED) from None
+    if flags & os.O_ACCMODE != os.O_RDONLY:
+        os.set_blocking(file, True)  # hooks inherit their log as it was made
+    return file
 
 
 def read(path: str, most: int, *, link: bool = True) -> bytes:
@@ -88,8 +96,9 @@ def replace(path: str, text: bytes, *, mode: int = 0o600, sync: bool = False) ->
         here = way.directory
         try:
             _remove(fresh, here)
-            flags = _NEW | os.O_WRONLY
-            with Descriptor(os.open(fresh, flags, mode, dir_fd=here)) as new:
+            with Descriptor(
+                os.open(fresh, _NEW | os.O_WRONLY, mode, dir_fd=here)
+            ) as new:
                 os.fchmod(new, mode)  # whatever the umask
                 write(new, text)
                 if sync:
@@ -135,9 +144,7 @@ def is_ours(path: str) -> bool:
 
 
 class _Way:
-    """The way to a file, gone up to its `directory`, where it is `name`.
-
-    Raises OSError, with the whole path."""
+    """The way to a file, up to its `directory`, where it is `name`. Raises OSError."""
 
     def __init__(self, path: str, link: bool = True) -> None:
         self.name = ""
@@ -197,12 +204,11 @@ class _Way:
                 return
 
     def _enter(self, name: str) -> None:
-        here = None if self.directory < 0 else self.directory
-        descriptor = os.open(name, _PASS, dir_fd=here)
-        if here is not None:
+        here = self.directory  # -1: nowhere yet
+        self.directory = os.open(name, _PASS, dir_fd=None if here < 0 else here)
+        if here >= 0:
             os.close(here)
-        self.directory = descriptor
-        status = os.fstat(descriptor)
+        status = os.fstat(self.directory)
         is_owned = status.st_uid in self._owners
         is_open = not is_owned or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if is_open and not (is_owned and status.st_mode & stat.S_ISVTX):
@@ -219,8 +225,7 @@ class _Way:
             text = "a link that others could change: name the file that it leads to"
             raise Refused(text)
         target = os.readlink(self.name, dir_fd=self.directory)
-        if target.startswith("/"):
-            self._enter("/")
+        self._enter("/" if target.startswith("/") else ".")
         return _parts(target)
 
     def status(self) -> os.stat_result:
@@ -231,18 +236,13 @@ class _Way:
         """Open what lies there, if that is a file."""
         if hasattr(os, "O_PATH"):  # Linux: to have it, and not to open it yet
             look = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(self.name, look, dir_fd=self.directory)
-            try:
+            with Descriptor(os.open(self.name, look, dir_fd=self.directory)) as handle:
                 self._check(os.fstat(handle))
-                return os.open(f"/proc/self/fd/{handle}", flags)
-            except FileNotFoundError:
-                pass  # /proc is not mounted
-            finally:
-                os.close(handle)
+                if os.path.exists(f"/proc/self/fd/{handle}"):  # /proc is mounted
+                    return _open_now(f"/proc/self/fd/{handle}", flags)
         seen = self.status()
         self._check(seen)
-        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(self.name, flags, dir_fd=self.directory)
+        descriptor = _open_now(self.name, flags | os.O_NOFOLLOW, self.directory)
         if os.path.samestat(seen, os.fstat(descriptor)):
             return descriptor
         os.close(descriptor)

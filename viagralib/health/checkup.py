@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from viagralib.health.sockets import Connection
     from viagralib.health.web_answers import Request
 
-_NOT_ASKED = "it runs, but what would tell whether it is well is unsafe: see above"
+_NOT_ASKED = "it runs, but its health is not looked at: what is refused comes first"
 _LONGEST_HALT = 1.0  # seconds that a debugger may take
 _LONGEST_TRANSFER = 3.0  # seconds that a busy disk may take
 _PAUSE = 0.05  # seconds between two looks at who waits for a device

@@ -69,6 +69,9 @@ def finish(
         outcome = yield from _attend(execution, started, program)
         execution.incident.log.complete()
     assert isinstance(outcome, hook_call.Outcome)
+    if outcome.code == 127:  # most often, a shell did not find a program
+        left_out = execution.run.observer.trust.left_out()
+        outcome.words = "; ".join([outcome.words, *left_out])
     outcome.what = hook_call.describe(execution.daemon, program, execution.kind)
     return outcome
 

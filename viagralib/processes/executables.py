@@ -6,6 +6,7 @@ import os
 import stat
 import time
 
+from viagralib.base.files import real_path
 from viagralib.base.messages import safe
 from viagralib.processes.linux import Process, Vanished
 from viagralib.processes.observer import Observer, file_identity
@@ -16,13 +17,23 @@ from viagralib.trust.owners import walk
 _COARSE = 0.1
 
 
+def is_lent(daemon: Daemon, process: Process, observer: Observer) -> bool:
+    """Return whether a set-user-id program is another one, under the daemon's name.
+
+    Whoever starts it chooses the name, but not the program's: chsh stays chsh.
+    """
+    program = process.executable()
+    is_its_own = os.path.basename(program) == daemon.process
+    return not is_its_own or bool(observer.trust.why_not(program))
+
+
 def executes(daemon: Daemon, process: Process) -> bool:
     """Return whether a process runs the fact `executable`: that path, and that file.
 
     A container has files of its own.
     """
     wanted = daemon.facts.executable
-    if process.executable() != os.path.realpath(wanted):
+    if process.executable() != real_path(wanted):
         return False
     return _runs_file(process, wanted) or (
         daemon.facts.containers and process.elsewhere()
@@ -78,7 +89,7 @@ def judge_other(
     was made to lead elsewhere, or to a file put there, since it was started.
     """
     why = f"its executable is {safe(process.executable())}"
-    if process.executable() == os.path.realpath(daemon.facts.executable):
+    if process.executable() == real_path(daemon.facts.executable):
         why += ", but another file of that name, in a mount namespace of its own"
         if not _is_deleted(process):
             return False, why

@@ -64,13 +64,13 @@ class Process:
         """What no other process of this boot has: pid and start."""
         return self.pid, self.start
 
-    def arguments(self, most: int = _LONGEST_FILE) -> list[str]:
+    def arguments(self, most: int = FEW_ARGUMENTS) -> list[str]:
         """Return its argument vector, up to so many bytes; [] for a kernel thread.
 
         A program that renames itself may leave one text with blanks in it.
         """
         line = self._command_line or _contents(f"{self.place()}/cmdline", most)
-        if len(line) < most:
+        if len(line) < min(most, FEW_ARGUMENTS):  # a thousand long ones fill memory
             self._command_line = line
         text = os.fsdecode(line).rstrip("\0")
         return text.split("\0") if text else []

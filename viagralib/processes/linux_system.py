@@ -25,27 +25,20 @@ def own_pid() -> int:
 def bearers(names: Iterable[str]) -> Iterator[int]:
     """Yield the pids of all that may have one of these names by what they execute.
 
-    That is by their arguments, or by their executable, which those of the same
-    arguments share. Raises OSError as look() does.
+    That is by their arguments, or by their executable. Raises OSError as look() does.
     """
     wanted = [os.fsencode(name) for name in names]
-    others: set[int] = set()  # arguments of whose executable has another name
     for pid, line in linux.each("cmdline", [], linux.FEW_ARGUMENTS):
-        key = hash(line)
-        if key in others:
-            continue
         is_whole = 0 < len(line) < linux.FEW_ARGUMENTS
         if not is_whole or any([name in line for name in wanted]):
             yield pid
-        else:
-            try:
-                program = os.readlink(f"/proc/{pid}/exe".encode())
-            except OSError:  # kept from us, or gone
-                continue
-            if os.path.basename(program.removesuffix(b" (deleted)")) in wanted:
-                yield pid
-            else:
-                others.add(key)
+            continue
+        try:
+            program = os.readlink(f"/proc/{pid}/exe".encode())
+        except OSError:  # kept from us, or gone
+            continue
+        if os.path.basename(program.removesuffix(b" (deleted)")) in wanted:
+            yield pid
 
 
 def sees_all() -> bool:

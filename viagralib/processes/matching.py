@@ -8,7 +8,7 @@ from viagralib.base import answers
 from viagralib.base.messages import safe
 from viagralib.base.users import is_hidden, user_id, user_name
 from viagralib.processes import table
-from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
+from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
 from viagralib.processes.observer import Observer, base_names, scripts
 from viagralib.settings.configuration import Daemon
 
@@ -19,6 +19,7 @@ OTHER = "not counted"
 UNSURE = "unsure"  # it may be the daemon, but we cannot or must not tell
 
 _STRANGE_LENGTH = 4096  # characters read of a command line that a stranger wrote
+_LONGEST_COMMAND = 65536  # bytes searched of who has the daemon's user
 _LONGEST_SEARCH = 0.5  # seconds of work: a pattern can take exponential time
 
 
@@ -37,7 +38,7 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
     if process.identity in observer.left:
         return LEFTOVER, "left alone when the daemon was stopped"
     doubt = _why_doubtful(daemon, process, observer)
-    is_other = bool(daemon.facts.executable) and not _executes(daemon, process)
+    is_other = _is_other_file(daemon, process, observer, bool(doubt))
     if is_other and (doubt or process.runs_set_user_id()):
         return OTHER, f"its executable is {safe(process.executable())}"
     pattern = daemon.facts.command
@@ -55,10 +56,17 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
     return (UNSURE, doubt) if doubt else _judge_cut_name(daemon, process, observer)
 
 
-def _executes(daemon: Daemon, process: Process) -> bool:
-    from viagralib.processes.executables import executes  # for those who have the fact
+def _is_other_file(
+    daemon: Daemon, process: Process, observer: Observer, in_doubt: bool
+) -> bool:
+    """Return whether a process runs another file than the daemon's."""
+    if not (daemon.facts.executable or (in_doubt and daemon.facts.user)):
+        return False
+    from viagralib.processes.executables import executes, is_lent
 
-    return executes(daemon, process)
+    if daemon.facts.executable:
+        return not executes(daemon, process)
+    return is_lent(daemon, process, observer)
 
 
 def _why_never(daemon: Daemon, process: Process, observer: Observer) -> str:
@@ -68,7 +76,7 @@ def _why_never(daemon: Daemon, process: Process, observer: Observer) -> str:
     if process.pid == observer.pid:
         return "this run of viagra.py"
     # Before all that may be unreadable: of other users' processes, much is.
-    if why := _why_user(daemon, process, observer):
+    if why := why_user(daemon, process, observer):
         return why
     if process.elsewhere() and not daemon.facts.containers:
         return (
@@ -80,7 +88,7 @@ def _why_never(daemon: Daemon, process: Process, observer: Observer) -> str:
     return observer.why_ours(process)
 
 
-def _why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
+def why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
     """Return why its users are none of the daemon's, or ""; Unreadable: are hidden."""
     real, effective, *_ = process.users()
     if observer.user not in (0, real):
@@ -217,7 +225,7 @@ def _judge_cut_name(
 
 def _whole_names(process: Process) -> list[str]:
     """Return the names that the kernel may have cut to the name of a process."""
-    arguments = process.arguments(FEW_ARGUMENTS)
+    arguments = process.arguments()
     found = [*base_names(arguments[:1]), *map(os.path.basename, scripts(arguments))]
     try:
         found.append(os.path.basename(process.executable()))
@@ -233,9 +241,11 @@ def _fits(pattern: str, process: Process, is_strange: bool) -> bool:
     Raises Unreadable when that takes too long to tell.
     """
     if is_strange:  # and of no use to be kept: strangers could fill the disk with it
-        text = " ".join(process.arguments(FEW_ARGUMENTS))
+        text = " ".join(process.arguments())
         return _is_in(pattern, text[:_STRANGE_LENGTH], in_doubt=True)
-    text = " ".join(process.arguments())
+    text = " ".join(process.arguments(_LONGEST_COMMAND))
+    if len(os.fsencode(text)) >= _LONGEST_COMMAND - 1 and not _is_in(pattern, text):
+        raise Unreadable(f"its command line, of over {_LONGEST_COMMAND} bytes")
     return bool(answers.ask(("fits", pattern, text), lambda: _is_in(pattern, text)))
 
 
@@ -247,5 +257,4 @@ def _is_in(pattern: str, text: str, in_doubt: bool = False) -> bool:
     except TooLong:
         if in_doubt:
             return True
-        why = "its command line in time: simplify the fact command"
-        raise Unreadable(why) from None
+        raise Unreadable("its command line in time: simplify command") from None

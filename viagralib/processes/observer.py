@@ -6,9 +6,11 @@ import os
 import sys
 import time
 
+from viagralib.base import guarded_files
+from viagralib.base.files import real_path
 from viagralib.base.users import SERVICE_USERS, ordinary_users
 from viagralib.processes import table
-from viagralib.processes.linux import FEW_ARGUMENTS, NAME_LENGTH, Process, Unreadable
+from viagralib.processes.linux import NAME_LENGTH, Process, Unreadable
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
@@ -89,7 +91,7 @@ class Observer:
         shows the hook does not: what runs must be a shell, or what the script's first
         line names.
         """
-        if not process.arguments(FEW_ARGUMENTS):
+        if not process.arguments():
             return self._becomes_a_hook(process, daemon)
         identity = self._hook_of(process)
         if identity is None:
@@ -153,7 +155,7 @@ class Observer:
         """Return why a process that interprets a script is no daemon, or ""."""
         if self.is_hook_at_work(process):
             return "still works as a hook's script"
-        words = scripts(process.arguments(FEW_ARGUMENTS))
+        words = scripts(process.arguments())
         if any(os.path.dirname(word) in SERVICE_PLACES for word in words):
             return "still works as a service's script"
         sister = self._own_script in scripts_of(process)[:1]
@@ -176,9 +178,18 @@ class Observer:
         """Return which other daemon's fact names this executable, or ""."""
         for other in self.daemons:
             named = other.facts.executable
-            if other is not daemon and named and os.path.realpath(named) == executable:
+            if other is not daemon and named and real_path(named) == executable:
                 return other.name
         return ""
+
+    def strange_interpreter(self, script: str) -> str:
+        """Return the same of what may be anybody's: no way to it is walked or kept."""
+        try:
+            line = guarded_files.read(script, 256).partition(b"\n")[0]
+        except OSError:
+            return ""
+        found = self.trust.interpreters(line) if line.startswith(b"#!") else []
+        return next(iter(found), "")
 
     def interpreter(self, program: str) -> str:
         """Return what interprets a program; "" when it is no script."""
@@ -187,10 +198,7 @@ class Observer:
 
 def scripts_of(process: Process) -> list[tuple[int, int]]:
     """Return device and inode of the files that may be a process's script."""
-    found = [
-        _identity(process, script)
-        for script in scripts(process.arguments(FEW_ARGUMENTS))
-    ]
+    found = [_identity(process, script) for script in scripts(process.arguments())]
     return [identity for identity in found if identity]
 
 

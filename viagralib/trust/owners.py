@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LONGEST_CHAIN = 40  # links followed, as Linux does: path_resolution(7)
+_LONGEST_WAY = 1000  # entries passed: others may make links that go on for ever
 _BYTECODE = "__pycache__"
 _FILES = "__file__", "__cached__"  # of a module: its source, its bytecode
 _MOST_TOLD = 3  # of the files of one folder that somebody else could change
@@ -57,9 +58,7 @@ class Trust:
         return self._paths[path]
 
     def _told(self, whys: dict[str, str]) -> list[str]:
-        """Return the reasons that there are of the entries on a way, with the link by
-        which it led there; of all that is in a stranger's directory, one.
-        """
+        """Return the reasons on a way, with its link; one for a stranger's place."""
         told: list[str] = []
         link = theirs = ""
         for entry, why in whys.items():
@@ -210,9 +209,11 @@ def walk(
     when one cannot be looked at, or when the way goes in a circle.
     """
     rest = [part for part in reversed(path.split("/")) if part]
-    here, links = "/", 0
+    here, links, left = "/", 0, _LONGEST_WAY
     yield here
     while rest:
+        if not (left := left - 1):
+            raise OSError(None, "a way of too many parts", path)
         part = rest.pop()
         if part in (".", ".."):
             here = os.path.dirname(here) if part == ".." else here

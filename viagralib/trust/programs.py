@@ -31,11 +31,13 @@ class ProgramTrust(Trust):
 
     def search_path(self) -> str:
         """Return the PATH for what we run: the usual directories that are safe."""
-        return ":".join(
-            place
-            for place in DIRECTORIES
-            if os.path.isdir(place) and not self.why_not(place)
-        )
+        there = filter(os.path.isdir, DIRECTORIES)
+        return ":".join(place for place in there if not self.why_not(place))
+
+    def left_out(self) -> list[str]:
+        """Return which directories search_path() leaves out, and why, in words."""
+        whys = [(one, self.why_not(one)) for one in DIRECTORIES if os.path.isdir(one)]
+        return [f"hooks find no programs in {one}: {why}" for one, why in whys if why]
 
     def why_not_program(self, path: str, depth: int = 0) -> str:
         """Return why `path` cannot be executed safely, with the cure, or ""."""

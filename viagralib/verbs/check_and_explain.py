@@ -148,6 +148,6 @@ def _near(run: Run, daemon: Daemon, candidates: list[Candidate]) -> list[Process
         if process.pid in seen or len(near) == _NEAR or process.pid == table.own_pid():
             continue
         is_near = wanted in name or (len(name) > 2 and name in wanted)
-        if is_near or daemon.process in aliases.names(process, run.observer):
+        if is_near or aliases.is_named(process, daemon.process, run.observer):
             near.append(process)
     return near

@@ -31,7 +31,7 @@ def complete(words: list[str], out: Printer) -> None:
     else:
         found = _words(before, last)
     for word, meaning in found.items():
-        if word.startswith(last) and not set("\n\t") & set(word):
+        if word.startswith(last) and word.isprintable():  # for a terminal
             out.say(f"{word}\t{meaning}" if meaning else word)
 
 

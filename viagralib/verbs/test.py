@@ -13,7 +13,7 @@ from viagralib.base.printer import Printer
 from viagralib.evidence import service_manager
 from viagralib.evidence.collector import DISKS, SOCKETS
 from viagralib.health.checkup import checks
-from viagralib.processes import openrc, overlaps, table
+from viagralib.processes import openrc, overlaps, pidfile, table
 from viagralib.processes.verdicts import UP, judge
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import written
@@ -40,6 +40,8 @@ def test(run: Run, options: Options, out: Printer) -> int:
     faults += [*_faults_of_machine(run), *_missing_programs(run, notes)]
     faults += _faults_of_service_manager(run)
     faults += overlaps.find_faults(run.observer)
+    faults += pidfile.find_faults(run.settings.daemons.values())
+    notes += run.observer.trust.left_out()
     notes += _easy_to_pass_for(run)
     answers = _answers_of_checks(run, faults) if options.checks else []
     programs, refused = notice_programs.programs(run)
