@@ -71,7 +71,9 @@ def plan(seed: int, episodes: int, only: str = "") -> Plan:
         kind = chance.choice(KINDS)
         fence = kind == "fence"
         command = "plain" if fence else kind
-        leases.append(Lease(name, command, chance.choice((3, 4, 5)), fence))
+        # A fence takes a member of etcd along: a short ttl is over with the election.
+        ttl = max(chance.choice((3, 4, 5)), 5 * fence)
+        leases.append(Lease(name, command, ttl, fence))
     found = []
     for number in range(episodes):
         if number == 0 and chance.random() < 0.2:
