@@ -217,13 +217,16 @@ def test_a_record_that_could_not_be_closed_is_closed_by_the_next_run(
 
 @pytest.mark.parametrize("part", ["processes/verdicts", "verbs/run"])
 def test_a_part_that_gives_nothing_is_said(world: World, part: str) -> None:
-    """One that each run loads, and one that is loaded when a daemon is down."""
+    """One that each run loads, and one that is loaded when a daemon is down.
+
+    Where its bytecode alone cannot be read, its source is."""
     name = unique("fail")
     watch_counted(world, name)
-    folder, _, module = part.partition("/")
-    cache = world.program.parent / "viagralib" / folder / "__pycache__"
-    [file] = cache.glob(f"{module}.*.pyc")
-    result = failing(world, "read:error=EAGAIN", file)
+    source = world.program.parent / "viagralib" / f"{part}.py"
+    [bytecode] = (source.parent / "__pycache__").glob(f"{source.stem}.*.pyc")
+    assert "down" in failing(world, "read:error=EAGAIN", bytecode, "check").out
+    options = ["-P", str(bytecode), "--inject=read:error=EAGAIN"]
+    result = traced(world, ["-o", "/dev/null", "-P", str(source), *options])
     assert (result.code, result.out, executions(world)) == (1, "", 0), result
     assert result.err.startswith("viagra.py: could not "), result
     assert result.err.count("\n") == 1
