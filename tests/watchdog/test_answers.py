@@ -18,6 +18,7 @@ from other_users import fresh
 from world import World, need_root, unique
 
 from viagralib import VERSION
+from viagralib.base import answers
 
 WELL = (0, "", "")
 
@@ -128,3 +129,19 @@ def test_where_nothing_can_be_kept_nothing_is_said(world: World, name: str) -> N
     (world.state / "answers").mkdir()
     assert said(world) == WELL
     assert Path(world.state / "answers").is_dir()
+
+
+def test_long_command_lines_leave_room_for_what_is_asked_in_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs as the daemon's user can have as many as he likes."""
+    monkeypatch.setattr(answers, "_room", answers._room)
+    for known in ("_now", "_before"):
+        monkeypatch.setattr(answers, known, {})
+    assert answers.ask(("facts",), lambda: 1) == 1
+    for number in range(40):
+        answers.ask(("fits", str(number), "x" * 60_000), lambda: False)
+    answers.save(str(tmp_path / "answers"))
+    monkeypatch.setattr(answers, "_now", {})
+    answers.load(str(tmp_path / "answers"))
+    assert answers.ask(("facts",), lambda: 2) == 1

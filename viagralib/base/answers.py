@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LARGEST_QUESTION = 65_536  # characters, of a text that is asked about
 _LARGEST = 1_000_000  # bytes
+_room = _LARGEST // 2  # characters of new questions: a daemon's user writes some
 _HEADER = f"answers {VERSION} {sys.hexversion} ".encode()  # marshal is Python's own
 
 _before: dict[tuple[str, ...], bytes] = {}
@@ -33,14 +34,17 @@ def ask(question: tuple[str, ...], find: Callable[[], Any]) -> object:
 
     What `find` raises is no answer, and is not kept.
     """
+    global _room  # noqa: PLW0603
     kept = _now.get(question, _before.get(question))
     if kept is not None:
         _now[question] = kept
         return marshal.loads(kept)
     answer = find()
-    if sum(map(len, question)) <= LARGEST_QUESTION:
+    size = sum(map(len, question))
+    if size <= min(LARGEST_QUESTION, _room):
         try:
             _now[question] = marshal.dumps(answer)
+            _room -= size
         except ValueError:
             pass  # TOML has dates, which marshal has not
     return answer
