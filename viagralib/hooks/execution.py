@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from viagralib.base.durations import spell
+from viagralib.base.files import Descriptor
 from viagralib.base.messages import reason, safe
 from viagralib.hooks import child_process, hook_call
 from viagralib.processes import table
@@ -92,11 +93,11 @@ def launch(
         execution.daemon.name, gate.search_path, variables
     )
     arguments = hook_call.arguments(execution.daemon, execution.kind)
-    log = execution.incident.log.open()
     while True:
         try:
             found = gate.hook(program)
-            child = child_process.start(gate, found, arguments, log, environment)
+            with Descriptor(execution.incident.log.open()) as log:
+                child = child_process.start(gate, found, arguments, log, environment)
             execution.incident.note_process("hook", child.process)
             return child
         except OSError as error:

@@ -105,7 +105,7 @@ def _missing(recovery: Recovery, evidence: Evidence) -> list[str]:
 
 def hook_output(recovery: Recovery) -> list[str]:
     """Return the last lines that the recovery's hooks printed."""
-    text = recovery.incident.log.last(20_000).decode(errors="surrogateescape")
+    text = recovery.incident.log.last().decode(errors="surrogateescape")
     return text.split("\n")[-_LOG_LINES - 1 :]
 
 

@@ -12,6 +12,7 @@ from viagralib.state.directory import HOOK_LOG_CAP
 
 _PAGE = 4096  # bytes: what a disk gives at least
 _TRIES = 30  # to read the end of a file to which nothing is added meanwhile
+_SHOWN = 20_000  # bytes of the end that people are shown
 
 
 def create_roomy(path: str, flags: int) -> int:
@@ -30,7 +31,9 @@ def memory(name: str) -> int:
     """
     try:
         if hasattr(os, "memfd_create"):
-            return _tried(os.memfd_create(name))
+            descriptor = _tried(os.memfd_create(name))
+            os.fchmod(descriptor, 0o622)  # /dev/stdout: to write only, for all
+            return descriptor
         import tempfile  # where there is no such call
 
         with tempfile.TemporaryFile() as file:
@@ -55,7 +58,8 @@ class HookLog:
     """An incident's hook.log: what its hooks append to, and how it is kept small.
 
     Its first and its last HOOK_LOG_CAP / 2 bytes are kept; what was between them is
-    counted, but for what is printed in the very instant of a cut.
+    counted, but for what is printed in the very instant of a cut. Who goes on with it
+    can make it say anything: what is shown of the programs before is put by.
     """
 
     def __init__(self, path: str) -> None:
@@ -65,10 +69,13 @@ class HookLog:
         self._descriptor = -1
         self._end = b""  # what was last in the file when it was cut
         self._cut = 0  # bytes taken out of the file
+        self._earlier = b""  # what was last in the file when the program began
+        self._began = 0  # bytes that it had then
 
     def open(self) -> int:
-        """Return the descriptor for all hooks of the incident; not to be closed.
+        """Return a descriptor for the next program, which cannot read; to be closed.
 
+        A second open(2), not a copy: that would have one set of flags with the first.
         It is of memory where the disk takes nothing: a hook that cannot print fails
         (`set -e`), and nobody sees why.
         """
@@ -80,7 +87,13 @@ class HookLog:
         if self._descriptor < 0:
             self._descriptor = memory("hook.log")
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, os.O_APPEND)
-        return self._descriptor
+        self._earlier, self._began = self.last(), self._size()
+        flags = os.O_WRONLY | os.O_APPEND
+        with contextlib.suppress(OSError):
+            return files.open_system(f"/proc/self/fd/{self._descriptor}", flags)
+        if self._path and not self.problem:  # no /proc is mounted
+            return guarded_files.open_file(self._path, flags, link=False)
+        return os.dup(self._descriptor)
 
     def reopen(self) -> None:
         """Take on the file as it is. Raises OSError."""
@@ -102,15 +115,16 @@ class HookLog:
                 os.write(self._descriptor, mark + self._end)
             self._end = b""
 
-    def last(self, number: int) -> bytes:
-        """Return its last bytes, at most this number of them."""
-        if self._descriptor < 0:
-            return b""
+    def last(self) -> bytes:
+        """Return its last bytes, for people."""
+        own = b""
         try:
-            return os.pread(self._descriptor, number, max(0, self._size() - number))
+            if self._descriptor >= 0:
+                place = max(self._began, self._size() - _SHOWN)
+                own = os.pread(self._descriptor, _SHOWN, place)
         except OSError as error:
             self.problem = reason(error)
-            return b""
+        return (self._earlier + own)[-_SHOWN:]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -132,6 +146,7 @@ class HookLog:
         os.utime(self._descriptor)
         self._cut += self._size() - half
         os.ftruncate(self._descriptor, half)
+        self._began = min(self._began, half)
 
     def give_back(self) -> None:
         """Free what the disk keeps for it behind its end: fallocate(2)."""
