@@ -53,15 +53,18 @@ def _starts(
 
     A child of this run's starts another one, whose hook may be a link to the same.
     """
-    if process.zombie or process.parent == observer.pid:
-        return False
-    if process.users()[0] not in (0, observer.user):
+    if process.parent == observer.pid or not _may_start(process, observer):
         return False
     if observer.is_hook_at_work(process, daemon):
         return True
     # One that is at work for longer watches over its daemon.
     is_new = process.age() < daemon.facts.start_timeout
     return is_new and service_scripts.is_at_work(process, scripts, observer)
+
+
+def _may_start(process: Process, observer: Observer) -> bool:
+    """Return whether it is root's, or ours: a stranger's paths lead through mazes."""
+    return not process.zombie and process.users()[0] in (0, observer.user)
 
 
 def prepare_one_look(observer: Observer) -> None:
@@ -76,6 +79,8 @@ def find_all(observer: Observer) -> list[Process]:
     scripts = [one for daemon in observer.daemons for one in service_scripts.of(daemon)]
 
     def is_one(process: Process) -> bool:
+        if not _may_start(process, observer):
+            return False
         is_hook = observer.is_hook_at_work(process)
         return is_hook or service_scripts.is_at_work(process, scripts, observer)
 
