@@ -58,11 +58,11 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
     if recovery.result == PUT_OFF and recovery.earlier:
         announced.put_back(state, name, recovery.earlier)
     elif recovery.result == QUIT:
-        state.remove("open", name)
+        announced.close(state, name)
         quits = {"quit": this_boot(), "ended": QUIT, "incident": incident.id}
         announced.note(state, name, standing.QUIT, **quits)
     elif recovery.result in _WELL and is_written:
-        state.remove("open", name)
+        announced.close(state, name)
     elif recovery.result in _WELL:  # told, but a later run has to close its record
         ended = recovery.result
         announced.note(state, name, UP, incident=incident.id, ended=ended)

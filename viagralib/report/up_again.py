@@ -41,7 +41,7 @@ def _close(announcer: Announcer, name: str) -> None:
     # Said before it is forgotten: a run killed in between makes it said twice.
     if record.get("word") not in (FAULT, UP, None):
         announcer.notify(name, UP_AGAIN, line, incident)
-    state.remove("open", name)
+    announced.close(state, name)
     supervision.forget_finished(state, name)
     lock.release()
 

@@ -18,6 +18,7 @@ from viagralib.state.directory import State
 
 AGAIN = 86400.0  # seconds until the same is said again
 _MOST = 5  # texts said of one name and word in that time: others have a hand in them
+_OVER = " (over)"  # behind what was said of what has ended: it may be said again
 _NUMBERS = re.compile(r"(?:\d[\d.:]*(?: ?(?:ms|[smhdw])\b)? ?)+")  # and durations
 GENERAL = "viagra.toml"  # what is no daemon's: no daemon can have that name
 
@@ -39,17 +40,49 @@ def announce(
 
     What was said already is said again after AGAIN, unless it is not to be said daily.
     """
-    record = of(state, name)
-    now, key = time.time(), f"{word}: {_NUMBERS.sub('0 ', text)}"
-    said, said_at = record.get("said"), records.number(record, "said_at")
-    is_old = daily and said_at is not None and not 0 <= now - said_at < AGAIN
-    if said_at is None or not isinstance(said, list) or is_old:
-        said, said_at = [], now
-    of_word = [one for one in said if str(one).startswith(f"{word}: ")]
-    if key in said or len(of_word) >= _MOST:
+    key = f"{word}: {_NUMBERS.sub('0 ', text)}"
+    said, said_at = _said(state, name, daily=daily)
+    if key in said or _is_enough(said, word):
         return False
     note(state, name, word, said=[*said, key], said_at=said_at)
     return True
+
+
+def is_enough(state: State, name: str, word: str) -> bool:
+    """Return whether as much was said of this word as is in a day."""
+    return _is_enough(_said(state, name)[0], word)
+
+
+def _is_enough(said: list[str], word: str) -> bool:
+    return sum(one.startswith(f"{word}: ") for one in said) >= _MOST
+
+
+def _said(state: State, name: str, *, daily: bool = True) -> tuple[list[str], float]:
+    """Return what was said of a name, in the last day if `daily`, and since when."""
+    record = of(state, name)
+    if "said" not in record:  # nothing of what is open, if anything is
+        record, daily = state.read("counts", name), True
+    now = time.time()
+    said, said_at = record.get("said"), records.number(record, "said_at")
+    is_old = daily and said_at is not None and not 0 <= now - said_at < AGAIN
+    if said_at is None or not isinstance(said, list) or is_old:
+        return [], now
+    return [*map(str, said)], said_at
+
+
+def close(state: State, name: str) -> None:
+    """Let nothing be open for a name any more.
+
+    What was said counts for the rest of the day: others may have it end and begin anew.
+    """
+    record = of(state, name)
+    if "said" in record:
+        said, said_at = _said(state, name)
+        over = [one.removesuffix(_OVER) + _OVER for one in said]
+        more = {"said": over, "said_at": said_at}
+        with contextlib.suppress(OSError):
+            state.write("counts", name, {**state.read("counts", name), **more})
+    state.remove("open", name)
 
 
 def note(state: State, name: str, word: str, **more: object) -> None:

@@ -66,7 +66,7 @@ class Response:
             tell(name, word, why, WELL)
         elif word == SICK and self._is_counted(name, verdict):
             pass  # the same is told with names, and by `status`: a dip is no mail
-        elif word == UNKNOWN and not self._wants_alarm(name):
+        elif word == UNKNOWN and not self._wants_alarm(name, word):
             tell(name, word, why)
         elif (
             word != UNKNOWN
@@ -124,7 +124,7 @@ class Response:
             return None
         last = incidents.last_of(self.run.state, name)
         why = self._why_left_alone(name, verdict, last)
-        if why and not (why.is_alarming and self._wants_alarm(name)):
+        if why and not (why.is_alarming and self._wants_alarm(name, why.word)):
             lock.release()
             self.announcer.leave_alone(name, why)
             return None
@@ -178,10 +178,12 @@ class Response:
         self._taken[name] = incident.id
         return Recovery(self.run, why, verdict, incident, lock, earlier)
 
-    def _wants_alarm(self, name: str) -> bool:
+    def _wants_alarm(self, name: str, word: str) -> bool:
         """Return whether fail.d has still to be told of what is open."""
-        known = announced.of(self.run.state, name).get("alarmed")
-        return not known and bool(self.run.settings.daemons[name].programs("fail.d"))
+        state = self.run.state
+        known = announced.of(state, name).get("alarmed")
+        has_one = bool(self.run.settings.daemons[name].programs("fail.d"))
+        return has_one and not known and not announced.is_enough(state, name, word)
 
     def _finish(self, recovery: Recovery, evidence: Evidence) -> list[Recovery]:
         """Write down how a recovery ended, free its lock, say it; return its resets."""
