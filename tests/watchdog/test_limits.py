@@ -253,7 +253,6 @@ LOCKS = [
     "/var/lib/dpkg/lock",
     "/var/lib/rpm/.rpm.lock",
     "/usr/lib/sysimage/rpm/.rpm.lock",
-    "/lib/apk/db/lock",
 ]
 
 
@@ -280,7 +279,7 @@ def locked(
     )
 
 
-# On an overlay, as in containers, /proc/locks names another device than stat(2).
+# On an overlay, as in containers, a lock is on another device than stat(2) names.
 @pytest.mark.parametrize(
     ("path", "on"), [*((path, "tmpfs") for path in LOCKS), (LOCKS[0], "overlay")]
 )
@@ -294,6 +293,30 @@ def test_the_lock_of_each_package_manager_puts_off(
     said = locked(world, path, on=on)
     assert "not now: packages are being installed (pid " in said.stdout, said
     assert said.returncode == 0 and world.starts(name) == 0
+
+
+def test_apk_at_work_puts_off(world: World) -> None:
+    """Its lock is one of flock(2): nobody tells who holds that."""
+    need_root()
+    name, place = unique("apk"), world.place / "apk"
+    world.watch(name)
+    world.settings(PACKAGES)
+    world.up("apk")
+    place.mkdir()
+    over = f"lowerdir=/usr/lib,upperdir={place}/up,workdir={place}/work"
+    shell = (
+        f"mount -t tmpfs tmpfs {place}; mkdir {place}/up {place}/work\n"
+        f"mount -t overlay -o {over} overlay /usr/lib; mkdir -p /usr/lib/apk/db\n"
+        ">/usr/lib/apk/db/lock"
+    )
+    done = subprocess.run(
+        [*with_mounts(shell), *world.command("--verbose")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and world.starts(name) == 0, done
+    assert "packages are being installed (pid " in done.stdout, done
 
 
 def test_a_transaction_of_over_an_hour_puts_nothing_off(world: World) -> None:

@@ -159,12 +159,15 @@ def test_when_an_incident_began_is_in_its_name() -> None:
 # Where it may lie
 
 
-def test_what_cannot_be_written_is_said_once_and_stops_nothing(world: World) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_what_cannot_be_written_is_said_once_and_stops_nothing(
+    world: World, mode: int
+) -> None:
     name = unique("food")
     file = metrics(world, world.place / "open")
     world.watch(name)
     (world.place / "open").mkdir()
-    (world.place / "open").chmod(0o777)
+    (world.place / "open").chmod(mode)
     result = world.run()
     assert (result.code, len(world.pids(name))) == (2, 1)
     [line] = result.err.splitlines()

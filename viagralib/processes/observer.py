@@ -26,6 +26,7 @@ SERVICE_PLACES = (
 _NAMES = "VIAGRA_DAEMON="  # the variable of a hook that says whom it serves
 # No more than one part in ten of the time goes into what is dear to look for.
 _SHARE = 10
+_LONGEST_PAUSE = 5.0  # seconds, however long a look was held up
 # Runs a script whatever the script's #! line says: `bash /etc/viagra/start.d/food`.
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "busybox")
 
@@ -65,7 +66,8 @@ class Observer:
         if began >= self._bearers_until or not self._bearers_of.issuperset(names):
             self._bearers_of = {*names}
             self._bearers = list(table.bearers(names))
-            self._bearers_until = time.monotonic() * (1 + _SHARE) - began * _SHARE
+            now = time.monotonic()
+            self._bearers_until = now + min((now - began) * _SHARE, _LONGEST_PAUSE)
         return self._bearers
 
     def forget_bearers(self) -> None:

@@ -12,6 +12,7 @@ from viagralib.processes.linux import Process, Unreadable, Vanished
 
 # A full look may be dear: no more than one part in ten of the time goes into it.
 _SHARE = 10
+_LONGEST_PAUSE = 5.0  # seconds, however long a look was held up
 _Table = dict[int, Process]  # by pid
 
 
@@ -39,7 +40,8 @@ class _Snapshots:
         self.newest = {pid: one for pid, one in there.items() if not one.zombie}
         for pid in there.keys() - self.newest.keys():
             _reap(there[pid])
-        self._next = time.monotonic() * (1 + _SHARE) - began * _SHARE
+        now = time.monotonic()
+        self._next = now + min((now - began) * _SHARE, _LONGEST_PAUSE)
         return self.newest
 
     def recent(self, since: float) -> _Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.base import files, guarded_files
+from viagralib.base import guarded_files
 from viagralib.base.clocks import boot_clock
 from viagralib.base.durations import spell
 from viagralib.evidence import service_manager
@@ -21,9 +21,8 @@ _PACKAGE_LOCKS = (
     "/var/lib/dpkg/lock",
     "/var/lib/rpm/.rpm.lock",
     "/usr/lib/sysimage/rpm/.rpm.lock",
-    "/lib/apk/db/lock",
-    "/usr/lib/apk/db/lock",
 )
+_APK_LOCKS = ("/lib/apk/db/lock", "/usr/lib/apk/db/lock")
 # Files that are there while a package manager works, or was killed at it.
 _PACKAGE_FILES = ("/var/lib/pacman/db.lck",)
 _PACKAGE_TOOLS = ("pkg", "pkg-static", "pkg_add")  # where there is no lock to see: BSD
@@ -102,33 +101,20 @@ def _installing(longest: float) -> str:
 
 
 def _lock_holders() -> list[Process]:
-    """Return root's processes that hold a package manager's lock: proc_locks(5).
+    """Return root's processes that hold a package manager's lock.
 
-    Root's alone: a lock that others may read, anybody can hold, too.
+    Root's alone: a lock that others may read, anybody can hold, too. The kernel's list
+    of locks (proc_locks(5)) is not read: of everybody's locks, it may take minutes.
     """
-    wanted = {identity for path in _PACKAGE_LOCKS if (identity := _identity(path))}
-    if not wanted:
-        return []
     pids = [pid for path in _PACKAGE_LOCKS if (pid := _lock_holder(path))]
-    try:
-        text = os.fsdecode(files.read("/proc/locks"))
-    except OSError:
-        text = ""
-    for words in map(str.split, text.splitlines()):
-        # "1: POSIX  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; "->" marks who waits.
-        if len(words) > 5 and words[1] != "->" and words[4].isdecimal():
-            major, minor, inode = words[5].split(":")
-            if (int(major, 16), int(minor, 16), int(inode)) in wanted:
-                pids.append(int(words[4]))
     processes = [table.find(pid) for pid in dict.fromkeys(pids)]
-    return [one for one in processes if one is not None and _is_roots(one)]
+    found = [one for one in processes if one is not None and _is_roots(one)]
+    # apk's is a lock of flock(2), of which nobody tells who holds it.
+    return found + (_of_root(("apk",)) if any(map(os.path.exists, _APK_LOCKS)) else [])
 
 
 def _lock_holder(path: str) -> int:
-    """Return the pid of who has locked a file by fcntl(2), as dpkg and rpm do; or 0.
-
-    On btrfs and overlayfs, /proc/locks names another device than stat(2).
-    """
+    """Return the pid of who has locked a file by fcntl(2), as dpkg and rpm do; or 0."""
     import fcntl
     import struct
 
@@ -143,14 +129,6 @@ def _lock_holder(path: str) -> int:
     return pid if kind != fcntl.F_UNLCK and pid > 0 else 0
 
 
-def _identity(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
-
-
 def _of_root(names: tuple[str, ...], not_on: str = "") -> list[Process]:
     """Return root's processes of these names; none on the system `not_on`."""
     import sys
@@ -161,4 +139,8 @@ def _of_root(names: tuple[str, ...], not_on: str = "") -> list[Process]:
 
 
 def _is_roots(process: Process) -> bool:
-    return told(lambda: not process.zombie and process.users()[0] == 0, False)
+    """Return whether root has started it: chsh(1) becomes root's, whoever did."""
+    is_set = process.runs_set_user_id
+    return told(
+        lambda: not process.zombie and process.users()[0] == 0 and not is_set(), False
+    )

@@ -15,6 +15,7 @@ from viagralib.processes.verdicts import Verdict, judge
 from viagralib.recovery.phases import steps
 from viagralib.recovery.recovery import FAILED, Recovery
 
+_LONGEST_PAUSE = 2.0  # seconds between two looks, however long one was held up
 TICK = 0.04  # seconds between two looks, when a look costs less than that
 
 
@@ -46,7 +47,7 @@ class Scheduler:
             first = [pid for recovery in active for pid in recovery.where()]
             daemons = [recovery.daemon for recovery in active]
             verdicts = judge(daemons, self._observer, every, first)
-            cost = time.monotonic() - began
+            cost = min(time.monotonic() - began, _LONGEST_PAUSE)
             stages = [recovery.stage for recovery in active]
             for name, verdict in verdicts.items():
                 if not self._goes_on(name, verdict):

@@ -142,8 +142,9 @@ def _replace(run: Run, path: str, text: str) -> None:
     place = os.path.dirname(path)
     if why := run.observer.trust.why_not(place):
         people, _ = ordinary_users()
-        for found in map(os.lstat, walk(place)):
-            is_open = found.st_mode & (stat.S_IWOTH | stat.S_IWGRP)
-            if found.st_uid >= people or (is_open and not found.st_mode & stat.S_ISVTX):
-                raise OSError(None, why)
+        *way, last = map(os.lstat, walk(place))
+        loose = [one for one in way if not one.st_mode & stat.S_ISVTX] + [last]
+        is_open = any(one.st_mode & (stat.S_IWOTH | stat.S_IWGRP) for one in loose)
+        if is_open or any(one.st_uid >= people for one in (*way, last)):
+            raise OSError(None, why)
     guarded_files.replace(path, text.encode(), mode=0o644)
