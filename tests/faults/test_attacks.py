@@ -35,7 +35,7 @@ from world import (
 )
 
 from viagralib.base import files
-from viagralib.health import listeners
+from viagralib.health import socket_owners
 from viagralib.hooks import child_process
 from viagralib.processes import table
 from viagralib.state import announced
@@ -613,7 +613,7 @@ def test_many_who_listen_do_not_hide_the_daemons_own_socket() -> None:
         client = stack.enter_context(socket.socket())
         client.connect(last.getsockname())
         ourselves = table.find(os.getpid())
-        assert ourselves and not listeners.why_not_its(client, [ourselves])
+        assert ourselves and not socket_owners.why_not_its(client, [ourselves])
 
 
 def test_what_a_daemons_worker_listens_on_is_the_daemons(public: World) -> None:

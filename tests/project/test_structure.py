@@ -197,7 +197,7 @@ def test_what_did_not_change_is_neither_parsed_nor_matched_again(world: World) -
         assert [world.run().code for _ in range(2)] == [0, 0]
         before = (world.state / "answers").stat()
         quiet = loaded(*world.command()[2:]) - loaded("-c", "pass")
-    assert "viagralib.health.listeners" in quiet
+    assert "viagralib.health.socket_owners" in quiet
     dear = {"re", "tomllib", "json", "collections", "enum", "viagralib.verbs.run"}
     assert not quiet & dear
     assert (world.state / "answers").stat().st_ino == before.st_ino

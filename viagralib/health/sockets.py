@@ -12,7 +12,7 @@ import os
 import select
 
 from viagralib.health.findings import WELL, Finding
-from viagralib.health.listeners import why_not_its
+from viagralib.health.socket_owners import why_not_its
 from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN
 
