@@ -23,7 +23,8 @@ OURS = f"find / -xdev -path {SOURCE} -prune -o -name '*viagra*' -print"
 
 def built(machine: DebianMachine) -> str:
     """Build the package in the machine; return its path there."""
-    return f"{SOURCE}/{machine.shell(f'make -s -C {SOURCE} deb').strip()}"
+    path = machine.shell(f"make -s -C {SOURCE} deb").splitlines()[0]
+    return f"{SOURCE}/{path}"
 
 
 @pytest.mark.machines

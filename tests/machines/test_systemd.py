@@ -232,9 +232,10 @@ def test_stopped_on_purpose(booted: BootedMachine) -> None:
     booted.shell("systemctl start wanted")
     # What one of its own processes sends to the journal is no order of systemd's.
     forged = r"MESSAGE_ID=de5b426a63be47a7b6ac3eaac82e2f6f\nMESSAGE=Stopping\n"
-    group = "/sys/fs/cgroup/system.slice/wanted.service/cgroup.procs"
+    groups = "$(find /sys/fs/cgroup -path '*/wanted.service/cgroup.procs')"
     booted.shell(
-        f"sh -c 'echo $$ >{group} && printf \"{forged}\" | logger --journald'\n"
+        f'for group in {groups}; do echo $$ >"$group"; done\n'
+        f"printf '{forged}' | logger --journald\n"
         "journalctl --sync\n"
         "journalctl -b -u wanted MESSAGE_ID=de5b426a63be47a7b6ac3eaac82e2f6f"
         " _COMM=logger | grep Stopping"
