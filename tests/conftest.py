@@ -12,7 +12,8 @@ import pytest
 from checkout import PSUTIL_TABLE, copy_program, not_portable
 from hypothesis import settings
 from leftovers import Leftovers
-from world import World, until
+from other_users import public_world
+from world import World, need_root, until
 
 # What nohup(1), or a shell's "&", has us ignore, all that we execute would ignore as
 # well, and some tests send just that. Caught, it is still without effect here.
@@ -74,3 +75,11 @@ def world(tmp_path: Path, program: Path) -> Iterator[World]:
     world = World(tmp_path, program)
     yield world
     world.end()
+
+
+@pytest.fixture
+def public(program: Path) -> Iterator[World]:
+    """A world in /tmp itself, a sticky directory, that other users may look into."""
+    need_root()
+    with public_world(program) as world:
+        yield world

@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT, COMPANIONS
-from other_users import ORDINARY, SYSTEM, public_world, run_as, up_as, users_python
+from other_users import ORDINARY, SYSTEM, run_as, up_as, users_python
 from system_calls import recorded
 from unhealthy import free_port
 from world import (
@@ -29,7 +29,6 @@ from world import (
     comm,
     environment,
     need,
-    need_root,
     unique,
     until,
 )
@@ -43,14 +42,6 @@ from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
 from viagralib.trust.gate import Gate
 from viagralib.trust.owners import Trust, walk
-
-
-@pytest.fixture
-def public(program: Path) -> Iterator[World]:
-    """A world in which other users may look, and some write."""
-    need_root()
-    with public_world(program) as world:
-        yield world
 
 
 class Victim:

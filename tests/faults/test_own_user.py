@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from other_users import ORDINARY, SYSTEM, public_world, users_python
+from other_users import ORDINARY, SYSTEM, users_python
 from world import World, need_root, unique
 
 from viagralib.base import files
@@ -20,14 +19,6 @@ from viagralib.state import announced
 from viagralib.state.directory import State
 from viagralib.state.hook_log import HookLog
 from viagralib.trust.programs import ProgramTrust
-
-
-@pytest.fixture
-def public(program: Path) -> Iterator[World]:
-    """A world in which other users may look."""
-    need_root()
-    with public_world(program) as world:
-        yield world
 
 
 def test_a_strangers_shell_is_no_hook_at_work(public: World) -> None:

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from checkout import HELPERS
-from other_users import ORDINARY, public_world, users_python
-from world import SLEEP, Result, World, need, need_root, unique, until
+from other_users import ORDINARY, users_python
+from world import SLEEP, Result, World, need, unique, until
 
 HOSTILE = {
     "escape": b"\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b31m",
@@ -31,14 +31,6 @@ WORDS = pytest.mark.parametrize(
         for kind in HOSTILE
     ],
 )
-
-
-@pytest.fixture
-def public(program: Path) -> Iterator[World]:
-    """A world that other users may look into, too."""
-    need_root()
-    with public_world(program) as world:
-        yield world
 
 
 def assert_plain(result: Result) -> None:

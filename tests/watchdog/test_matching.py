@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from other_users import (
     fresh,
     give,
     look,
-    public_world,
     python_program,
     run_as,
     up_as,
@@ -50,14 +48,6 @@ for pid in range(20000, 30000):
     if made > 0:
         os.waitpid(made, 0)
 """
-
-
-@pytest.fixture
-def public(program: Path) -> Iterator[World]:
-    """A world that other users may look into."""
-    need_root()
-    with public_world(program) as world:
-        yield world
 
 
 def look_at(world: World, names: list[str]) -> list[Look]:

@@ -157,12 +157,17 @@ COMMAND_LINES = [
 ]
 
 
+def is_in(name: str, fact: str, line: str) -> bool:
+    """Return whether the pattern of a ready hook's fact is in a command line."""
+    facts = tomllib.loads((STARTS / f"{name}.toml").read_text())
+    return bool(re.search(facts[fact], line))
+
+
 @pytest.mark.parametrize(("name", "line", "fits"), COMMAND_LINES)
 def test_command_tells_the_daemon_from_its_kin(
     name: str, line: str, fits: bool
 ) -> None:
-    facts = tomllib.loads((STARTS / f"{name}.toml").read_text())
-    assert bool(re.search(facts["command"], line)) == fits
+    assert is_in(name, "command", line) == fits
 
 
 LEFT_BEHIND = [
@@ -181,8 +186,7 @@ LEFT_BEHIND = [
 def test_what_it_leaves_behind_is_told_from_another_service(
     name: str, line: str, is_left: bool
 ) -> None:
-    facts = tomllib.loads((STARTS / f"{name}.toml").read_text())
-    assert bool(re.search(facts["leftover_command"], line)) == is_left
+    assert is_in(name, "leftover_command", line) == is_left
 
 
 # With a service manager that only takes note

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,11 @@ from other_users import (
     ORDINARY,
     fresh,
     give,
-    public_world,
     run_as,
     users_python,
     with_mounts,
 )
-from world import Result, World, need, need_root, until
-
-
-@pytest.fixture
-def public(program: Path) -> Iterator[World]:
-    """A world in /tmp itself, a sticky directory that everybody may write."""
-    need_root()
-    with public_world(program) as world:
-        yield world
+from world import Result, World, need, until
 
 
 class Faulty:

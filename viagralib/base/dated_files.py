@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _WILDCARDS = "*?["
-_MOST = (
-    20_000  # entries of a directory that are looked at: who may write in it adds more
-)
+# Entries of a directory that are looked at: who may write in it adds any number.
+_MOST = 20_000
 
 
 def newest(pattern: str) -> str:

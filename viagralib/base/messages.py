@@ -111,7 +111,7 @@ def safe_lines(text: str) -> list[str]:
 def _safe_character(character: str) -> str:
     # What is not printable moves the cursor, starts a line, turns the direction of
     # text, takes no room, or is a character of nobody's: all can forge or hide text.
-    if character.isprintable() and not _turns_or_hides(character, ord(character)):
+    if character.isprintable() and not _turns_or_hides(character):
         return character
     return _escape(character)
 
@@ -131,7 +131,7 @@ def _is_mark(character: str) -> bool:
     return category(character) in ("Mn", "Me")
 
 
-def _turns_or_hides(character: str, code: int) -> bool:
+def _turns_or_hides(character: str) -> bool:
     """Return whether a letter is written from right to left, with what is beside it,
     shows nothing at all, or encloses what is before it."""
     from unicodedata import bidirectional, category  # few texts have such letters
@@ -139,7 +139,7 @@ def _turns_or_hides(character: str, code: int) -> bool:
     return (
         bidirectional(character) in ("R", "AL", "AN")
         or category(character) == "Me"
-        or any(first <= code <= last for first, last in _BLANK)
+        or any(first <= ord(character) <= last for first, last in _BLANK)
     )
 
 

@@ -24,9 +24,6 @@ SERVICE_PLACES = (
     *("/etc/init.d", "/etc/rc.d", "/usr/local/etc/rc.d", "/etc/rc.d/init.d"),
 )
 _NAMES = "VIAGRA_DAEMON="  # the variable of a hook that says whom it serves
-# No more than one part in ten of the time goes into what is dear to look for.
-_SHARE = 10
-_LONGEST_PAUSE = 5.0  # seconds, however long a look was held up
 # Runs a script whatever the script's #! line says: `bash /etc/viagra/start.d/food`.
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "csh", "tcsh", "busybox")
 
@@ -66,8 +63,7 @@ class Observer:
         if began >= self._bearers_until or not self._bearers_of.issuperset(names):
             self._bearers_of = {*names}
             self._bearers = list(table.bearers(names))
-            now = time.monotonic()
-            self._bearers_until = now + min((now - began) * _SHARE, _LONGEST_PAUSE)
+            self._bearers_until = table.next_look(began)
         return self._bearers
 
     def forget_bearers(self) -> None:

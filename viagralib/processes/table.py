@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from viagralib.processes.linux import Unreadable, Vanished
 
@@ -42,10 +43,24 @@ __all__ = [
     "children_finder",
     "find",
     "look",
+    "next_look",
     "outputs",
     "own_pid",
     "sees_all",
 ]
+# A look at all processes may be dear: no more than one part in ten of the time goes
+# into it. A look that was held up is not to hold up the next one, too.
+_SHARE = 10
+_LONGEST_PAUSE = 5.0  # seconds
+
+
+def next_look(began: float) -> float:
+    """Return from when on to look at all again, after a look that `began` and is over.
+
+    Both by time.monotonic().
+    """
+    now = time.monotonic()
+    return now + min((now - began) * _SHARE, _LONGEST_PAUSE)
 
 
 def told(ask: Callable[[], _T], otherwise: _T) -> _T:

@@ -10,9 +10,6 @@ from collections.abc import Container, Iterable
 from viagralib.processes import table
 from viagralib.processes.linux import Process, Unreadable, Vanished
 
-# A full look may be dear: no more than one part in ten of the time goes into it.
-_SHARE = 10
-_LONGEST_PAUSE = 5.0  # seconds, however long a look was held up
 _Table = dict[int, Process]  # by pid
 
 
@@ -40,8 +37,7 @@ class _Snapshots:
         self.newest = {pid: one for pid, one in there.items() if not one.zombie}
         for pid in there.keys() - self.newest.keys():
             _reap(there[pid])
-        now = time.monotonic()
-        self._next = now + min((now - began) * _SHARE, _LONGEST_PAUSE)
+        self._next = table.next_look(began)
         return self.newest
 
     def recent(self, since: float) -> _Table:
