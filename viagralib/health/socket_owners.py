@@ -1,4 +1,4 @@
-"""Listeners: whether a socket that answers for a daemon is the daemon's own.
+"""Socket owners: whether a socket that answers for a daemon is the daemon's own.
 
 Whoever has an account may listen on a port once the daemon no longer does. So the
 socket must be root's, or of a user that the daemon runs as; else the daemon, or what it
@@ -24,8 +24,6 @@ _LISTEN = "0A"  # TCP_LISTEN of the kernel's tcp_states.h; these come first in t
 
 class _Row:
     """One line of /proc/net/tcp: a socket, whose it is, and its inode."""
-
-    __slots__ = ("local", "remote", "user", "inode")
 
     def __init__(self, line: str) -> None:
         words = line.split()

@@ -1,4 +1,4 @@
-"""notice.d: the programs that pass_on each notice to where people are.
+"""notice.d: the programs that pass on each notice to where people are.
 
 They run one by one in the order of their names, when all that the run does for its
 daemons is done. What fails is said, and costs nothing else.
