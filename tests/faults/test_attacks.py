@@ -34,14 +34,32 @@ from world import (
 )
 
 from viagralib.base import files
+from viagralib.base.messages import Fault
+from viagralib.base.printer import Printer
 from viagralib.health import socket_owners
 from viagralib.hooks import child_process
 from viagralib.processes import table
+from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict
+from viagralib.recovery.standing import (
+    FINISHED,
+    HELD,
+    NOT_NOW,
+    PAUSED,
+    QUIT,
+    STOPPED,
+    Standing,
+)
+from viagralib.report.announcer import Announcer
+from viagralib.report.up_again import close
+from viagralib.settings.command_line import Options
+from viagralib.settings.configuration import load
 from viagralib.state import announced
 from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
+from viagralib.state.run_context import Run
 from viagralib.trust.gate import Gate
 from viagralib.trust.owners import Trust, walk
+from viagralib.trust.programs import ProgramTrust
 
 
 class Victim:
@@ -295,18 +313,46 @@ def test_a_stranger_with_ever_new_pids_fills_no_mail(public: World) -> None:
 
 
 def test_of_ever_new_words_few_are_told_in_a_day(tmp_path: Path) -> None:
-    """What others have a hand in, such as a path; numbers are nothing new at all."""
+    """Numbers are nothing new at all."""
     state = State(str(tmp_path / "state"))
 
     def told(word: str, *texts: str) -> int:
         return sum(announced.announce(state, "food", word, text) for text in texts)
 
     assert told("sick", "silent for 5 m 3 s", "silent for 1.5 s", "silent for 2 h") == 1
-    assert told("unknown", *(f"runs /{chr(n)}" for n in range(97, 122))) == 5
     assert told("sick", "deaf", "silent for 1 d 2 h") == 1
     record = announced.of(state, "food")
     state.write("open", "food", {**record, "said_at": time.time() - announced.AGAIN})
     assert told("sick", "silent for 2 d", "silent for 2 d 1 h") == 1
+
+
+@pytest.mark.parametrize("by_turns", [False, True])
+def test_of_each_word_few_lines_are_told_in_a_day(
+    public: World, by_turns: bool
+) -> None:
+    """Whatever text others have a hand in: a path, an error, a name, a whole fault."""
+    public.watch("food")
+    state, trust = State(str(public.state)), ProgramTrust(0)
+    out = Printer(os.open(public.place / "out", os.O_WRONLY | os.O_CREAT))
+    words = (UP, DOWN, SICK, UNKNOWN, PAUSED, HELD, QUIT, NOT_NOW, FINISHED, STOPPED)
+    for number in range(15):
+        run = Run(load(str(public.home)), state, [], trust)
+        announcer = Announcer(run, Options(), out, out)
+        text = "x" * number
+        for word in words:
+            announcer.announce("food", word, text)
+            announcer.leave_alone("food", Standing(word, text))
+        announcer.faults([Fault(name, text) for name in ("food", "viagra.toml")])
+        if by_turns:  # all of it is over, and begins anew
+            announcer.codes.clear()
+            close(announcer, {"food": Verdict(UP, "", [])})
+    out.finish()
+    told = (public.place / "out").read_text().splitlines()
+    counts = {w: sum(f"food is {w}: " in line for line in told) for w in words}
+    for name in ("food", "viagra.toml"):
+        counts[name] = sum(f"viagra.py: {name}: " in line for line in told)
+    assert set(counts.values()) == {5}, counts
+    assert sum("today" in line for line in told) == len(counts)
 
 
 # Who may be the daemon

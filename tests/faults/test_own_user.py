@@ -76,6 +76,21 @@ def test_a_daemon_neither_reads_nor_hides_what_roots_steps_printed(
     log.close()
 
 
+def test_who_waits_and_is_up_by_turns_fills_no_mail(world: World) -> None:
+    needed, name = unique("needed"), unique("waits")
+    world.watch(needed, 'recovery = "report"\n')
+    world.watch(name, f'after = ["{needed}"]\n')
+    state = State(str(world.state))
+    state.prepare()
+    for number in range(5):
+        announced.announce(state, name, "down", chr(97 + number))
+        announced.close(state, name)
+    first = world.run()
+    assert first.code == 1 and f"{name} " not in first.out, first
+    world.up(name)
+    assert world.run().out == "" and announced.of(state, name) == {}
+
+
 def test_who_is_unknown_and_well_by_turns_fills_no_mail(world: World) -> None:
     """As its own user can be, by a pidfile; fail.d hears of it no oftener."""
     name, pidfile = unique("turns"), world.place / "pid"

@@ -12,12 +12,12 @@ from viagralib.recovery.standing import FINISHED, HELD, NOT_NOW, PAUSED, Standin
 from viagralib.report.verdict_lines import Overview, nothing_watched, sentence, written
 from viagralib.settings.command_line import Options
 from viagralib.state import announced
+from viagralib.state.announced import FAULT
 from viagralib.state.incidents import Incident
 from viagralib.state.lock_file import Lock
 from viagralib.state.run_context import Run
 
 ANOTHER_RUN = "another run is at work on it"
-FAULT = "faulty"  # what an announcement calls a daemon that is refused
 UP_AGAIN = "up again"
 
 
@@ -83,6 +83,7 @@ class Announcer:
             self._faults += texts
             lines = [f"viagra.py: {text}" for text in texts]
             if news := self._is_news(key, FAULT, "\n".join(texts)):
+                lines[-1] += self._if_last(key, FAULT)
                 self._notices.append(Notice(name, FAULT, "\n".join(lines), None))
             if (news or self._options.verbose) and not self._options.json:
                 self._err.say("\n".join(lines))
@@ -145,7 +146,9 @@ class Announcer:
         """Say what a daemon is, and why, if that is new; return whether it is."""
         news = self._is_news(name, word, why, daily=daily)
         if news:
-            self.notify(name, word, sentence(name, word, why))
+            self.notify(
+                name, word, sentence(name, word, why) + self._if_last(name, word)
+            )
         return news
 
     def _is_news(self, name: str, word: str, text: str, *, daily: bool = True) -> bool:
@@ -153,3 +156,10 @@ class Announcer:
         return self.run.is_state_unsafe or announced.announce(
             self.run.state, name, word, text, daily=daily
         )
+
+    def _if_last(self, name: str, word: str) -> str:
+        """Return what to say behind the last line of this word in a day, or ""."""
+        is_last = not self.run.is_state_unsafe and announced.is_enough(
+            self.run.state, name, word
+        )
+        return "; what is new of this today is in viagra.py check" if is_last else ""

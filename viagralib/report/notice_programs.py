@@ -20,10 +20,11 @@ from viagralib.processes.tree_end import end
 from viagralib.processes.verdicts import UNKNOWN
 from viagralib.recovery.recovery import BACK, FAILED, QUIT
 from viagralib.recovery.standing import HELD
-from viagralib.report.announcer import FAULT, UP_AGAIN, Notice
+from viagralib.report.announcer import UP_AGAIN, Notice
 from viagralib.report.verdict_lines import FORMAT
 from viagralib.settings import hook_files
 from viagralib.state import incidents
+from viagralib.state.announced import FAULT
 from viagralib.state.hook_log import memory
 from viagralib.state.run_context import Run
 from viagralib.trust.gate import Gate

@@ -55,7 +55,8 @@ def write_down(recovery: Recovery, notice: str) -> None:
 
 def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
     state, name, incident = recovery.run.state, recovery.daemon.name, recovery.incident
-    if recovery.result == PUT_OFF and recovery.earlier:
+    if recovery.result in (PUT_OFF, WAITS):  # nothing was done
+        recovery.earlier.pop("quit", None)  # whoever restarted it wants it tried
         announced.put_back(state, name, recovery.earlier)
     elif recovery.result == QUIT:
         announced.close(state, name)
@@ -83,8 +84,7 @@ def tell(announcer: Announcer, recovery: Recovery, notice: str) -> None:
     elif result == PUT_OFF:
         announcer.leave_alone(name, Standing(NOT_NOW, remark))
     elif result == CAME_BACK:
-        if recovery.earlier:
-            text = announced.up_again(name, recovery.earlier)
+        if text := announced.up_again(name, recovery.earlier):
             announcer.notify(name, UP_AGAIN, text, recovery.incident)
     elif result == WAITS:
         why = f"{recovery.verdict.reason}; waits {remark}"

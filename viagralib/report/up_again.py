@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from viagralib.base.messages import WELL
-from viagralib.processes.verdicts import UP, Verdict
-from viagralib.report.announcer import FAULT, UP_AGAIN, Announcer
+from viagralib.processes.verdicts import Verdict
+from viagralib.report.announcer import UP_AGAIN, Announcer
 from viagralib.state import announced, incidents, supervision
 from viagralib.state.incidents import CLOSED, OPEN, Incident
 from viagralib.state.run_context import Run
@@ -22,9 +22,9 @@ def close(announcer: Announcer, verdicts: dict[str, Verdict]) -> None:
             _close(announcer, name)
         elif name == announced.GENERAL:
             if "" not in codes:
-                run.state.remove("open", name)
+                announced.close(run.state, name)
         elif run.daemon(name) is None and name not in codes:
-            run.state.remove("open", name)
+            announced.close(run.state, name)
 
 
 def _close(announcer: Announcer, name: str) -> None:
@@ -34,13 +34,13 @@ def _close(announcer: Announcer, name: str) -> None:
         announcer.codes[name] = WELL  # it is up; the other run says how that went
         return
     record = announced.of(state, name)
-    line = announced.up_again(name, record)
     incident = incidents.load(state, str(record.get("incident") or ""))
+    more = ""
     if incident is not None and incident.record.get("status") == OPEN:
-        line += _close_incident(announcer.run, incident, record.get("ended"))
+        more = _close_incident(announcer.run, incident, record.get("ended"))
     # Said before it is forgotten: a run killed in between makes it said twice.
-    if record.get("word") not in (FAULT, UP, None):
-        announcer.notify(name, UP_AGAIN, line, incident)
+    if line := announced.up_again(name, record):
+        announcer.notify(name, UP_AGAIN, f"{line}{more}", incident)
     announced.close(state, name)
     supervision.forget_finished(state, name)
     lock.release()

@@ -14,6 +14,7 @@ import time
 from viagralib.base import records
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
+from viagralib.processes.verdicts import UP
 from viagralib.state.directory import State
 
 AGAIN = 86400.0  # seconds until the same is said again
@@ -21,6 +22,7 @@ _MOST = 5  # texts said of one name and word in that time: others have a hand in
 _OVER = " (over)"  # behind what was said of what has ended: it may be said again
 _NUMBERS = re.compile(r"(?:\d[\d.:]*(?: ?(?:ms|[smhdw])\b)? ?)+")  # and durations
 GENERAL = "viagra.toml"  # what is no daemon's: no daemon can have that name
+FAULT = "faulty"  # the word for what is refused
 
 
 def of(state: State, name: str) -> Record:
@@ -99,7 +101,10 @@ def note(state: State, name: str, word: str, **more: object) -> None:
 
 
 def put_back(state: State, name: str, record: Record) -> None:
-    """Let what was open stay as it was: whoever said "not now" mended nothing."""
+    """Let what was open stay as it was, if anything was: nothing was done."""
+    if not record:
+        state.remove("open", name)
+        return
     with contextlib.suppress(OSError):
         state.write("open", name, record)
 
@@ -112,6 +117,8 @@ def date(moment: object) -> str:
 
 
 def up_again(name: str, record: Record) -> str:
-    """Return the line that closes what was open for a daemon."""
-    word = safe(str(record.get("word") or "down"))
+    """Return the line that closes what was open for a daemon; "": it was not told."""
+    word = safe(str(record.get("word") or ""))
+    if word in ("", UP, FAULT):
+        return ""
     return f"{safe(name)} is up again, {word} since {date(record.get('since'))}"
