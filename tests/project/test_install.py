@@ -431,6 +431,8 @@ def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
     [ -z "$(find /usr/local ! -type d)" ] || exit 14
     [ -x /etc/viagra/start.d/sshd ] || exit 15
     [ -d /var/lib/viagra ] || exit 16
+    ! make uninstall >{tmp_path}/told 2>&1 || exit 17
+    grep 'with the same PREFIX, such as make uninstall PREFIX=' {tmp_path}/told
     """
     done = subprocess.run(
         ["unshare", "--mount", "--propagation=private", "sh", "-c", script],

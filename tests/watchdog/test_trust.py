@@ -512,6 +512,7 @@ def test_all_that_is_unsafe_is_said_at_once(case: Case) -> None:
     told = case.world.run("test").out
     for path in (case.hook, facts, stop):
         assert f"{case.name}: refused: {path} can be written" in told
+    assert f"  {case.name}: watched, with a fault below\n" in told
     assert told.endswith("3 faults\n")
 
 

@@ -62,8 +62,9 @@ def test(run: Run, options: Options, out: Printer) -> int:
         out.say(written(told))
         return FAULTY if faults else WELL
     out.say(f"home {safe(run.settings.home)}, state {safe(run.state.path)}")
+    faulty = {fault.subject for fault in faults}
     for name in run.settings.daemons:
-        out.say(f"  {safe(name)}: watched")
+        out.say(f"  {safe(name)}: watched{', with a fault below' * (name in faulty)}")
     for name, why in run.settings.set_aside.items():
         out.say(f"  {safe(name)}: {why}")
     for program in programs:
