@@ -78,7 +78,7 @@ SHELLS = {
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_completes(shell: str, world: World) -> None:
     need(shell)
-    name = unique("a\\$:' b")
+    name = f"a`id`;*(\"\\$:' {unique('b')}"
     world.hook(name, "exit 1")
     (world.state / "incidents" / OLDER).mkdir(parents=True)
     ask = world.hook("ask", f'shift; exec {" ".join(asking(world))} "$@"', "bin")
