@@ -57,7 +57,7 @@ from viagralib.state import announced
 from viagralib.state.directory import State
 from viagralib.state.hook_log import memory
 from viagralib.state.run_context import Run
-from viagralib.trust.gate import Gate
+from viagralib.trust.gate import Gate, Refused
 from viagralib.trust.owners import Trust, walk
 from viagralib.trust.programs import ProgramTrust
 
@@ -187,6 +187,18 @@ def test_a_hook_is_judged_at_the_moment_of_its_execution(victim: Victim) -> None
     assert victim.executed.read_text() == "0\n"
 
 
+def test_a_hook_that_comes_during_a_recovery_is_not_executed(victim: Victim) -> None:
+    """Into a directory that was empty when the run judged it."""
+    world, dead = victim.world, unique("dead")
+    theirs = victim.script(world.place / "theirs")
+    place = world.home / "fail.d"
+    place.mkdir()
+    world.hook(dead, f"cp -p {theirs} {place}/{dead}; exit 1")
+    told = world.run(dead)
+    assert told.code == 1 and f"refused: {place}/{dead} belongs to" in told.out, told
+    assert (place / dead).stat().st_uid == ORDINARY and not victim.executed.exists()
+
+
 def test_no_device_is_advised_to_be_changed() -> None:
     why = Trust(0).why_not("/dev/null")
     assert "is a device" in why and "chmod" not in why
@@ -211,6 +223,9 @@ def test_evidence_is_taken_by_no_program_of_another_account(victim: Victim) -> N
     assert not victim.executed.exists()
     [incident] = world.incidents(victim.name)
     assert (incident / "ours.txt").read_text() == "evidence\n"
+    (world.bin / "w").symlink_to(vmstat)  # as in /usr/local/bin
+    with pytest.raises(Refused, match="/vmstat belongs to"):
+        Gate(0, f"{world.bin}:/usr/bin").find("w")
 
 
 def test_what_hooks_and_steps_read_in_is_judged_with_them(public: World) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -249,7 +250,11 @@ def test_a_log_in_anothers_directory_shows_nothing_of_roots(
     assert "what it said last" in result.out
     [incident] = world.incidents(name)
     kept = [file.read_text() for file in incident.iterdir()]
-    assert not any(SECRET in text for text in [result.out, *kept])
+    alarm = f'alarm = {{ file = "{log}", pattern = "eyes" }}\n'
+    world.facts(name, f'start_timeout = "1ms"\n{alarm}')
+    told = world.run("check")
+    assert told.code == 1 and f"alarm: could not read it: {LINK}" in told.out, told
+    assert not any(SECRET in text for text in [result.out, told.out, *kept])
 
 
 # What a daemon may do with the hook.log that it was started with
@@ -285,6 +290,9 @@ def test_a_hook_log_of_forty_gigabytes_is_shown_cut_and_paid_for_by_nobody(
         os.utime(world.state / "last-run", (0, 0))  # so the hour's first run is next
         assert world.run().code == 0
         assert log.stat().st_blocks * 512 <= 2 * HOOK_LOG_CAP
+        log.unlink()
+        os.mkfifo(log)  # as in a state that is not ours
+        assert f"could not read it: {NO_FILE}" in world.run(*show[5:]).out
 
 
 # viagra-run -L
@@ -306,6 +314,27 @@ def test_viagra_run_writes_through_nobodys_link(place: Path) -> None:
     command[command.index(str(log))] = str(own)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, own.stat().st_uid) == (0, 0), done
+
+
+def test_viagra_run_is_led_nowhere_when_its_output_is_opened_anew(
+    place: Path, world: World
+) -> None:
+    log, other = place / "theirs/dir/log", place / "theirs/other"
+    as_stranger('mkdir "$1"', log.parent)
+    told = world.place / "told"
+    run = [sys.executable, "-I", str(COMPANIONS / "viagra-run"), "-L", str(log)]
+    command = [*run, "-o", "noorphan", "--user", "nobody", "sh", "-c"]
+    command += [f"echo one; exec sleep 1000 # {world.place}"]
+    with told.open("w") as stderr:
+        child = world.spawn(command, stderr=stderr)
+    until(lambda: log.exists() and log.read_text() == "one\n")
+    as_stranger('mv "$1" "$2"; ln -s "$3" "$1"', log.parent, other, place / "private")
+    (place / "private/log").unlink()
+    child.send_signal(signal.SIGHUP)
+    until(lambda: LINK in told.read_text())
+    assert list((place / "private").iterdir()) == []
+    child.terminate()
+    child.wait()
 
 
 def test_a_whole_path_needs_no_directory_to_stand_in(world: World) -> None:
