@@ -19,9 +19,9 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 try:
     from viagralib import VERSION
-    from viagralib.base import parts
+    from viagralib.base import module_loader
 
-    parts.use()
+    module_loader.use()
     from viagralib.base.messages import (
         FAULTY,
         NOT_WELL,
@@ -88,7 +88,7 @@ def act(options: Options, out: Printer, err: Printer) -> int:
         return WELL
     home, user = find_home(options.home), os.geteuid()
     if user and not (options.home and options.state) and owner(home) != user:
-        from viagralib.verbs.others_home import look_at_it  # who forgot sudo
+        from viagralib.verbs.another_users_home import look_at_it  # who forgot sudo
 
         return look_at_it(home, options, out)
     state = State(find_state(options.state))

@@ -20,7 +20,7 @@ from viagralib.base import durations
 from viagralib.base.messages import reason, safe
 from viagralib.base.printer import Printer
 from viagralib.evidence import kernel_log
-from viagralib.health import log_patterns
+from viagralib.health import log_alarms
 from viagralib.health.findings import WELL
 from viagralib.processes import linux
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
@@ -30,7 +30,7 @@ from viagralib.report.up_again import close
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon, load
 from viagralib.settings.facts import Facts
-from viagralib.state import announced, incidents, pauses, supervision
+from viagralib.state import announced, death_records, incidents, pauses
 from viagralib.state import restart_limit as limiting
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
@@ -221,9 +221,9 @@ def test_any_death_is_told_or_unknown(place: Place, amount: int) -> None:
     @tried(amount, text=whole | records("version", "end", "death", "runner"))
     def holds(text: bytes) -> None:
         place.put("deaths", text)
-        assert supervision.finished_at(place.state, NAME) >= 0
-        assert supervision.runner(place.state, NAME) is None
-        assert isinstance(supervision.death_since(place.state, NAME, 0.0), str)
+        assert death_records.finished_at(place.state, NAME) >= 0
+        assert death_records.runner(place.state, NAME) is None
+        assert isinstance(death_records.death_since(place.state, NAME, 0.0), str)
 
 
 INCIDENT = f"20261120T221003Z-{NAME}"
@@ -282,7 +282,7 @@ def test_what_a_record_holds_is_escaped(place: Place) -> None:
     place.put("counts", json.dumps({"alarm": found}).encode())
     daemon = Daemon(NAME, str(place.home), Facts())
     daemon.facts.alarm = (str(place.log), "PANIC")
-    finding = log_patterns.find(place.run(), daemon, process)
+    finding = log_alarms.find(place.run(), daemon, process)
     assert (finding.word, finding.why) == (SICK, "alarm: \\x1b[2J")
 
 
@@ -327,5 +327,5 @@ def test_any_place_of_an_alarm_is_read(place: Place, amount: int) -> None:
     def holds(text: bytes, log: bytes) -> None:
         place.put("counts", text)
         place.log.write_bytes(log)
-        finding = log_patterns.find(place.run(), daemon, process)
+        finding = log_alarms.find(place.run(), daemon, process)
         assert finding.word in (WELL, SICK, UNKNOWN) and finding.why.isprintable()

@@ -20,7 +20,7 @@ from checkout import COMPANIONS
 from other_users import users_python
 from world import World, absent, comm, need, need_root, unique, until
 
-from viagralib.base import dated_files, guarded_files
+from viagralib.base import guarded_files, rotated_logs
 from viagralib.state import incidents
 from viagralib.state.directory import HOOK_LOG_CAP
 
@@ -358,8 +358,8 @@ def test_a_directory_of_too_many_names_is_not_read_to_its_end(tmp_path: Path) ->
     for number in range(3):
         (tmp_path / f"food-{number}.log").touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dated_files, "_MOST", 2)
+        patch.setattr(rotated_logs, "_MOST", 2)
         with pytest.raises(OSError, match="more than 2 entries: move old ones"):
-            dated_files.newest(f"{tmp_path}/food-*.log")
-        assert dated_files.former(f"{tmp_path}/food-3.log", 1) == ""
-    assert dated_files.newest(f"{tmp_path}/food-*.log").startswith(f"{tmp_path}/food-")
+            rotated_logs.newest(f"{tmp_path}/food-*.log")
+        assert rotated_logs.former(f"{tmp_path}/food-3.log", 1) == ""
+    assert rotated_logs.newest(f"{tmp_path}/food-*.log").startswith(f"{tmp_path}/food-")

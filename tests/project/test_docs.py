@@ -14,7 +14,7 @@ from checkout import CHECKOUT, not_portable
 from world import World
 
 from viagralib import VERSION
-from viagralib.settings import command_line, configuration, facts
+from viagralib.settings import command_line, configuration, facts, viagra_toml
 from viagralib.settings.help_texts import help_text
 
 ROOT = CHECKOUT
@@ -91,12 +91,13 @@ def test_each_option_is_in_the_page_and_each_of_the_page_is_one_or_not_yet() -> 
 
 
 def test_facts_without_an_effect_are_told_as_such() -> None:
-    modules = {*(ROOT / "viagralib").rglob("*.py")} - {Path(configuration.__file__)}
+    readers = {Path(configuration.__file__), Path(viagra_toml.__file__)}
+    modules = {*(ROOT / "viagralib").rglob("*.py")} - readers
     sources = [path.read_text() for path in modules]
     attributes = {key: f"facts.{key}" for key in facts._PARSERS}
     attributes["process"] = "daemon.process"  # Daemon knows what holds without it
     for section in ("evidence", "run"):
-        for key, (attribute, _) in configuration._SECTIONS[section].items():
+        for key, (attribute, _) in viagra_toml._SECTIONS[section].items():
             attributes[key] = f"settings.{attribute}"
     read = {
         key
@@ -126,13 +127,13 @@ def test_defaults_of_the_page_are_those_of_the_program(key: str) -> None:
 def test_each_setting_is_in_the_page(section: str) -> None:
     part = FACTS.partition(f".Ss The table {section}")[2].partition(".S")[0]
     told = re.findall(r"^\.It Cm (\w+)", part, re.MULTILINE)
-    assert sorted(told) == sorted(configuration._SECTIONS[section])
+    assert sorted(told) == sorted(viagra_toml._SECTIONS[section])
 
 
 def test_what_makes_no_sense_for_all_is_in_the_page() -> None:
     part = FACTS.partition(".Ss The table defaults")[2].partition(".Ss")[0]
     told = re.findall(r"\b[a-z_]+\b", " ".join(re.findall(r"^\.Cm .*", part, re.M)))
-    assert sorted(told) == sorted(configuration._NO_DEFAULTS)
+    assert sorted(told) == sorted(viagra_toml._NO_DEFAULTS)
 
 
 def test_hooks_page_and_manual_name_the_same_variables() -> None:

@@ -213,7 +213,7 @@ def test_psutil_is_loaded_on_no_linux(world: World) -> None:
     assert not names & {
         "viagralib.verbs.run",
         "viagralib.recovery.recovery",
-        "viagralib.verbs.restart_and_pause",
+        "viagralib.verbs.restart",
     }
 
 

@@ -7,7 +7,7 @@ import os
 import statistics
 from typing import TYPE_CHECKING
 
-from reckoning import Line
+from final_checks import Line
 from testbed import CHECKOUT
 
 if TYPE_CHECKING:

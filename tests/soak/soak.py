@@ -14,11 +14,11 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 import testbed
 from figures import figures, publish
-from fleet import DEATHS, Fleet
-from inspection import Inspection
-from reckoning import QUIET_RUNS, Reckoning
+from final_checks import QUIET_RUNS, Reckoning
+from incident_checks import Inspection
 from runs import Run, Runs
-from troubles import Moods, Plan
+from soak_daemons import DEATHS, Fleet
+from soak_faults import Moods, Plan
 
 TICK = 0.02
 SISTERS = 0.2  # the share of runs that are two, started at the same moment

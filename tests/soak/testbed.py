@@ -65,7 +65,7 @@ def build(names: list[str], bystanders: int) -> None:
     (PLACE / "ledger").touch()
     mount("-t", "tmpfs", "-o", DISK, "tmpfs", str(PLACE / "state"))
     _copy_program()
-    _compile(HERE / "mortal.c", PLACE / "mortal")
+    _compile(HERE / "soak_daemon.c", PLACE / "soak_daemon")
     _compile(CHECKOUT / "bench" / "still.c", PLACE / "still")
     (PLACE / "viagra.toml").write_text(SETTINGS)
     for number, name in enumerate(names):
@@ -101,7 +101,7 @@ def _compile(source: Path, program: Path) -> None:
 
 
 def _watch(name: str, number: int) -> None:
-    shutil.copy(PLACE / "mortal", PLACE / "bin" / name)
+    shutil.copy(PLACE / "soak_daemon", PLACE / "bin" / name)
     (PLACE / "moods" / name).write_text("good\n")
     daemon = _DAEMON.format(place=PLACE, name=name)
     how = f"exec {daemon}" if number % 2 else f"{daemon} &"

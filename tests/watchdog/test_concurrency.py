@@ -286,3 +286,31 @@ def test_two_hooks_whose_facts_tell_them_apart_are_no_pair(world: World) -> None
     told = world.run("test").out
     assert f"{name}a: its facts and those of {name}b fit pid {pid}: " in told
     assert told.count(" fit pid ") == 1
+
+
+def test_a_check_left_by_an_interrupted_look_blocks_no_start(world: World) -> None:
+    name = unique("check")
+    world.watch(name, 'start_timeout = "1s"\ncheck_timeout = "5s"\n')
+    world.hook(name, "exec sleep 100", kind="check.d")
+    child = world.up(name)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 1)
+    look = world.spawn(world.command("status"))
+    until(lambda: b"sleep" in children_of(look.pid))
+    look.send_signal(2)
+    look.wait(10)
+    world.kill(child.pid)
+    world.hook(name, "exit 0", kind="check.d")
+    assert world.run().code == 0 and world.starts(name) == 1
+
+
+def children_of(pid: int) -> bytes:
+    """Return the command lines of a process's children."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    lines = []
+    for child in path.read_text().split():
+        try:
+            lines.append(Path(f"/proc/{child}/cmdline").read_bytes())
+        except OSError:
+            continue
+    return b"\n".join(lines)

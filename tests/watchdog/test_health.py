@@ -14,8 +14,8 @@ import pytest
 from unhealthy import FACTS, NOBODY, free_port, start, told, watch_unhealthy
 from world import World, absent, alive, unique, until
 
+from viagralib.health.check_plugins import Check
 from viagralib.health.checkup import Checkup
-from viagralib.health.plugins import Check
 from viagralib.processes.verdicts import judge
 from viagralib.settings.configuration import load
 from viagralib.state.directory import State

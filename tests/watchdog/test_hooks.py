@@ -1121,3 +1121,17 @@ def test_python_is_not_needed_by_hooks(world: World) -> None:
     world.hook(name, f"command -v python3\n{world.daemon(name)} {SLEEP} &")
     world.run()
     assert os.path.dirname(sys.executable) not in log(world, name)
+
+
+def test_after_waits_for_one_that_is_well(world: World) -> None:
+    needed, dependent = unique("need"), unique("dep")
+    facts = 'start_timeout = "500ms"\nrecovery = "report"\n'
+    world.watch(needed, facts)
+    world.hook(needed, "echo ill; exit 2", kind="check.d")
+    world.watch(dependent, f'after = ["{needed}"]\n')
+    world.up(needed)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 0.6)
+    result = world.run()
+    assert result.code == 1 and world.starts(dependent) == 0
+    assert f"waits for {needed}, which is sick" in result.out

@@ -14,7 +14,8 @@ from world import World, all_pids, until
 from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import Verdict, judge
-from viagralib.settings.configuration import Settings, load
+from viagralib.settings.configuration import load
+from viagralib.settings.viagra_toml import Settings
 from viagralib.trust.programs import ProgramTrust
 
 GONE = 4_194_304  # above what Linux gives: proc(5), pid_max

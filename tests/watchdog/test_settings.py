@@ -27,9 +27,8 @@ from viagralib.base.messages import Fault, safe, safe_lines
 from viagralib.settings import facts as facts_of
 from viagralib.settings import toml_file, values
 from viagralib.settings.command_line import parse
-from viagralib.settings.configuration import load
+from viagralib.settings.configuration import find_circle, load
 from viagralib.settings.facts import Facts
-from viagralib.settings.start_order import find_circle
 
 
 def served(world: World) -> str:
@@ -616,3 +615,19 @@ def test_a_state_that_is_no_directory_is_one_clear_line(
     result = run_as([*world.command()[:5], "--state", place])
     line = f"viagra.py: {place}: is no directory (given with --state)\n"
     assert (result.code, result.out, result.err) == (2, "", line)
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ('listens = ["tcp:127.0.0.1:0000809999"]', "must be tcp:ADDRESS:PORT"),
+        ('command = "food[[ ]"', "is no regular expression"),
+        (f'user = "{"9" * 5000}"', "user"),
+    ],
+)
+def test_facts_at_the_edge_are_faults(world: World, facts: str, text: str) -> None:
+    name = unique("edge")
+    world.watch(name, facts + "\n")
+    result = world.run()
+    assert result.code == 2 and text in result.err, result
+    assert "Traceback" not in result.err and "Warning" not in result.err

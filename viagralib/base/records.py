@@ -6,7 +6,7 @@ asked for reads as if it were not there.
 
 from __future__ import annotations
 
-from viagralib.base import answers, guarded_files
+from viagralib.base import answer_cache, guarded_files
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def read(path: str) -> Record:
 def recall(path: str) -> Record:
     """Return the same; what an earlier run has parsed is not parsed again."""
     text = _text(path)
-    record = answers.ask(("record", text), lambda: _parse(text)) if text else {}
+    record = answer_cache.ask(("record", text), lambda: _parse(text)) if text else {}
     return record if isinstance(record, dict) else {}
 
 

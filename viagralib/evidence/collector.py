@@ -17,7 +17,7 @@ from viagralib.base.users import runtime_directory
 from viagralib.evidence import kernel_log, service_manager
 from viagralib.hooks import child_process
 from viagralib.processes.tree_end import AFTER_KILL
-from viagralib.settings.configuration import Settings
+from viagralib.settings.viagra_toml import Settings
 from viagralib.state.hook_log import create_roomy, memory
 from viagralib.trust.gate import Gate, Program
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib.base import dated_files, guarded_files
+from viagralib.base import guarded_files, rotated_logs
 from viagralib.base.messages import reason
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident
@@ -17,7 +17,7 @@ def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
     tails = {}
     for number, given in enumerate(daemon.facts.logs, 1):
         try:
-            path = dated_files.newest(given)
+            path = rotated_logs.newest(given)
             text = _tail(path)
         except OSError as error:
             incident.missing.append(f"log {given}: {error.strerror or reason(error)}")

@@ -6,7 +6,7 @@ import time
 
 from viagralib.base.durations import spell
 from viagralib.base.messages import reason
-from viagralib.health.findings import WARNS, Finding, heartbeat
+from viagralib.health.findings import WARNS, Finding
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge
@@ -15,8 +15,8 @@ from viagralib.state.run_context import Run
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from viagralib.health.plugins import Check
-    from viagralib.health.sockets import Connection
+    from viagralib.health.check_plugins import Check
+    from viagralib.health.listening_sockets import Connection
     from viagralib.health.web_answers import Request
 
 _NOT_ASKED = "it runs, but its health is not looked at: what is refused comes first"
@@ -192,7 +192,7 @@ class Checkup:
 def _connections(daemon: Daemon, verdict: Verdict) -> list[Connection]:
     if not daemon.facts.listens:
         return []
-    from viagralib.health.sockets import Connection
+    from viagralib.health.listening_sockets import Connection
 
     processes = verdict.processes()
     return [Connection(address, processes) for address in daemon.facts.listens]
@@ -212,12 +212,13 @@ def checks(run: Run, daemon: Daemon) -> list[Check]:
     programs = daemon.programs("check.d") if daemon.has("check.d") else []
     if not programs or run.executes_nothing:
         return []
-    from viagralib.health.plugins import Check
+    from viagralib.health.check_plugins import Check
 
     return [Check(run, daemon, program) for program in programs]
 
 
 def _heartbeat(run: Run, file: str, every: float, verdict: Verdict) -> Finding:
+    from viagralib.health.heartbeat import heartbeat
     from viagralib.state import clock_changes
 
     set_at = (
@@ -227,6 +228,6 @@ def _heartbeat(run: Run, file: str, every: float, verdict: Verdict) -> Finding:
 
 
 def _alarm(run: Run, daemon: Daemon, verdict: Verdict) -> Finding:
-    from viagralib.health import log_patterns
+    from viagralib.health import log_alarms
 
-    return log_patterns.find(run, daemon, verdict.oldest())
+    return log_alarms.find(run, daemon, verdict.oldest())

@@ -11,7 +11,9 @@ from typing import TypeVar
 from viagralib.base.durations import spell
 from viagralib.base.files import Descriptor
 from viagralib.base.messages import reason, safe
-from viagralib.hooks import child_process, hook_call
+from viagralib.hooks import child_process
+from viagralib.hooks.environment import arguments, environment_of
+from viagralib.hooks.outcome import Outcome, describe, outcome_of
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import UNSURE
@@ -53,15 +55,15 @@ class Execution:
         return time.monotonic() > self.deadline
 
 
-def perform(execution: Execution, program: str) -> Task[hook_call.Outcome]:
+def perform(execution: Execution, program: str) -> Task[Outcome]:
     """Run one program of a hook to its end; return how it went."""
     started = yield from launch(execution, program)
     return (yield from finish(execution, program, started))
 
 
 def finish(
-    execution: Execution, program: str, started: child_process.Child | hook_call.Outcome
-) -> Task[hook_call.Outcome]:
+    execution: Execution, program: str, started: child_process.Child | Outcome
+) -> Task[Outcome]:
     """Let what was launched execute, up to its end; return how it went."""
     outcome = started
     if isinstance(started, child_process.Child):
@@ -69,41 +71,37 @@ def finish(
         execution.children.append(started)
         outcome = yield from _attend(execution, started, program)
         execution.incident.log.complete()
-    assert isinstance(outcome, hook_call.Outcome)
+    assert isinstance(outcome, Outcome)
     if outcome.code == 127:  # most often, a shell did not find a program
         left_out = execution.run.observer.trust.left_out()
         outcome.words = "; ".join([outcome.words, *left_out])
-    outcome.what = hook_call.describe(execution.daemon, program, execution.kind)
+    outcome.what = describe(execution.daemon, program, execution.kind)
     return outcome
 
 
-def launch(
-    execution: Execution, program: str
-) -> Task[child_process.Child | hook_call.Outcome]:
+def launch(execution: Execution, program: str) -> Task[child_process.Child | Outcome]:
     """Fork, again and again while the process table is full and there is time.
 
     The child is in the incident, and held: it has executed nothing. An outcome tells
     why there is none.
     """
     if execution.is_over():
-        return hook_call.Outcome(program, "not executed: no time was left", None)
+        return Outcome(program, "not executed: no time was left", None)
     variables = {**execution.variables, "STEP": _step(execution, program)}
     gate = execution.run.gate
-    environment = hook_call.environment(
-        execution.daemon.name, gate.search_path, variables
-    )
-    arguments = hook_call.arguments(execution.daemon, execution.kind)
+    environment = environment_of(execution.daemon.name, gate.search_path, variables)
+    words = arguments(execution.daemon, execution.kind)
     while True:
         try:
             found = gate.hook(program)
             with Descriptor(execution.incident.log.open()) as log:
-                child = child_process.start(gate, found, arguments, log, environment)
+                child = child_process.start(gate, found, words, log, environment)
             execution.incident.note_process("hook", child.process)
             return child
         except OSError as error:
             why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
         if execution.is_over():
-            return hook_call.Outcome(program, f"could not be started: {why}", None)
+            return Outcome(program, f"could not be started: {why}", None)
         yield
 
 
@@ -114,7 +112,7 @@ def _step(execution: Execution, program: str) -> str:
 
 def _attend(
     execution: Execution, child: child_process.Child, program: str
-) -> Task[hook_call.Outcome]:
+) -> Task[Outcome]:
     held_since = 0.0
     while not child.poll():
         verdict = yield
@@ -123,17 +121,17 @@ def _attend(
         pids = {one.identity for one in verdict.processes()}
         if _suffices(execution, verdict) and child.process.identity in pids:
             text = f"became the daemon (pid {child.process.pid})"
-            return hook_call.Outcome(program, text, 0)
+            return Outcome(program, text, 0)
         if not _holds_the_daemon(execution, child, verdict):
             held_since = 0.0
         elif not held_since:
             held_since = time.monotonic()
         elif time.monotonic() - held_since > HOLDING:
             text = f"holds the daemon (pid {child.process.pid})"
-            return hook_call.Outcome(program, text, 0)
+            return Outcome(program, text, 0)
         if execution.is_over():
             return (yield from _out_of_time(execution, child, program, verdict))
-    return hook_call.outcome_of(child, program)
+    return outcome_of(child, program)
 
 
 def _holds_the_daemon(
@@ -164,19 +162,19 @@ def _descends(process: Process | None, ancestor: int) -> bool:
 
 def _out_of_time(
     execution: Execution, child: child_process.Child, program: str, verdict: Verdict
-) -> Task[hook_call.Outcome]:
+) -> Task[Outcome]:
     text = f"still at work after {spell(child.seconds())}"
     spares_daemon = execution.kind == "start.d"
     if spares_daemon and may_be_daemon(execution, child, verdict):
-        return hook_call.Outcome(program, f"{text}, left alone", 0)
+        return Outcome(program, f"{text}, left alone", 0)
     left = [one for one in child.tree.living() if not _is_script(execution, one)]
     rest = yield from end_children(execution, [child], spares_daemon)
     if rest is None:
-        return hook_call.Outcome(program, f"{text}, left alone", 0)
+        return Outcome(program, f"{text}, left alone", 0)
     text += f": ended{names_of(rest, ', but these cannot be ended')}"
     if left and not rest and spares_daemon:
         text += f"{names_of(left, ', with')}; {settling_fact(execution, left)}"
-    return hook_call.Outcome(program, text, None)
+    return Outcome(program, text, None)
 
 
 def _suffices(execution: Execution, verdict: Verdict) -> bool:

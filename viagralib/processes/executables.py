@@ -9,7 +9,8 @@ import time
 from viagralib.base.files import real_path
 from viagralib.base.messages import safe
 from viagralib.processes.linux import Process, Vanished
-from viagralib.processes.observer import Observer, file_identity
+from viagralib.processes.mount_namespaces import runs_file
+from viagralib.processes.observer import Observer
 from viagralib.settings.configuration import Daemon
 from viagralib.trust.owners import walk
 
@@ -35,42 +36,9 @@ def executes(daemon: Daemon, process: Process) -> bool:
     wanted = daemon.facts.executable
     if process.executable() != real_path(wanted):
         return False
-    return _runs_file(process, wanted) or (
+    return runs_file(process, wanted) or (
         daemon.facts.containers and process.elsewhere()
     )
-
-
-def _runs_file(process: Process, path: str) -> bool:
-    """Return whether its program is the file `path`, and not only called so.
-
-    In a mount namespace of its own, any file can have any path. Without root's
-    help, that takes a user namespace of its own: one in ours is believed, since its
-    program may be the deleted one of before an upgrade.
-    """
-    place = process.place()
-    if file_identity(f"{place}/exe") == file_identity(path):
-        return True
-    theirs, ours = f"{place}/ns/user", file_identity("/proc/self/ns/user")
-    return ours in (None, file_identity(theirs))
-
-
-def is_contained(process: Process) -> bool:
-    """Return whether it has a mount namespace, a root and a program of its own.
-
-    Services have the first by PrivateTmp= of systemd.exec(5), and the second where
-    they go into a directory after their start; their program is ours. One that was
-    deleted since tells nothing.
-    """
-    place = f"/proc/{process.pid}"
-    try:
-        if os.readlink(f"{place}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
-            return False
-        program, path = os.stat(f"{place}/exe"), os.readlink(f"{place}/exe")
-    except OSError:
-        return False
-    if not program.st_nlink or file_identity(f"{place}/root/.") == file_identity("/"):
-        return False
-    return file_identity(path) != (program.st_dev, program.st_ino)
 
 
 def _is_deleted(process: Process) -> bool:

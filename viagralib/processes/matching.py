@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib.base import answers
+from viagralib.base.answer_cache import ask
 from viagralib.base.messages import safe
 from viagralib.base.users import is_hidden, user_id, user_name
 from viagralib.processes import table
@@ -169,11 +169,11 @@ def _why_contained(daemon: Daemon, process: Process) -> str:
         return ""
 
     def find() -> bool:
-        from viagralib.processes.executables import is_contained
+        from viagralib.processes.mount_namespaces import is_contained
 
         return is_contained(process)
 
-    if not answers.ask(("contained", *map(str, process.identity)), find):
+    if not ask(("contained", *map(str, process.identity)), find):
         return ""
     return (
         "has a root directory and programs of its own, as a container's processes "
@@ -246,7 +246,7 @@ def _fits(pattern: str, process: Process, is_strange: bool) -> bool:
     text = " ".join(process.arguments(_LONGEST_COMMAND))
     if len(os.fsencode(text)) >= _LONGEST_COMMAND - 1 and not _is_in(pattern, text):
         raise Unreadable(f"its command line, of over {_LONGEST_COMMAND} bytes")
-    return bool(answers.ask(("fits", pattern, text), lambda: _is_in(pattern, text)))
+    return bool(ask(("fits", pattern, text), lambda: _is_in(pattern, text)))
 
 
 def _is_in(pattern: str, text: str, in_doubt: bool = False) -> bool:

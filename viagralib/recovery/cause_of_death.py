@@ -14,7 +14,7 @@ from viagralib.evidence.service_manager import ended_at, properties
 from viagralib.processes.matching import cut
 from viagralib.processes.verdicts import DOWN
 from viagralib.recovery.recovery import Recovery
-from viagralib.state import incidents, supervision
+from viagralib.state import death_records, incidents
 from viagralib.state.incident_ids import daemon_of
 from viagralib.state.run_context import Run
 
@@ -64,7 +64,7 @@ def recorded(recovery: Recovery) -> str:
     To be asked before the start: then the record is the new instance's.
     """
     run, name = recovery.run, recovery.daemon.name
-    return supervision.death_since(run.state, name, _last_look(run) - _SLACK)
+    return death_records.death_since(run.state, name, _last_look(run) - _SLACK)
 
 
 def find_cores(run: Run, recoveries: list[Recovery]) -> dict[str, str]:

@@ -19,7 +19,6 @@ import time
 
 from viagralib.evidence.collector import Evidence
 from viagralib.health.checkup import Checkup
-from viagralib.hooks import hook_call
 from viagralib.hooks.child_process import Child
 from viagralib.hooks.execution import (
     Execution,
@@ -28,6 +27,7 @@ from viagralib.hooks.execution import (
     launch,
     names_of,
 )
+from viagralib.hooks.outcome import NOT_NOW, Outcome
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, missing
 from viagralib.recovery import hooks_at_work
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
@@ -164,7 +164,7 @@ def _start(recovery: Recovery) -> Task[None]:
             recovery.end_brought_back(up_at - began)
         else:
             recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
-    elif failed and failed.code == hook_call.NOT_NOW:
+    elif failed and failed.code == NOT_NOW:
         recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
     else:
         yield from give_up(recovery, execution, failed)
@@ -180,9 +180,7 @@ def _capture_journal(
     evidence.share(recovery.incident.directory)
 
 
-def _run_programs(
-    recovery: Recovery, execution: Execution
-) -> Task[hook_call.Outcome | None]:
+def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | None]:
     """Run the programs in order; return the one that failed and ended it."""
     if recovery.daemon.facts.count_hook == "each":
         yield from recovery.next_look()  # what was to be stopped is gone

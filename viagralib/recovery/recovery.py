@@ -6,10 +6,10 @@ import contextlib
 
 from viagralib.base.records import Record
 from viagralib.evidence.service_manager import known_unit
-from viagralib.health import log_patterns
-from viagralib.hooks import hook_call
+from viagralib.health import log_alarms
 from viagralib.hooks.child_process import Child
 from viagralib.hooks.execution import Execution, Task, names_of
+from viagralib.hooks.outcome import Outcome
 from viagralib.processes import service_units
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import OTHER
@@ -59,7 +59,7 @@ class Recovery:
         self.incident = incident
         self.lock = lock
         self.children: list[Child] = []  # that its start hook's programs are
-        self.outcomes: list[hook_call.Outcome] = []
+        self.outcomes: list[Outcome] = []
         self.is_short = False  # some live, and only what is missing is started
         self.result = ""  # one of the words above, once it has ended
         self.stopped = ""  # what was stopped before the start, for people
@@ -122,7 +122,7 @@ class Recovery:
         self.stopped = names_of(ended, "", _NAMED).removeprefix(": ")
         self.incident.update(stopped=[[one.pid, one.name] for one in ended])
 
-    def note_outcome(self, outcome: hook_call.Outcome) -> None:
+    def note_outcome(self, outcome: Outcome) -> None:
         """Keep how one program of a hook went."""
         self.outcomes.append(outcome)
         told = [f"{one.what}: {one.words}" for one in self.outcomes]
@@ -130,7 +130,7 @@ class Recovery:
 
     def note_log_position(self) -> None:
         """Keep where the log of the daemon that starts now begins."""
-        self.log_position = log_patterns.position(self.daemon)
+        self.log_position = log_alarms.position(self.daemon)
 
     def note_alarm(self) -> None:
         """Note that fail.d has its turn: it is told once of what is open."""

@@ -13,7 +13,7 @@ from viagralib.processes import openrc
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP
 from viagralib.recovery import hooks_at_work, inhibitions
 from viagralib.settings.configuration import Daemon
-from viagralib.state import announced, pauses, restart_limit, supervision
+from viagralib.state import announced, death_records, pauses, restart_limit
 from viagralib.state.directory import this_boot
 from viagralib.state.incidents import OPEN, Incident
 from viagralib.state.run_context import Run
@@ -62,7 +62,7 @@ def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
     """Somebody wants it so: an administrator, the facts, or the daemon itself."""
     if paused := pauses.why_paused(run.state, daemon.name):
         return Standing(PAUSED, paused)
-    if at := supervision.finished_at(run.state, daemon.name):
+    if at := death_records.finished_at(run.state, daemon.name):
         start = f"to start it: viagra.py restart {safe(daemon.name)}"
         return Standing(
             FINISHED, f"it ended with exit 0 at {announced.date(at)}; {start}"
@@ -140,7 +140,7 @@ def _by_others(
     run: Run, daemon: Daemon, word: str, last: Incident | None
 ) -> Standing | None:
     """Somebody else is starting it already."""
-    runner = supervision.runner(run.state, daemon.name) if word == DOWN else None
+    runner = death_records.runner(run.state, daemon.name) if word == DOWN else None
     if runner is not None:
         return Standing(NOT_NOW, f"viagra-run (pid {runner.pid}) starts it anew")
     process = hooks_at_work.of(daemon, run.observer, last)

@@ -8,7 +8,7 @@ from viagralib.base.durations import spell
 from viagralib.evidence import service_manager
 from viagralib.hooks import execution as hooks
 from viagralib.hooks.execution import Execution, Task, names_of
-from viagralib.hooks.hook_call import Outcome
+from viagralib.hooks.outcome import Outcome
 from viagralib.processes import openrc, service_units, table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import LEFTOVER, cut
@@ -16,7 +16,7 @@ from viagralib.processes.tree import ProcessTree, orphans
 from viagralib.processes.tree_end import end, until_gone
 from viagralib.processes.verdicts import SICK, UNKNOWN, Verdict
 from viagralib.recovery.recovery import FAILED, LATE, Recovery
-from viagralib.state import supervision
+from viagralib.state import death_records
 
 
 def stop(recovery: Recovery) -> Task[list[Process]]:
@@ -31,7 +31,7 @@ def stop(recovery: Recovery) -> Task[list[Process]]:
     if not matched and not leftovers:
         return []
     # It would start anew what dies of a signal: it must end its command itself.
-    runner = supervision.runner(recovery.run.state, recovery.daemon.name)
+    runner = death_records.runner(recovery.run.state, recovery.daemon.name)
     runner = openrc.supervisor([*([runner] if runner else []), *matched]) or runner
     roots = [*([runner] if runner else []), *matched, *leftovers]
     warned = [runner] if runner else topmost(roots)

@@ -18,8 +18,8 @@ from viagralib.recovery.recovery import (
     Recovery,
 )
 from viagralib.state.announced import date
+from viagralib.state.death_records import finished_at
 from viagralib.state.restart_limit import series, why_held
-from viagralib.state.supervision import finished_at
 
 _LOG_LINES = 20  # of a hook's output, and of each log, the last ones
 _W_LINES = 12

@@ -13,9 +13,10 @@ import time
 from viagralib.base import files, records
 from viagralib.base.durations import spell
 from viagralib.base.messages import Fault, reason, safe
-from viagralib.hooks import hook_call
 from viagralib.hooks.child_process import Child, start
+from viagralib.hooks.environment import environment_of
 from viagralib.hooks.execution import GRACE
+from viagralib.hooks.outcome import outcome_of
 from viagralib.processes.tree_end import end
 from viagralib.processes.verdicts import UNKNOWN
 from viagralib.recovery.recovery import BACK, FAILED, QUIT
@@ -94,7 +95,7 @@ class Program:
             return ""
         said = os.pread(output, 4096, max(0, os.fstat(output).st_size - 4096))
         last = safe(said.decode(errors="surrogateescape").strip().split("\n")[-1])[:300]
-        words = hook_call.outcome_of(child, child.path).words
+        words = outcome_of(child, child.path).words
         return f"{words}: {last}" if last else words
 
 
@@ -129,9 +130,7 @@ def deliver(run: Run, notices: list[Notice]) -> list[str]:
             variables["JSON"] = file
         except OSError as error:
             said.append(f"notice.d: no VIAGRA_JSON: {reason(error)}")
-        environment = hook_call.environment(
-            notice.daemon, run.gate.search_path, variables
-        )
+        environment = environment_of(notice.daemon, run.gate.search_path, variables)
         for program in found:
             if not program.is_spent:
                 seconds = run.settings.notice_timeout

@@ -7,7 +7,7 @@ import shutil
 import time
 
 from viagralib.base.messages import NOT_WELL, WELL
-from viagralib.health import log_patterns
+from viagralib.health import log_alarms
 from viagralib.processes.verdicts import UP
 from viagralib.recovery import standing
 from viagralib.recovery.recovery import (
@@ -47,7 +47,7 @@ def write_down(recovery: Recovery, notice: str) -> None:
     with contextlib.suppress(OSError):
         if recovery.result == BACK:
             oldest, state = recovery.verdict.oldest(), recovery.run.state
-            log_patterns.keep_position(
+            log_alarms.keep_position(
                 state, recovery.daemon, recovery.log_position, oldest
             )
     _note_what_is_open(recovery, is_written or not incident.directory)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 
 from viagralib.base.messages import Fault, reason, resembling, safe, shown
-from viagralib.base.users import user_id
 from viagralib.settings import facts as facts_of
-from viagralib.settings import hook_files, instances, toml_file, values
+from viagralib.settings import hook_files, hook_templates, toml_file
 from viagralib.settings.facts import Facts
-from viagralib.settings.start_order import find_circle
+from viagralib.settings.viagra_toml import Settings, read_general, unknown_users
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 HOOK_KINDS = ("start.d", "stop.d", "check.d", "fail.d")
-# What tells one daemon from another makes no sense as a default for all.
-_OWN = "process command executable pidfile listens answers heartbeat alarm"
-_NO_DEFAULTS = f"{_OWN} after resets unit logs leftover_command".split()
 
 
 class Daemon:
@@ -67,31 +63,10 @@ class Daemon:
         return hook_files.programs(self.hook(kind))
 
 
-class Settings:
-    """All of a home: the daemons that are on, why others are not, and the faults."""
-
-    def __init__(self, home: str) -> None:
-        self.home = home
-        self.listed: dict[str, set[str] | None] = {}  # by kind; None: in doubt
-        self.daemons: dict[str, Daemon] = {}
-        self.set_aside: dict[str, str] = {}  # every other file of start.d, and why
-        self.faults: list[Fault] = []
-        self.defaults = Facts()
-        self.commands: tuple[str, ...] = ("ps auxww", "w", "vmstat 1 2")
-        self.evidence_timeout = 5.0  # seconds, for each
-        self.keep = 200  # incidents
-        self.keep_bytes = 500_000_000
-        self.every = 600.0  # seconds
-        self.boot = 120.0  # seconds
-        self.packages = 3600.0  # seconds
-        self.metrics = ""  # a path; "": none are written
-        self.notice_timeout = 20.0  # seconds, for each program of notice.d
-
-
 def load(home: str) -> Settings:
     """Return what the home holds. Faults are collected, not raised."""
     settings = Settings(home)
-    _read_general(settings)
+    read_general(settings)
     _discover(settings)
     for daemon in settings.daemons.values():
         settings.faults += load_facts(settings, daemon)
@@ -111,6 +86,19 @@ def _check_order(settings: Settings, fact: str) -> list[Fault]:
         for name, circle in circles.items()
         if circle
     ]
+
+
+def find_circle(after: dict[str, tuple[str, ...]], name: str) -> list[str]:
+    """Return the shortest path by which `after` leads from `name` back to it, or []."""
+    paths, tried = [[name]], {name}
+    for path in paths:
+        for needed in after.get(path[-1], ()):
+            if needed == name:
+                return [*path[1:], name]
+            if needed not in tried:
+                tried.add(needed)
+                paths.append([*path, needed])
+    return []
 
 
 def _check_names(settings: Settings, daemon: Daemon) -> list[Fault]:
@@ -162,7 +150,7 @@ def _discover(settings: Settings) -> None:
 def load_facts(settings: Settings, daemon: Daemon) -> list[Fault]:
     """Return what is wrong with a daemon's facts; they become its own."""
     is_own = daemon.has("start.d", ".toml")
-    name, source = daemon.name, instances.source(daemon.name, is_own)
+    name, source = daemon.name, hook_templates.source(daemon.name, is_own)
     file = f"{source}.toml"
     try:
         table = source and toml_file.read(f"{settings.home}/start.d/{file}", name)
@@ -170,91 +158,11 @@ def load_facts(settings: Settings, daemon: Daemon) -> list[Fault]:
         return [fault]
     if not table:
         return []
-    table = instances.filled(table, source, name)
+    table = hook_templates.filled(table, source, name)
     daemon.facts, complaints = facts_of.read(table, settings.defaults, file)
-    unknown = _unknown_users(daemon.facts, file)
+    unknown = unknown_users(daemon.facts, file)
     if name not in settings.set_aside:
         complaints += unknown
     elif unknown:  # no fault: what is off need not be installed
         settings.set_aside[name] += f"; {safe('; '.join(unknown))}"
     return [Fault(name, safe(text)) for text in complaints]
-
-
-def _unknown_users(facts: Facts, where: str) -> list[str]:
-    """Return that none of its users is here: of a list, one will do.
-
-    Systems call the same service's user differently.
-    """
-    if any(user_id(user) >= 0 for user in facts.user):
-        return []
-    names = " or ".join(map(shown, facts.user))
-    return [f"{where}: user: this machine has no user {names}"] if names else []
-
-
-def _read_general(settings: Settings) -> None:
-    try:
-        tables = toml_file.read(f"{settings.home}/viagra.toml", "viagra.toml")
-    except Fault as fault:
-        settings.faults.append(fault)
-        return
-    for section, table in [*tables.items()][: facts_of.MOST_COMPLAINTS]:
-        if section not in _SECTIONS:
-            near = resembling(section, _SECTIONS)
-            complaints = [f"unknown section or key {shown(section)}{near}"]
-        elif not isinstance(table, dict):
-            complaints = [f"{section}: must be a section, [{section}]"]
-        elif section == "defaults":
-            complaints = _read_defaults(settings, table)
-        else:
-            complaints = _read_section(settings, section, table)
-        settings.faults += [Fault("viagra.toml", safe(text)) for text in complaints]
-
-
-def _read_defaults(settings: Settings, table: dict[str, object]) -> list[str]:
-    """Take over [defaults]; return what is wrong with it."""
-    sensible = {key: value for key, value in table.items() if key not in _NO_DEFAULTS}
-    settings.defaults, complaints = facts_of.read(sensible, Facts(), "[defaults]")
-    if unknown := _unknown_users(settings.defaults, "[defaults]"):
-        complaints += unknown
-        # Nobody's process would count, and every daemon would seem to be down.
-        settings.defaults.user = ()
-    return complaints + [
-        f"[defaults]: {key} tells one daemon from another: set it in NAME.toml"
-        for key in table
-        if key in _NO_DEFAULTS
-    ]
-
-
-def _read_section(
-    settings: Settings, section: str, table: dict[str, object]
-) -> list[str]:
-    complaints = []
-    for key, value in [*table.items()][: facts_of.MOST_COMPLAINTS]:
-        if key not in _SECTIONS[section]:
-            near = resembling(key, _SECTIONS[section])
-            complaints.append(f"[{section}]: unknown key {shown(key)}{near}")
-            continue
-        attribute, parser = _SECTIONS[section][key]
-        try:
-            setattr(settings, attribute, parser(value))
-        except ValueError as error:
-            complaints.append(f"[{section}]: {key}: {error}")
-    return complaints
-
-
-_SECTIONS: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
-    "defaults": {},
-    "evidence": {
-        "commands": ("commands", values.commands),
-        "timeout": ("evidence_timeout", values.some_time),
-        "keep": ("keep", values.positive_number),
-        "keep_bytes": ("keep_bytes", values.size),
-    },
-    "run": {
-        "every": ("every", values.some_time),
-        "boot": ("boot", values.duration),
-        "packages": ("packages", values.duration),
-        "metrics": ("metrics", values.path),
-        "notice_timeout": ("notice_timeout", values.some_time),
-    },
-}

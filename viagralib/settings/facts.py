@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib.base import answers
+from viagralib.base import answer_cache
 from viagralib.base.messages import resembling, shown
 from viagralib.settings import values
 
@@ -129,7 +129,7 @@ def _address(text: str) -> str:
 
 def _is_ip_address(host: str) -> bool:
     """Return whether `host` needs no name server, which could keep a run waiting."""
-    import _socket as socket  # what socket.py adds is dear: see health/sockets.py
+    import _socket as socket  # what socket.py adds is dear: see health/
 
     if host == "localhost":
         return True
@@ -145,7 +145,7 @@ def _is_ip_address(host: str) -> bool:
 def _answers(value: object) -> tuple[str, ...]:
     urls = values.texts(value)
     for url in urls:
-        answers.ask(("url", url), lambda: _is_url(url))  # noqa: B023
+        answer_cache.ask(("url", url), lambda: _is_url(url))  # noqa: B023
     return urls
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 
 from viagralib.base.messages import Fault, reason, safe
-from viagralib.settings import instances
+from viagralib.settings import hook_templates
 
 # An editor's or a packager's copy is executable like its original, but it would
 # be a second daemon of that name, never found, and started for ever.
@@ -110,7 +110,7 @@ def why_off(directory: str, name: str) -> str:
     """Return why this entry of start.d is not watched, or "". Raises Fault."""
     if why := why_copy(name) or NO_HOOKS.get(name, ""):
         return why
-    if instances.is_template(name):
+    if hook_templates.is_template(name):
         return "no hook by itself: ln -s it to its name and an instance's, food@one"
     path = f"{directory}/{name}"
     try:

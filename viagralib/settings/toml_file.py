@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from viagralib.base import answers, guarded_files
+from viagralib.base import answer_cache, guarded_files
 from viagralib.base.messages import Fault, reason, safe
 
 LARGEST = 1_000_000  # bytes: facts are a page, not a book
@@ -18,7 +18,7 @@ def read(path: str, subject: str) -> dict[str, object]:
         text = _text(path)
         if text is None:
             return {}
-        table = answers.ask(("toml", text), lambda: _parse(text))
+        table = answer_cache.ask(("toml", text), lambda: _parse(text))
         return table if isinstance(table, dict) else {}
     except OSError as error:
         raise Fault(subject, f"could not read {file}: {reason(error)}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from viagralib.base import answers, durations
+from viagralib.base import answer_cache, durations
 from viagralib.base.messages import shown
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
@@ -32,7 +32,7 @@ def path(value: object) -> str:
 def pattern(value: object) -> str:
     """Return a regular expression; ValueError says why not."""
     expression = text(value)
-    answers.ask(("pattern", expression), lambda: _compiles(expression))
+    answer_cache.ask(("pattern", expression), lambda: _compiles(expression))
     return expression
 
 
@@ -107,7 +107,7 @@ def texts(value: object) -> tuple[str, ...]:
 def commands(value: object) -> tuple[str, ...]:
     """Return a TOML list of commands; ValueError says why not."""
     for command in texts(value):
-        if not answers.ask(("words", command), lambda: _has_words(command)):  # noqa: B023
+        if not answer_cache.ask(("words", command), lambda: _has_words(command)):  # noqa: B023
             raise ValueError("must be a list of commands, none of them empty")
     return texts(value)
 

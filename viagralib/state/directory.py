@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.base import answers, guarded_files, records
+from viagralib.base import answer_cache, guarded_files, records
 from viagralib.base.messages import Fault, safe
 from viagralib.base.records import Record
 from viagralib.processes import table
@@ -65,11 +65,11 @@ class State:
         """Let what was found before be known, unless others could have written it."""
         file = f"{self.path}/answers"
         if not trust.why_not(file):
-            answers.load(file)
+            answer_cache.load(file)
 
     def keep_answers(self) -> None:
         """Keep what this run has found for the next ones. Raises OSError."""
-        answers.save(f"{self.path}/answers")
+        answer_cache.save(f"{self.path}/answers")
 
     def last_run(self) -> float:
         """Return when the last run was, in seconds since 1970; 0.0: not known."""

@@ -11,8 +11,9 @@ from viagralib.processes import table
 from viagralib.processes.observer import Observer
 from viagralib.processes.verdicts import Verdict
 from viagralib.settings.command_line import VERBS
-from viagralib.settings.configuration import HOOK_KINDS, Daemon, Settings
+from viagralib.settings.configuration import HOOK_KINDS, Daemon
 from viagralib.settings.homes import PROGRAM
+from viagralib.settings.viagra_toml import Settings
 from viagralib.state import known_pids
 from viagralib.state.directory import HOOK_LOG_CAP, PAUSE_OF_ALL, State
 
@@ -37,11 +38,7 @@ class Run:
     """One execution of viagra.py: on which home, with which state, for which names."""
 
     def __init__(
-        self,
-        settings: Settings,
-        state: State,
-        names: list[str],
-        trust: ProgramTrust,
+        self, settings: Settings, state: State, names: list[str], trust: ProgramTrust
     ) -> None:
         """No names: all that are on.
 

@@ -9,18 +9,8 @@ from viagralib.report.verdict_lines import nothing_watched
 from viagralib.settings.command_line import Options
 from viagralib.state.run_context import Run
 
-# A verb has a module and, in it, a function of its name.
-_MODULES = {
-    "check": "check_and_explain",
-    "explain": "check_and_explain",
-    "status": "status",
-    "history": "history",
-    "restart": "restart_and_pause",
-    "pause": "restart_and_pause",
-    "resume": "restart_and_pause",
-    "test": "test",
-    "dry_run": "dry_run",  # of run and restart
-}
+# A verb has a function of its name, in the module of its name, or in this one.
+_MODULES = {"resume": "pause"}
 
 
 def obey(run: Run, options: Options, out: Printer) -> int:
@@ -29,7 +19,7 @@ def obey(run: Run, options: Options, out: Printer) -> int:
     Its module alone is imported: who only looks loads nothing that starts daemons.
     """
     verb = "dry_run" if options.dry_run else options.verb
-    module = import_module(f"viagralib.verbs.{_MODULES[verb]}")
+    module = import_module(f"viagralib.verbs.{_MODULES.get(verb, verb)}")
     for note in [] if options.json else run.notes:
         out.say(f"note: {note}")
     code = int(getattr(module, verb)(run, options, out))

@@ -8,8 +8,8 @@ from viagralib.base.durations import spell
 from viagralib.base.messages import safe
 from viagralib.base.printer import Printer
 from viagralib.evidence.collector import DISKS, SOCKETS
-from viagralib.hooks import hook_call
 from viagralib.hooks.execution import names_of
+from viagralib.hooks.outcome import describe
 from viagralib.processes.matching import LEFTOVER
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict, judge, missing
 from viagralib.recovery.stopping import topmost
@@ -17,9 +17,9 @@ from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import Overview, line, written
 from viagralib.settings.command_line import Options
 from viagralib.settings.configuration import Daemon
-from viagralib.state import supervision
+from viagralib.state import death_records
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import look
+from viagralib.verbs.check import look
 
 
 def dry_run(run: Run, options: Options, out: Printer) -> int:
@@ -124,7 +124,7 @@ def _stopped(run: Run, daemon: Daemon, verdict: Verdict) -> list[str]:
         return []
     patience = f", KILL after {spell(facts.stop_timeout)}"
     patience = "" if facts.warn_signal == "KILL" else patience
-    runner = supervision.runner(run.state, daemon.name)  # it ends its command itself
+    runner = death_records.runner(run.state, daemon.name)  # it ends its command itself
     warned = names_of([runner] if runner else topmost(there), " to")
     return [f"send {facts.warn_signal}{warned}{patience}"]
 
@@ -137,7 +137,7 @@ def _alarm(daemon: Daemon) -> list[str]:
 
 
 def _what(daemon: Daemon, program: str, kind: str = "start.d") -> str:
-    return hook_call.describe(daemon, program, kind)
+    return describe(daemon, program, kind)
 
 
 def _around(run: Run) -> list[str]:

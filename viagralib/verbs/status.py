@@ -13,7 +13,7 @@ from viagralib.report.verdict_lines import Overview, since, user, written
 from viagralib.settings.command_line import Options
 from viagralib.state.incident_ids import began_at, newest
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import look, note_owners
+from viagralib.verbs.check import look, note_owners
 
 _HEADER = (
     *("DAEMON", "VERDICT", "STANDING", "PIDS", "USER", "SINCE", "24H"),

@@ -18,7 +18,8 @@ from viagralib.processes.verdicts import UP, judge
 from viagralib.report import notice_programs
 from viagralib.report.verdict_lines import written
 from viagralib.settings.command_line import Options
-from viagralib.settings.configuration import Daemon, Settings, load_facts
+from viagralib.settings.configuration import Daemon, load_facts
+from viagralib.settings.viagra_toml import Settings
 from viagralib.state import death_records, incidents, pauses
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run

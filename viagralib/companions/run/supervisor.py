@@ -17,7 +17,7 @@ from viagralib.companions.run.instance import Instance, events_of
 from viagralib.companions.run.instance_record import InstanceRecord
 from viagralib.companions.run.options import Options
 from viagralib.companions.run.output_file import OutputFile
-from viagralib.companions.run.passed_signals import PassedSignals
+from viagralib.companions.run.termination import PassedSignals
 from viagralib.state.death_records import Recorder, now
 
 PROGRAM = "viagra-run"

@@ -9,9 +9,10 @@ from viagralib.base.messages import CannotTell, Fault
 from viagralib.processes.observer import Observer
 from viagralib.processes.table import own_pid
 from viagralib.processes.verdicts import UNKNOWN, UP, judge
-from viagralib.settings.configuration import Daemon, Settings, load
+from viagralib.settings.configuration import Daemon, load
 from viagralib.settings.facts import Facts
 from viagralib.settings.homes import find_home
+from viagralib.settings.viagra_toml import Settings
 from viagralib.trust.programs import ProgramTrust
 
 

@@ -7,7 +7,8 @@ import os
 from viagralib.base.durations import spell
 from viagralib.base.messages import reason, safe
 from viagralib.health.findings import WARNS, WELL, Finding
-from viagralib.hooks import child_process, hook_call
+from viagralib.hooks import child_process
+from viagralib.hooks.environment import arguments, environment_of
 from viagralib.processes.verdicts import SICK, UNKNOWN
 from viagralib.settings.configuration import Daemon
 from viagralib.state.hook_log import memory
@@ -31,9 +32,9 @@ class Check:
             self._child = child_process.start(
                 run.gate,
                 run.gate.hook(program),
-                hook_call.arguments(daemon, "check.d"),
+                arguments(daemon, "check.d"),
                 self._output,
-                hook_call.environment(daemon.name, run.gate.search_path, variables),
+                environment_of(daemon.name, run.gate.search_path, variables),
             )
             self._child.release()
         except OSError as error:

@@ -14,9 +14,9 @@ MEANS = {
         "state/known_pids.py",
         "def read(state): return []\ndef note(*_): pass",
     ),
-    "own way to load parts": ("base/parts.py", "def use(): pass"),
+    "own way to load parts": ("base/module_loader.py", "def use(): pass"),
     "answers": (
-        "base/answers.py",
+        "base/answer_cache.py",
         "def ask(_, find): return find()\ndef load(_): pass\ndef save(_): pass",
     ),
     "names first": (

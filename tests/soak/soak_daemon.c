@@ -1,4 +1,4 @@
-/* mortal LEDGER LOCK RUN: a daemon of the soak, under the name of its program.
+/* soak_daemon LEDGER LOCK RUN: a daemon of the soak, under the name of its program.
  *
  * Appends a line to LEDGER that tells of its birth, and sits still until a signal ends
  * it. It holds LOCK as long as it lives; the kernel gives that to one process only, so

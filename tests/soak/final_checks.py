@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleet import Fleet, Life
-from inspection import INCIDENTS, Inspection
+from incident_checks import INCIDENTS, Inspection
 from runs import Run, Runs
+from soak_daemons import Fleet, Life
 from testbed import CROWD, ENVIRONMENT, KEEP, KEEP_BYTES, LOCKS, PLACE, command
 
 STATE = PLACE / "state"

@@ -18,7 +18,7 @@ from other_users import fresh
 from world import World, need_root, unique
 
 from viagralib import VERSION
-from viagralib.base import answers
+from viagralib.base import answer_cache
 
 WELL = (0, "", "")
 
@@ -135,13 +135,13 @@ def test_long_command_lines_leave_room_for_what_is_asked_in_each_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever runs as the daemon's user can have as many as he likes."""
-    monkeypatch.setattr(answers, "_room", answers._room)
+    monkeypatch.setattr(answer_cache, "_room", answer_cache._room)
     for known in ("_now", "_before"):
-        monkeypatch.setattr(answers, known, {})
-    assert answers.ask(("facts",), lambda: 1) == 1
+        monkeypatch.setattr(answer_cache, known, {})
+    assert answer_cache.ask(("facts",), lambda: 1) == 1
     for number in range(40):
-        answers.ask(("fits", str(number), "x" * 60_000), lambda: False)
-    answers.save(str(tmp_path / "answers"))
-    monkeypatch.setattr(answers, "_now", {})
-    answers.load(str(tmp_path / "answers"))
-    assert answers.ask(("facts",), lambda: 2) == 1
+        answer_cache.ask(("fits", str(number), "x" * 60_000), lambda: False)
+    answer_cache.save(str(tmp_path / "answers"))
+    monkeypatch.setattr(answer_cache, "_now", {})
+    answer_cache.load(str(tmp_path / "answers"))
+    assert answer_cache.ask(("facts",), lambda: 2) == 1

@@ -1,43 +1,21 @@
-"""The verbs restart, pause and resume: what an administrator wants done."""
+"""The verbs pause and resume: daemons are taken out of the watch, and back."""
 
 from __future__ import annotations
 
 import time
 
 from viagralib.base import durations
-from viagralib.base.messages import WELL, Fault, exit_code, reason, safe
+from viagralib.base.messages import WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
-from viagralib.base.resource_limits import widen
-from viagralib.report.announcer import Announcer
 from viagralib.report.verdict_lines import why_not_watched, written
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
 from viagralib.state.announced import date
 from viagralib.state.directory import PAUSE_OF_ALL
 from viagralib.state.run_context import Run
-from viagralib.verbs.check_and_explain import look
-from viagralib.verbs.run import Response
+from viagralib.verbs.check import look
 
 _CLOCKS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-
-
-def restart(run: Run, options: Options, out: Printer) -> int:
-    """Stop the daemons if they are up, and start them by the same path as always."""
-    options.verbose = True  # somebody waits for the answer
-    widen()
-    announcer = Announcer(run, options, out, out)
-    faults = run.find_faults()
-    announcer.faults(faults)
-    faulty = {fault.subject for fault in faults}
-    names = [] if run.is_unsafe else [n for n in run.names if n not in faulty]
-    for name in names:
-        if run.daemon(name) is None:
-            raise Fault(safe(name), f"is {why_not_watched(run, name)}")
-    verdicts = Response(announcer).restart(names)
-    if options.json:
-        announcer.conclude(verdicts)
-    announcer.pass_on()
-    return exit_code(announcer.codes.values())
 
 
 def pause(run: Run, options: Options, out: Printer) -> int:

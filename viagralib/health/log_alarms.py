@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from viagralib.base import dated_files, guarded_files, records
+from viagralib.base import guarded_files, records, rotated_logs
 from viagralib.base.messages import reason, safe
 from viagralib.base.records import Record
 from viagralib.health.findings import WELL, Finding
@@ -61,7 +61,7 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
     found = known.get("found") if is_same_start else ""
     place: Record = {"start": process.start, "found": str(found or "")}
     try:
-        with guarded_files.opened(dated_files.newest(path)) as log:
+        with guarded_files.opened(rotated_logs.newest(path)) as log:
             status = os.fstat(log)
             place["inode"] = status.st_ino
             if not is_same_start:  # what is there may be its predecessor's
@@ -84,7 +84,7 @@ def position(daemon: Daemon) -> Record:
     if daemon.facts.alarm is None:
         return {}
     try:
-        log_path = dated_files.newest(daemon.facts.alarm[0])
+        log_path = rotated_logs.newest(daemon.facts.alarm[0])
         with guarded_files.opened(log_path) as log:
             status = os.fstat(log)
     except OSError:
@@ -131,7 +131,7 @@ def _newest(log: int, offset: int, size: int) -> tuple[bytes, int]:
 
 def _rest_of_rotated(path: str, place: Record, offset: int) -> tuple[bytes, int]:
     try:
-        with guarded_files.opened(dated_files.former(path, place.get("inode"))) as log:
+        with guarded_files.opened(rotated_logs.former(path, place.get("inode"))) as log:
             status = os.fstat(log)
             is_it = status.st_ino == place.get("inode")
             return _newest(log, offset, status.st_size) if is_it else (b"", 0)

@@ -255,3 +255,21 @@ def test_one_line_to_syslog_and_no_waiting_for_it(world: World, reads: bool) -> 
             line = listener.recv(4096).decode()
             assert line.startswith("<30>viagra.py[")  # facility daemon, info
             assert f": {name}: down, brought back, cause " in line
+
+
+def test_history_is_not_cut_for_a_slow_reader(world: World) -> None:
+    name = unique("long")
+    world.watch(name)
+    world.run()
+    incident = world.incidents(name)[0]
+    (incident / "ps.txt").write_text(("y" * 79 + "\n") * 3000)
+    shown = world.spawn(
+        world.command("history", "show", incident.name), stdout=subprocess.PIPE
+    )
+    assert shown.stdout is not None
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 10.5, seconds=20)
+    assert shown.stdout.read().count(b"y" * 79) == 3000
+    assert shown.wait(10) == 0
+    record = json.loads((incident / "incident.json").read_text())
+    assert record["result"] == "brought back"

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from runs import Runs
+from soak_faults import Plan
 from testbed import PLACE
-from troubles import Plan
 
 INCIDENTS = PLACE / "state" / "incidents"
 # What an incident must hold, unless its notice says what is missing.

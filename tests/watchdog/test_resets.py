@@ -1,0 +1,46 @@
+"""Resets: what is restarted after another one was brought back."""
+
+from __future__ import annotations
+
+from world import World, unique
+
+# What depends on what
+
+
+def test_resets_go_over_several_levels_and_skip_who_is_not_up(world: World) -> None:
+    base, network, inetd, off, gone = (unique(f"r{i}") for i in range(5))
+    world.watch(base, f'resets = ["{network}", "{off}", "{gone}"]\n')
+    world.watch(network, f'resets = ["{inetd}"]\n')
+    world.watch(inetd)
+    world.watch(gone, 'recovery = "report"\n')
+    world.hook(off, "exit 1", mode=0o644)
+    before = world.up(network).pid, world.up(inetd).pid
+    result = world.run()
+    assert world.starts(base) == world.starts(network) == world.starts(inetd) == 1
+    assert result.out.count("Restarting ") == 3
+    assert (
+        f"resets    {network}, {off} skipped (off), {gone} skipped (down)" in result.out
+    )
+    assert f"why       {base} was restarted" in result.out
+    assert world.pids(network) != [before[0]] and len(world.pids(network)) == 1
+    assert world.pids(inetd) != [before[1]] and len(world.pids(inetd)) == 1
+    assert world.run().out == ""
+
+
+def test_a_reset_reaches_beyond_the_names(world: World) -> None:
+    base, other, third = (unique(f"b{i}") for i in range(3))
+    world.watch(base, f'resets = ["{other}"]\n')
+    world.watch(other)
+    world.watch(third)
+    world.up(other)
+    assert world.run(base).code == 0
+    assert (world.starts(base), world.starts(other), world.starts(third)) == (1, 1, 0)
+
+
+def test_circles_are_faults_that_name_them(world: World) -> None:
+    a, b = unique("circle"), unique("circle")
+    world.watch(a, f'resets = ["{b}"]\n')
+    world.watch(b, f'resets = ["{a}"]\n')
+    result = world.run()
+    assert result.code == 2
+    assert f"resets goes in a circle: {a} resets {b} resets {a}" in result.err
