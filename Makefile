@@ -53,6 +53,10 @@ test-portable: $(VENV)/ready
 test-machines: $(VENV)/ready
 	$(RUN) pytest -rs -n 2 --dist loadgroup -m "machines and not long" tests/machines $(PYTEST)
 
+# What has room in .ci/run: their roots have few daemons, and are made in half a minute.
+test-machines-ci: $(VENV)/ready
+	VIAGRA_MACHINES_FEW=1 $(RUN) pytest -rs -n 4 --dist loadgroup -m "machines and ci" tests/machines $(PYTEST)
+
 lint: $(VENV)/ready
 	$(RUN) ruff check .
 	$(RUN) ruff format --check --quiet .
@@ -96,4 +100,4 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-long test-portable test-machines lint bench soak release install uninstall deb clean
+.PHONY: help demo test test-long test-portable test-machines test-machines-ci lint bench soak release install uninstall deb clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 # What tests write for other users' programs, these must be able to read.
 os.umask(0o022)
 
+# Seconds since 1970 after which no test is begun, where somebody waits for them.
+UNTIL = float(os.environ.get("VIAGRA_TESTS_UNTIL", "inf"))
+
 # The same examples in each run, nothing kept, and no limit that a busy machine passes.
 settings.register_profile("settled", deadline=None, derandomize=True, database=None)
 settings.load_profile("settled")
@@ -41,6 +45,13 @@ def pytest_fixture_setup(
             why = f"no fixture {fixturedef.argname}: {type(error).__name__}: {error}"
             request.session.shouldfail = why
         raise
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Skip, by name, what was not reached in time."""
+    if time.time() > UNTIL:
+        pytest.skip("not reached before VIAGRA_TESTS_UNTIL")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,24 +7,34 @@ core_pattern are not the booted machine's own, and units have no limit of memory
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from checkout import CHECKOUT
 from cron_machine import write
-from debian_machine import installed
+from debian_machine import APART, installed, no_machine
 from ready_machine import ENTER, PATH, Machine
-from world import absent, comm, need, need_root, until
+from world import comm, need, need_root, unique, until
 
-# A mount namespace of its own: with the last process, all that it mounts is gone.
-APART = ["unshare", "--mount", "--propagation", "private"]
+# nspawn is to end with us, also if we are killed.
+LAST = ["setpriv", "--pdeathsig", "KILL"]
+# Out here, nspawn takes the control group that it is started in for the machine's. One
+# that two machines share would have two systemds, each of which fails at what the other
+# does in there: "Input/output error" is a process that has no pid in its own namespace.
 BOOT = """
 directory=$1 lower=$2 checkout=$3 name=$4 first=$5
+tree=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)
+[ -n "$tree" ] || { echo "no cgroup v2 is mounted"; exit 1; }
+group=$tree$(sed -n s/^0:://p /proc/self/cgroup)/$name
+mkdir "$group"
+echo $$ >"$group/cgroup.procs"
+mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs "$directory"
 mkdir "$directory/upper" "$directory/work" "$directory/root"
 options=lowerdir=$lower,upperdir=$directory/upper,workdir=$directory/work
@@ -76,20 +86,21 @@ class BootedMachine(Machine):
         lower = installed(suite, kind)
         directory.mkdir()
         checkout = copy_checkout(directory)
-        name = f"viagra-{os.getpid()}"
+        self._name = unique("machine")
         script = ["sh", "-euc", BOOT, "sh", str(directory), str(lower), str(checkout)]
         self._console = directory.with_suffix(".console").open("w+")
         self._nspawn = subprocess.Popen(
-            [*APART, *script, name, FIRST[kind]],
+            [*LAST, *APART, *script, self._name, FIRST[kind]],
             stdin=subprocess.DEVNULL,
             stdout=self._console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={"PATH": PATH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
-        self._first = until(self._process_1)
+        self._first = 0
         try:
-            until(self._is_booted, 120)
+            self._first = self._or_none(self._process_1)
+            self._or_none(self._is_booted)
             self.run("make", "-C", "/srv/viagra", "install", seconds=300)
         except BaseException:
             self.end()
@@ -98,14 +109,24 @@ class BootedMachine(Machine):
     def _process_1(self) -> int:
         """Return the pid, out here, of its process 1; 0: not yet."""
         if self._nspawn.poll() is not None:
-            absent(f"cannot boot a machine here: {self.console()}")
+            no_machine(f"systemd-nspawn: {self.console()}")
         children = psutil.Process(self._nspawn.pid).children()
         pids = [one.pid for one in children if comm(one.pid) in ("systemd", "init")]
         return pids[0] if pids else 0
 
     def _is_booted(self) -> bool:
-        done = self.enter("sh", "-c", BOOTED[self.kind], check=False)
+        try:
+            done = self.enter("sh", "-c", BOOTED[self.kind], check=False)
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 0
+
+    def _or_none(self, look: Callable[[], int]) -> int:
+        """Return what `look` returns once it is true; skip the test if it never is."""
+        try:
+            return until(look, 180)
+        except AssertionError:
+            no_machine(f"{self.kind} does not come up: {self.console()[-1000:]}")
 
     def console(self) -> str:
         """Return what was printed on its console."""
@@ -114,13 +135,20 @@ class BootedMachine(Machine):
 
     def end(self) -> None:
         """End the machine: with its process 1, the kernel kills all the others."""
-        for pid in (getattr(self, "_first", 0), self._nspawn.pid):
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
+        for pid in (self._first, self._nspawn.pid):
+            with contextlib.suppress(ProcessLookupError):
+                if pid:
+                    os.kill(pid, 9)
         self._nspawn.wait()
         self._console.close()
+        until(self._has_no_group)
+
+    def _has_no_group(self) -> bool:
+        """Remove its control groups, also those that nspawn made of its own accord."""
+        groups = ["find", "/sys/fs/cgroup", "-depth", "-type", "d"]
+        groups += ["-path", f"*/{self._name}*", "-exec", "rmdir", "{}", "+"]
+        done = subprocess.run(groups, stderr=subprocess.DEVNULL, check=False)
+        return done.returncode == 0
 
     def run(
         self, *command: str, seconds: float = 60.0, check: bool = True

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from booted_machine import APART, copy_checkout
-from debian_machine import installed
+from booted_machine import copy_checkout
+from debian_machine import APART, installed, no_machine
 from ready_machine import PATH, Machine
-from world import absent, need, need_root, until
+from world import need, need_root, until
 
 # Makes a disk of a root directory, our checkout, and who runs commands: each connection
 # is a shell of its own, early in the boot and late in a shutdown as well.
@@ -106,7 +106,7 @@ class KernelMachine(Machine):
         try:
             until(lambda: not self.is_running() or self._answers(), 600)
             if not self.is_running():
-                absent(f"qemu boots nothing here: {self.console()[-2000:]}")
+                no_machine(f"qemu boots none: {self.console()[-2000:]}")
             self.await_that(BOOTED, 600)
         except BaseException:
             self.end()

@@ -124,7 +124,7 @@ class Machine:
         """Return whether a shell command succeeds in the machine."""
         return self.run("sh", "-c", condition, check=False).returncode == 0
 
-    def await_that(self, condition: str, seconds: float = 60.0) -> None:
+    def await_that(self, condition: str, seconds: float = 120.0) -> None:
         """Poll until a shell command succeeds in the machine."""
         # In there: to enter the machine for each look costs more than the look.
         poll = f"until {{ {condition}\n}}; do sleep 0.05; done >/dev/null 2>&1"

@@ -262,6 +262,37 @@ def test_viagra_run_below_the_manager(booted: BootedMachine) -> None:
     booted.await_that("! pgrep -fx '/opt/run 1000' && ! pgrep -f '[v]iagra-run -n run'")
 
 
+# Between the manager and viagra-run: passes TERM on, and notes how that ended.
+NOTED = """#!/bin/sh
+/usr/local/bin/viagra-run -n {name} -o noorphan -- /opt/{name} 1000 &
+trap "kill $!" TERM
+wait $!
+wait $!
+echo $? >/run/{name}.code
+"""
+
+
+@on_openrc
+@pytest.mark.parametrize(
+    "script",
+    [BACKGROUND, f"{SUPERVISED}60\n"],
+    ids=["start-stop-daemon", "supervise-daemon"],
+)
+def test_viagra_run_ends_well_when_its_manager_asks(
+    booted: BootedMachine, script: str
+) -> None:
+    name = f"asked{len(script)}"
+    write(booted, f"/opt/{name}.noted", NOTED.format(name=name), "755")
+    # OpenRC compares with what the process executes, which a script does not.
+    script = script.replace("/opt/{name}", "/usr/bin/dash")
+    script = script.replace("1000", "/opt/{name}.noted")
+    service(booted, name, f"{script}retry=TERM/60\n")
+    booted.shell(f"chmod -x {HOOKS}/{name}; rc-service {name} stop")
+    booted.await_that(f"[ -e /run/{name}.code ]")
+    assert booted.shell(f"cat /run/{name}.code") == "0\n"
+    assert not booted.holds(f"pgrep -fx '/opt/{name} 1000'")
+
+
 LSB_HEADER = """#!/bin/sh
 ### BEGIN INIT INFO
 # Provides: waits
