@@ -30,7 +30,7 @@ from world import need_root, until
 
 from viagralib import VERSION
 from viagralib.companions.contract import process_contract
-from viagralib.processes import portable, table
+from viagralib.processes import pidfd, portable, table
 from viagralib.processes.linux import Process
 from viagralib.processes.pidfd import send
 from viagralib.state import death_records
@@ -391,7 +391,7 @@ def test_member_whose_first_thread_has_ended_is_ended_too(run: Program) -> None:
     run.send(signal.SIGTERM)
     assert run.end() == 123
     assert state(headless) == ""
-    assert time.monotonic() - began < process_contract.PATIENCE
+    assert time.monotonic() - began < pidfd.DYING
 
 
 def test_none_leaves_at_once(run: Program) -> None:

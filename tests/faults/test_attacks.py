@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from checkout import CHECKOUT, COMPANIONS
 from other_users import ORDINARY, SYSTEM, run_as, up_as, users_python
-from system_calls import recorded
+from system_calls import Call, injected, recorded
 from unhealthy import free_port
 from world import (
     World,
@@ -700,17 +700,25 @@ def test_of_another_service_of_that_name_nothing_is_stopped(public: World) -> No
     assert saves.wait() < 0 and sentinel.poll() is None, told
 
 
-def test_a_sick_daemon_that_goes_on_forking_is_ended(public: World) -> None:
+@pytest.mark.parametrize("slow", [False, True], ids=["", "slow machine"])
+def test_a_sick_daemon_that_goes_on_forking_is_ended(public: World, slow: bool) -> None:
+    """However long our own signals take, and those that got one are still to die."""
     name = unique("forks")
     public.watch(name, 'stop_timeout = "0.1s"\n')
     fake = public.place / "forks" / name
     fake.parent.mkdir()
     shutil.copy(need("dash"), fake)
-    script = "trap '' TERM; while :; do sleep 300 & sleep 0.002; done"
+    # From the TERM on: before that, a crowd would slow the whole machine.
+    fork = f"sleep 100 & sleep {0.02 if slow else 0.002}"
+    script = f"trap 'while :; do {fork}; done' TERM; while :; do sleep 0.02; done"
     marked = environment() | {"PLACE": str(public.place)}  # for the end of the test
     child = public.spawn([str(fake), "-c", script], env=marked)
     until(lambda: comm(child.pid) == name)
-    told = public.run("restart", name)
+    if slow:  # its first KILL, after the TERM
+        kill = Call("pidfd_send_signal", 2, "")
+        told = injected(public, kill, "delay_enter=1200000", "restart", name)
+    else:
+        told = public.run("restart", name)
     assert told.code == 0 and public.starts(name) == 1, told
     assert child.wait() == -signal.SIGKILL
 

@@ -16,7 +16,7 @@ from viagralib.base.messages import reason, trouble
 from viagralib.base.users import runtime_directory
 from viagralib.evidence import kernel_log, service_manager
 from viagralib.hooks import child_process
-from viagralib.processes.tree_end import AFTER_KILL
+from viagralib.processes.pidfd import is_past_killing
 from viagralib.settings.viagra_toml import Settings
 from viagralib.state.hook_log import create_roomy, memory
 from viagralib.trust.gate import Gate, Program
@@ -36,6 +36,7 @@ class Capture:
         self.output = output
         self.child: child_process.Child | None = None
         self.problem = ""
+        self.killed = 0.0  # by time.monotonic(): when it was out of time
         self.may_fail = False  # it has mostly nothing to tell
 
     def text(self) -> str:
@@ -165,10 +166,11 @@ class Evidence:
             return True
         if child.poll():
             capture.problem = _how_it_failed(capture, child) or "-"
-        elif child.seconds() > self._timeout + AFTER_KILL:
-            capture.problem = f"cannot be ended (pid {child.process.pid})"
         elif child.seconds() > self._timeout:
+            capture.killed = capture.killed or time.monotonic()
             child.kill()
+            if is_past_killing(child.tree.members(), time.monotonic() - capture.killed):
+                capture.problem = f"cannot be ended (pid {child.process.pid})"
         if capture.problem not in ("", "-") and not capture.may_fail:
             self.problems.append(f"{os.path.basename(child.path)}: {capture.problem}")
         return bool(capture.problem)

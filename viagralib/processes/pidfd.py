@@ -8,6 +8,9 @@ import signal
 from viagralib.processes import table
 from viagralib.processes.linux import Process
 
+STUCK = 1.0  # seconds after KILL: what is still in state D will not go soon
+DYING = 10.0  # seconds after KILL for all others, on a machine with much load
+
 
 def send(process: Process, number: int) -> bool:
     """Send a signal to exactly this process; False when it is gone, or not ours."""
@@ -44,3 +47,9 @@ def is_running(process: Process) -> bool:
     """Return whether exactly this process still runs (a zombie does not)."""
     now = table.find(process.pid)
     return now is not None and now.start == process.start and not now.zombie
+
+
+def is_past_killing(processes: list[Process], seconds: float) -> bool:
+    """Return whether those that got KILL so many `seconds` ago will not go soon."""
+    stuck = bool(processes) and all(one.state == "D" for one in processes)
+    return seconds > (STUCK if stuck else DYING)

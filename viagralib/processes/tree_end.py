@@ -8,11 +8,10 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 from viagralib.processes.linux import Process
-from viagralib.processes.pidfd import send
+from viagralib.processes.pidfd import DYING, is_past_killing, send
 from viagralib.processes.tree import ProcessTree
 
-AFTER_KILL = 1.0  # seconds; what lives on is in an uninterruptible sleep (state D)
-_ROUNDS = 0.2  # seconds of KILL, look, KILL, for those that fork meanwhile
+_ROUNDS = 0.2  # seconds of KILL, look, KILL at once, for those that fork meanwhile
 _Look = TypeVar("_Look")  # what whoever drives a generator sends it
 
 
@@ -40,7 +39,7 @@ def end(
         if not may((yield)):  # a look that is newer than who is sent a signal
             return None
         if number == "KILL":
-            return (yield from until_gone(tree, AFTER_KILL, may, lambda: _kill(tree)))
+            return (yield from _kill(tree, may))
         some = list(tree.members() if warned is None else warned)
         _send(some, number)
         _send((one for one in some if one.state == "T"), "CONT")  # to hear of it
@@ -49,33 +48,45 @@ def end(
 
 
 def until_gone(
-    tree: ProcessTree,
-    seconds: float,
-    may: Callable[[_Look], bool] = always,
-    living: Callable[[], list[Process]] | None = None,
+    tree: ProcessTree, seconds: float, may: Callable[[_Look], bool] = always
 ) -> Generator[None, _Look, list[Process] | None]:
-    """Wait up to `seconds` for a tree to be gone; return what still lives, by `living`.
+    """Wait up to `seconds` for a tree to be gone; return what still lives.
 
     None as soon as `may` says no to a look that it is sent.
     """
     deadline = time.monotonic() + seconds
-    while (rest := (living or tree.living)()) and time.monotonic() < deadline:
+    while (rest := tree.living()) and time.monotonic() < deadline:
         if not may((yield)):
             return None
     return rest
 
 
-def _kill(tree: ProcessTree) -> list[Process]:
-    """Kill all members, and who is forked meanwhile; return who lives even so."""
-    killed: set[tuple[int, float]] = set()
-    deadline = time.monotonic() + _ROUNDS
-    while True:
-        rest = tree.living()
-        fresh = [one for one in rest if one.identity not in killed]
-        if not fresh or time.monotonic() > deadline:
-            return rest
-        _send(fresh, "KILL")
-        killed |= {one.identity for one in fresh}
+def _kill(
+    tree: ProcessTree, may: Callable[[_Look], bool]
+) -> Generator[None, _Look, list[Process] | None]:
+    """Kill all members, and who is forked meanwhile; return who lives even so.
+
+    It goes on as long as fewer and fewer are left: on a busy machine our own looks take
+    seconds, and dying takes the processor, too.
+    """
+    taken: dict[tuple[int, float], bool] = {}  # whether it got the signal
+    began = moved = time.monotonic()
+    number = 0
+    while rest := tree.living():
+        fresh = [one for one in rest if one.identity not in taken]
+        if time.monotonic() - began < DYING:  # no longer after who never stops forking
+            taken |= {one.identity: send(one, signal.SIGKILL) for one in fresh}
+        dying = [one for one in rest if taken.get(one.identity)]
+        now = time.monotonic()
+        if len(dying) != number:
+            number, moved = len(dying), now
+        if fresh and now - began < _ROUNDS:
+            continue
+        if not dying or is_past_killing(dying, now - moved):
+            break
+        if not may((yield)):
+            return None
+    return rest
 
 
 def _send(processes: Iterable[Process], name: str) -> None:

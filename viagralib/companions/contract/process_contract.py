@@ -15,10 +15,8 @@ import time
 
 from viagralib.processes import table
 from viagralib.processes.linux import Process
-from viagralib.processes.pidfd import send
+from viagralib.processes.pidfd import is_past_killing, send
 
-STUCK_AFTER = 1.0  # seconds after KILL: what is still in state D will not go soon
-PATIENCE = 10.0  # seconds after KILL for all others, on a machine with much load
 _LOOK_AGAIN = 0.05  # seconds: a grandchild's death sends the holder no signal
 
 
@@ -89,12 +87,12 @@ def is_empty() -> bool:
     return False
 
 
-def end(group: int | None = None, patience: float = PATIENCE) -> list[Death]:
+def end(group: int | None = None) -> list[Death]:
     """Kill every member (of `group` only, where given); return who was reaped.
 
     Repeats until none is left, for a member may fork while it is being killed, and
-    its child then is the holder's. Gives up on what KILL does not end in `patience`
-    seconds: `survivors` tells. SIGCHLD must be blocked.
+    its child then is the holder's. Gives up on what KILL does not end: `survivors`
+    tells. SIGCHLD must be blocked.
     """
     began = time.monotonic()
     deaths = reap()
@@ -102,9 +100,7 @@ def end(group: int | None = None, patience: float = PATIENCE) -> list[Death]:
         alive = survivors(group)
         if group is not None and not alive:
             break
-        waited = time.monotonic() - began
-        stuck = bool(alive) and all(member.state == "D" for member in alive)
-        if waited > patience or (stuck and waited > STUCK_AFTER):
+        if is_past_killing(alive, time.monotonic() - began):
             break
         for member in alive:
             send(member, signal.SIGKILL)
