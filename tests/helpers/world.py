@@ -224,14 +224,23 @@ class World:
         remove_locks(self.locked)
 
 
+def _locks() -> set[str]:
+    return set(os.listdir(RUN_LOCKS)) if os.path.isdir(RUN_LOCKS) else set()
+
+
+# Tests that were killed have left theirs, perhaps thousands, until the next boot.
+_LOCKS_BEFORE = _locks()
+
+
 def remove_locks(places: Iterable[Path]) -> None:
     """Remove second locks: of daemons of a home, and of leases in a state."""
-    for lock in Path(RUN_LOCKS).glob("*"):
-        name = lock.name.rpartition(".")[0]
+    for lock in _locks() - _LOCKS_BEFORE:
+        name = lock.rpartition(".")[0]
         lease = name.removesuffix(".lease")
-        below = f"leases/{lease}" if lease != name else ""
-        if str(lock) in [run_lock(name, str(one / below)) for one in places]:
-            lock.unlink()
+        below = f"/leases/{lease}" if lease != name else ""
+        path = f"{RUN_LOCKS}/{lock}"
+        if path in [run_lock(name, f"{one}{below}") for one in places]:
+            os.unlink(path)
 
 
 def environment() -> dict[str, str]:
