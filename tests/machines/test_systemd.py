@@ -435,6 +435,13 @@ def test_core_dump_of_a_plain_daemon_is_its_cause(booted: BootedMachine) -> None
         f"systemctl start systemd-coredump.socket; {helper} {given} </dev/null"
     )
     booted.await_that(f"coredumpctl -q list {pid}")
+    forged = (
+        "MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1\nCOREDUMP_COMM=dumps\n"
+        f"COREDUMP_PID={pid}\nCOREDUMP_SIGNAL=6\nCOREDUMP_UID=0\nMESSAGE=of nobody\n"
+    )
+    write(booted, "/tmp/forged", forged)
+    booted.shell("setpriv --reuid=65534 --clear-groups logger --journald=/tmp/forged")
+    booted.await_that("journalctl -q MESSAGE='of nobody' | grep .")
     booted.shell(f"kill -9 {pid}")
     told = run(booted, "dumps")
     assert f"cause     systemd-coredump: signal 11 (SEGV), pid {pid}\n" in told, told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import resource
 import socket
 import sys
 import threading
@@ -399,6 +400,11 @@ def test_of_a_log_that_grows_too_much_the_newest_part_is_searched(world: World) 
     assert told.code == 0, told
     assert f"{name} is up: alarm: 1.0 MB of its log were not searched" in told.out
     assert world.run().out == ""  # said once a day
+    with log.open("a") as file:
+        file.write("zz\n" * 1_300_000)
+    limit = (150_000_000, 150_000_000)  # bytes: a line costs little, however many
+    told = world.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit))
+    assert (told.code, told.out) == (0, ""), told
     grow("panic\n")
     assert world.run("check").code == 1
 

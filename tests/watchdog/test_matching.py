@@ -728,7 +728,7 @@ def test_the_same_name_without_the_command_is_a_leftover(world: World) -> None:
     name = watched(world, 'command = " 10+$"')
     worker = world.spawn([str(world.daemon(name)), "2000"])
     until(lambda: comm(worker.pid) == name)
-    assert_down(look(world, name), "with its command, but 1 leftover")
+    assert_down(look(world, name), "that fits, but 1 leftover")
     told = world.run("explain", name).out
     assert f"pid {worker.pid}, leftover: " in told
     child = world.up(name)
@@ -943,6 +943,17 @@ def test_a_pidfile_while_no_process_fits(world: World) -> None:
             pidfile.write_text(content)
     for seen in look_at(world, names):
         assert_down(seen)
+
+
+def test_what_leads_no_session_is_left_of_one_that_does(world: World) -> None:
+    """As a child of atd, of the same command line, that waits for somebody's job."""
+    name = watched(world, "session_leader = true")
+    world.spawn(["sh", "-c", f"{world.daemon(name)} {SLEEP} & wait"])
+    until(lambda: [comm(pid) for pid in world.pids(name)] == [name])
+    assert_down(look(world, name), "that fits, but 1 leftover")
+    assert "does not lead its session" in world.run("explain", name).out
+    leader = world.up(name)
+    assert_up(look(world, name), leader.pid)
 
 
 def test_the_process_of_the_pidfile_must_fit_the_other_facts(world: World) -> None:

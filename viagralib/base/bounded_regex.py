@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterable
 
 
 class TooLong(Exception):  # noqa: N818
     """The search took longer than it may."""
 
 
-def search(pattern: str, texts: list[str], seconds: float) -> str | None:
+def search(pattern: str, texts: Iterable[str], seconds: float) -> str | None:
     """Return the first of the texts that the pattern is found in, or None.
 
     Raises TooLong after `seconds` of our own work, however busy the machine is.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Container
 
+from viagralib.base.users import user_id
 from viagralib.processes.matching import cut
+from viagralib.settings.configuration import Daemon
 
 _PID = re.compile(r"^ *PID: (\d{1,10}) ", re.MULTILINE)
 _SIGNAL = re.compile(r"^ *Signal: (\d+ \(\w+\))", re.MULTILINE)
@@ -19,13 +22,18 @@ def file(daemon: str) -> str:
     return f"core-{daemon}.txt"
 
 
-def command(process: str, since: float) -> str:
-    """Return what tells of the newest one of this name, for a shell: coredumpctl(1).
+def command(daemon: Daemon, since: float) -> str:
+    """Return what tells of a daemon's newest one, for a shell: coredumpctl(1).
 
-    `since` is in seconds since 1970.
+    `since` is in seconds since 1970. Anybody may write such an entry to the journal,
+    but for _UID, which journald gives it. systemd-coredump writes it as a user of its
+    own, or as root; of a person's process, as that person.
     """
-    match = shlex.quote(f"COREDUMP_COMM={cut(process)}")
-    return f"coredumpctl -q --no-pager -1 --since=@{int(since)} info {match}"
+    writers = [*map(user_id, ("systemd-coredump", *daemon.facts.user)), os.geteuid()]
+    of_them = [f" _UID={number}" for number in {*writers} - {-1}]
+    name = shlex.quote(f"COREDUMP_COMM={cut(daemon.process)}")
+    about = name + "".join(sorted(of_them))
+    return f"coredumpctl -q --no-pager -1 --since=@{int(since)} info {about}"
 
 
 def cause(text: str, known: Container[int]) -> str:

@@ -15,9 +15,14 @@ from viagralib.settings.configuration import Daemon
 from viagralib.state.directory import State
 from viagralib.state.run_context import Run
 
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _MOST = 4_000_000  # bytes of a log that one run reads: the newest
 _A_DAY = 86400.0  # seconds for which it is said that some were not
-_LONGEST_LINE = 4096  # bytes of a line that are searched
+_LONGEST_LINE = 4096  # characters of a line that are searched
+_AT_ONCE = 65536  # bytes that are taken apart into lines
 _LONGEST_SEARCH = 1.0  # seconds: a pattern can take exponential time on a line
 _SHOWN = 120  # characters of the line that was found
 _KEY = "alarm"  # in the daemon's record of counts/
@@ -66,7 +71,7 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
             place["inode"] = status.st_ino
             if not is_same_start:  # what is there may be its predecessor's
                 return {**place, "offset": status.st_size}
-            lines, place["offset"], skipped = _unread(log, path, known, status)
+            blocks, place["offset"], skipped = _unread(log, path, known, status)
     except FileNotFoundError:
         return {**known, **place} if is_same_start else {**place, "offset": 0}
     except OSError as error:
@@ -75,7 +80,7 @@ def _search(daemon: Daemon, process: Process, known: Record) -> Record:
         place |= {"skipped": skipped, "skipped_at": time.time()}
     elif time.time() - (records.number(known, "skipped_at") or 0) < _A_DAY:
         place |= {key: known[key] for key in ("skipped", "skipped_at") if key in known}
-    place["found"] = place["found"] or _first_match(pattern, lines)
+    place["found"] = place["found"] or _first_match(pattern, blocks)
     return place
 
 
@@ -103,8 +108,8 @@ def keep_position(
 def _unread(
     log: int, path: str, place: Record, status: os.stat_result
 ) -> tuple[list[bytes], int, int]:
-    """Return the lines written since `place`, the offset after the last of them, and
-    how many bytes before them were too many to be read."""
+    """Return what was written since `place`, in blocks of whole lines, the offset after
+    the last of them, and how many bytes before them were too many to be read."""
     offset = records.integer(place, "offset")
     if offset is None or offset < 0:
         offset = status.st_size
@@ -119,8 +124,7 @@ def _unread(
     whole = text.rfind(b"\n") + 1  # a line that is still being written waits
     if whole == 0 and len(text) == _MOST:
         whole = _MOST
-    lines = [*before.split(b"\n"), *text[:whole].split(b"\n")]
-    return lines, offset + whole, skipped + too_many
+    return [before, text[:whole]], offset + whole, skipped + too_many
 
 
 def _newest(log: int, offset: int, size: int) -> tuple[bytes, int]:
@@ -139,14 +143,27 @@ def _rest_of_rotated(path: str, place: Record, offset: int) -> tuple[bytes, int]
         return b"", 0  # moved away, or compressed: its end is lost
 
 
-def _first_match(pattern: str, lines: list[bytes]) -> str:
-    texts = [line[:_LONGEST_LINE].decode(errors="surrogateescape") for line in lines]
-    if not any(texts):
+def _lines(blocks: list[bytes]) -> Iterator[str]:
+    """Yield the beginnings of all lines; few at once, since each takes memory."""
+    for block in blocks:
+        begin = 0
+        while begin < len(block):
+            end = block.find(b"\n", begin + _AT_ONCE)
+            text = block[begin : end if end >= 0 else None]
+            lines = text.decode(errors="surrogateescape").split("\n")
+            if len(text) > _LONGEST_LINE:
+                lines = [line[:_LONGEST_LINE] for line in lines]
+            yield from lines
+            begin += len(text) + 1
+
+
+def _first_match(pattern: str, blocks: list[bytes]) -> str:
+    if not any(blocks):
         return ""
     from viagralib.base.bounded_regex import TooLong, search
 
     try:
-        return safe(search(pattern, texts, _LONGEST_SEARCH) or "")[:_SHOWN]
+        return safe(search(pattern, _lines(blocks), _LONGEST_SEARCH) or "")[:_SHOWN]
     except TooLong:
         text = f"its pattern needs more than {_LONGEST_SEARCH} s: simplify it"
         raise CannotSearch(text) from None

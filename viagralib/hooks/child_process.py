@@ -70,13 +70,15 @@ class Child:
             return True
         try:
             pid, status = os.waitpid(self.process.pid, os.WNOHANG)
-        except ChildProcessError:  # reaped by somebody else: how it ended is lost
-            pid, status = self.process.pid, 0
+        except ChildProcessError:  # reaped by somebody else
+            pid, status = self.process.pid, -1
         if pid == 0:
             return False
-        self.status = os.waitstatus_to_exitcode(status)
+        self.status = 127 if status < 0 else os.waitstatus_to_exitcode(status)
         self.ended = time.monotonic()
         self._read_failure()
+        if status < 0:
+            self.failure = self.failure or "nobody knows how it ended"
         self._close_release()
         return True
 
@@ -113,6 +115,8 @@ def start(  # noqa: PLR0913, PLR0917
     nice or umask; `largest_file` limits in bytes what it may write. If we die before
     the release, it ends. Raises OSError when the system has no process to give.
     """
+    # Where it is ignored, which execve(2) hands on, how children end is lost: wait(2).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pipes: list[int] = []
     try:
         pipes += os.pipe()

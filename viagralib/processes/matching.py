@@ -41,12 +41,14 @@ def classify(daemon: Daemon, process: Process, observer: Observer) -> tuple[str,
     is_other = _is_other_file(daemon, process, observer, bool(doubt))
     if is_other and (doubt or process.runs_set_user_id()):
         return OTHER, f"its executable is {safe(process.executable())}"
-    pattern = daemon.facts.command
-    if pattern and not _fits(pattern, process, is_strange=bool(doubt)):
-        # A stranger's is no leftover: it is not ours to end.
+    pattern, why = daemon.facts.command, ""
+    if daemon.facts.session_leader and process.session != process.pid:
+        why = "it does not lead its session, as the fact `session_leader` wants"
+    elif pattern and not _fits(pattern, process, is_strange=bool(doubt)):
+        why = "its command line does not fit the fact `command`"
+    if why:  # a stranger's is no leftover: it is not ours to end
         is_left = not doubt and not is_other and _may_be_left(daemon, process)
-        kind = LEFTOVER if is_left else OTHER
-        return kind, "its command line does not fit the fact `command`"
+        return LEFTOVER if is_left else OTHER, why
     if is_other:
         from viagralib.processes.executables import judge_other
 
@@ -165,15 +167,14 @@ def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
 
 def _why_contained(daemon: Daemon, process: Process) -> str:
     """Return why it may be a container's that shares our pid namespace, or ""."""
-    if daemon.facts.containers:
-        return ""
 
     def find() -> bool:
         from viagralib.processes.mount_namespaces import is_contained
 
         return is_contained(process)
 
-    if not ask(("contained", *map(str, process.identity)), find):
+    key = ("contained", *map(str, process.identity))
+    if daemon.facts.containers or not ask(key, find):
         return ""
     return (
         "has a root directory and programs of its own, as a container's processes "
@@ -190,8 +191,7 @@ def _why_other_name(name: str, process: Process) -> str:
     encoded = os.fsencode(name)
     if len(encoded) < NAME_LENGTH:
         return ""
-    whole = _whole_names(process)
-    if name in whole:
+    if name in (whole := _whole_names(process)):
         return ""
     if len(encoded) == NAME_LENGTH:
         return ""  # the kernel's name, which may have been cut: see _judge_cut_name

@@ -234,7 +234,7 @@ class _Matcher:
         text = f'no process named "{safe(self.daemon.process)}"'
         leftovers = [one for one in self.candidates if one.kind == LEFTOVER]
         if leftovers:
-            text += f" with its command, but {len(leftovers)} leftover"
+            text += f" that fits, but {len(leftovers)} leftover"
             text += "s" if len(leftovers) > 1 else ""
         elif self.candidates:
             text += f" counts: {_list(self.candidates)}"

@@ -71,7 +71,7 @@ def find_cores(run: Run, recoveries: list[Recovery]) -> dict[str, str]:
     """Return the commands that tell of their core dumps, by the files of evidence."""
     since = _oldest(run)
     return {
-        core_dumps.file(one.daemon.name): core_dumps.command(one.daemon.process, since)
+        core_dumps.file(one.daemon.name): core_dumps.command(one.daemon, since)
         for one in recoveries
         if one.why == DOWN
     }

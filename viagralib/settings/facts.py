@@ -24,6 +24,7 @@ class Facts:
     executable = ""
     user: tuple[str, ...] = ()
     pidfile = ""
+    session_leader = False
     containers = False
     leftovers = "leave"
     leftover_command = ""  # "": whatever does not fit `command`
@@ -187,6 +188,7 @@ _PARSERS: dict[str, Callable[[object], object]] = {
     "executable": values.path,
     "user": _users,
     "pidfile": values.path,
+    "session_leader": values.truth,
     "containers": values.truth,
     "leftovers": values.choice("leave", "leave-all", "stop"),
     "leftover_command": values.pattern,

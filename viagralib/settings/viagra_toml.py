@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What tells one daemon from another makes no sense as a default for all.
 _OWN = "process command executable pidfile listens answers heartbeat alarm"
-_NO_DEFAULTS = f"{_OWN} after resets unit logs leftover_command".split()
+_NO_DEFAULTS = f"{_OWN} after resets unit logs leftover_command session_leader".split()
 
 
 class Settings:
