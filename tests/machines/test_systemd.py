@@ -139,10 +139,14 @@ def test_timer_and_service_as_shipped(booted: BootedMachine) -> None:
     assert value(booted, "viagra.service", "Result") == "success"
     assert value(booted, "viagra.service", "OOMPolicy") == "continue"
     assert value(booted, "viagra.service", "TasksMax") == "infinity"
-    analyzed = booted.shell(
-        f"systemd-analyze verify --man=no {UNITS}/viagra.service", check=False
+    verify = (
+        f"systemd-analyze verify --man=no {UNITS}/viagra.service {UNITS}/viagra.timer"
     )
-    assert not analyzed
+    assert not booted.shell(verify, check=False)
+    analyzed = booted.shell("systemd-analyze security --no-pager viagra.service")
+    exposure = analyzed.partition("level for viagra.service: ")[2].split()[0]
+    page = (CHECKOUT / "docs/cron.md").read_text()
+    assert f"`systemd-analyze security viagra.service` says {exposure}," in page
     booted.shell(f"rm {HOOKS}/plain; kill {pid}")
 
 
@@ -202,6 +206,8 @@ def test_a_lease_as_a_unit_leaves_nothing_behind(booted: BootedMachine) -> None:
     text = text.replace("/usr/sbin/food -f", forks)
     booted.shell("cp /bin/sleep /opt/leased")
     write(booted, f"{UNITS}/food-lease.service", text)
+    verify = f"systemd-analyze verify --man=no {UNITS}/food-lease.service"
+    assert not booted.shell(verify, check=False)
     booted.shell("systemctl daemon-reload; systemctl start food-lease")
     all_of_it = "pgrep -fx '/opt/leased [12]000'"
     booted.await_that(f"[ $({all_of_it} | wc -l) = 2 ]")
