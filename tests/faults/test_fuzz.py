@@ -246,7 +246,7 @@ def test_any_incident_is_told_or_damaged(place: Place, amount: int) -> None:
         run = place.run()
         last = incidents.load(place.state, INCIDENT)
         if last is not None:
-            incidents.recorded_process(last, "hook")
+            incidents.recorded_hook(last)
             hooks_at_work.of(run.settings.daemons[NAME], run.observer, last)
         for verb in (histories.history, status.status):
             out = place.printer()

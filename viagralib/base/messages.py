@@ -95,6 +95,16 @@ def shown(text: str) -> str:
     return repr(text) if len(text) < 80 else f"{text[:60]!r}..."
 
 
+def signal_name(number: int | str) -> str:
+    """Return a signal's number and its name: "11 (SIGSEGV)"."""
+    import signal
+
+    try:
+        return f"{number} ({signal.Signals(int(number)).name})"
+    except ValueError:
+        return str(number)
+
+
 def resembling(word: str, known: Iterable[str]) -> str:
     """Return a question for who may have meant one of the known words, or ""."""
     import difflib

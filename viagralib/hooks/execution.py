@@ -55,12 +55,6 @@ class Execution:
         return time.monotonic() > self.deadline
 
 
-def perform(execution: Execution, program: str) -> Task[Outcome]:
-    """Run one program of a hook to its end; return how it went."""
-    started = yield from launch(execution, program)
-    return (yield from finish(execution, program, started))
-
-
 def finish(
     execution: Execution, program: str, started: child_process.Child | Outcome
 ) -> Task[Outcome]:
@@ -96,7 +90,7 @@ def launch(execution: Execution, program: str) -> Task[child_process.Child | Out
             found = gate.hook(program)
             with Descriptor(execution.incident.log.open()) as log:
                 child = child_process.start(gate, found, words, log, environment)
-            execution.incident.note_process("hook", child.process)
+            execution.incident.note_hook(child.process)
             return child
         except OSError as error:
             why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
@@ -146,18 +140,11 @@ def _holds_the_daemon(
     now = table.find(child.process.pid)
     if now is None or _is_script(execution, now):
         return False
-    return any(_descends(one, now.pid) for one in verdict.processes())
-
-
-def _descends(process: Process | None, ancestor: int) -> bool:
-    """Return whether a process comes, by its parents, of the pid `ancestor`."""
-    seen: set[int] = set()
-    while process is not None and process.pid not in seen:
-        if process.parent == ancestor:
-            return True
-        seen.add(process.pid)
-        process = table.find(process.parent)
-    return False
+    return any(
+        above.parent == now.pid
+        for one in verdict.processes()
+        for above in table.ancestors(one.pid)
+    )
 
 
 def _out_of_time(

@@ -41,7 +41,7 @@ def outcome_of(child: Child, program: str) -> Outcome:
     return Outcome(program, f"exit {status} {after}", status)
 
 
-def describe(daemon: Daemon, program: str, kind: str) -> str:
+def describe(daemon: Daemon, program: str, kind: str = "start.d") -> str:
     """Return how people know this program of a hook: start.d/apache start."""
     hook = daemon.hook(kind)
     step = f"/{os.path.basename(program)}" if program != hook else ""

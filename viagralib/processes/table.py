@@ -9,8 +9,10 @@ from viagralib.processes.linux import Unreadable, Vanished
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import TypeVar
+
+    from viagralib.processes.linux import Process
 
     _T = TypeVar("_T")
 
@@ -37,7 +39,7 @@ else:
     )
 
 __all__ = [
-    "told",
+    "ancestors",
     "bearers",
     "boot_id",
     "children_finder",
@@ -47,6 +49,7 @@ __all__ = [
     "outputs",
     "own_pid",
     "sees_all",
+    "told",
 ]
 # A look at all processes may be dear: no more than one part in ten of the time goes
 # into it. A look that was held up is not to hold up the next one, too.
@@ -61,6 +64,15 @@ def next_look(began: float) -> float:
     """
     now = time.monotonic()
     return now + min((now - began) * _SHARE, _LONGEST_PAUSE)
+
+
+def ancestors(pid: int) -> Iterator[Process]:
+    """Yield the process of this pid, its parent, and so on, as far as they are told."""
+    seen: set[int] = set()
+    while pid not in seen and (process := find(pid)):
+        yield process
+        seen.add(pid)
+        pid = process.parent
 
 
 def told(ask: Callable[[], _T], otherwise: _T) -> _T:

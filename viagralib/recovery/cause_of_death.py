@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Container
 
 from viagralib.base.clocks import awake_clock
-from viagralib.base.messages import safe
+from viagralib.base.messages import safe, signal_name
 from viagralib.evidence import core_dumps, kernel_log
 from viagralib.evidence.collector import Evidence, unit_file
 from viagralib.evidence.service_manager import ended_at, properties
@@ -146,18 +145,11 @@ def how_unit_ended(values: dict[str, str]) -> str:
     if result == "oom-kill" and limit.isdecimal():
         parts.append(f"with a MemoryMax= of {limit} bytes")
     if code in (_KILLED, _DUMPED):
-        parts.append(f"signal {_signal_name(status)}")
+        parts.append(f"signal {signal_name(status)}")
         parts.append("core dumped" if code == _DUMPED else "")
     elif code == _EXITED:
         parts.append(f"exit {status}")
     return ", ".join(part for part in parts if part)
-
-
-def _signal_name(number: str) -> str:
-    try:
-        return f"{number} ({signal.Signals(int(number)).name})"
-    except ValueError:
-        return number
 
 
 def _still_the_same(recovery: Recovery) -> str:

@@ -16,7 +16,7 @@ from viagralib.processes.pidfd import is_running
 from viagralib.processes.table import told
 from viagralib.processes.tree import ProcessTree
 from viagralib.settings.configuration import Daemon
-from viagralib.state.incidents import Incident, recorded_process
+from viagralib.state.incidents import Incident, recorded_hook
 
 
 def of(daemon: Daemon, observer: Observer, last: Incident | None) -> Process | None:
@@ -28,7 +28,7 @@ def of(daemon: Daemon, observer: Observer, last: Incident | None) -> Process | N
     Only root's, and our own user's: nobody else can start the daemon.
     """
     if last is not None:
-        process = recorded_process(last, "hook")
+        process = recorded_hook(last)
         if process is not None and is_running(process):
             return table.find(process.pid)
         if process is not None and _is_fresh(last, daemon):

@@ -170,12 +170,6 @@ class Recovery:
             return CAME_BACK, ""
         if self.verdict.word != DOWN and not missing(self.daemon, self.verdict):
             return UNDECIDED, self.verdict.reason
-        paused = self._paused()
-        return (PUT_OFF, paused) if paused else None
-
-    def _paused(self) -> str:
-        """Return why it is paused, if somebody did that since this run began."""
-        if self.is_wanted:
-            return ""
+        # Somebody may have paused it since this run began.
         paused = why_paused(self.run.state, self.daemon.name)
-        return f"paused {paused}" if paused else ""
+        return (PUT_OFF, f"paused {paused}") if paused and not self.is_wanted else None

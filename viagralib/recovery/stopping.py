@@ -80,7 +80,9 @@ def run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
     """Run every program of the hook of `kind`, however each of them ends."""
     execution = recovery.execution(kind, seconds)
     for program in recovery.daemon.programs(kind):
-        recovery.note_outcome((yield from hooks.perform(execution, program)))
+        started = yield from hooks.launch(execution, program)
+        outcome = yield from hooks.finish(execution, program, started)
+        recovery.note_outcome(outcome)
 
 
 def give_up(
@@ -130,10 +132,5 @@ def _ourselves(own_pid: int, ended: list[Process]) -> set[int]:
     Under cron, the daemon cron is an ancestor of ours: it may have to be ended, but
     not the job that we are part of.
     """
-    pids: set[int] = set()
-    pid = own_pid
-    while pid > 1 and pid not in pids:
-        pids.add(pid)
-        process = table.find(pid)
-        pid = process.parent if process else 0
-    return pids - {one.pid for one in ended}
+    pids = {own_pid, *(one.pid for one in table.ancestors(own_pid))}
+    return pids - {1, *(one.pid for one in ended)}

@@ -97,7 +97,7 @@ def _user(value: object) -> str:
 def _count(value: object) -> tuple[int, int | None]:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError("must be [lowest, highest], such as [1, 200]")
-    low, high = values.whole_number(value[0], 1), values.whole_number(value[1], 1)
+    low, high = map(values.positive_number, value)
     if low > high:
         raise ValueError(f"the lowest ({low}) is above the highest ({high})")
     return low, high
@@ -176,7 +176,7 @@ def _alarm(value: object) -> tuple[str, str]:
 def _limit(value: object) -> tuple[int, float]:
     restarts, within = _table(value, ("restarts", "within"))
     try:
-        number = values.whole_number(restarts, 1)
+        number = values.positive_number(restarts)
     except ValueError as error:
         raise ValueError(f"restarts {error}") from None
     return number, values.some_time(within)

@@ -72,16 +72,11 @@ def some_time(value: object) -> float:
     return seconds
 
 
-def whole_number(value: object, lowest: int) -> int:
-    """Return a TOML integer of at least `lowest`; ValueError says why not."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise ValueError(f"must be a whole number of at least {lowest}")
-    return value
-
-
 def positive_number(value: object) -> int:
     """Return a TOML integer of at least 1; ValueError says why not."""
-    return whole_number(value, 1)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("must be a whole number of at least 1")
+    return value
 
 
 def size(value: object) -> int:

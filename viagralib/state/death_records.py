@@ -23,12 +23,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 
 from viagralib.base import guarded_files, records
 from viagralib.base.durations import spell
-from viagralib.base.messages import Fault, reason
+from viagralib.base.messages import Fault, reason, signal_name
 from viagralib.base.records import Record
 from viagralib.processes import table
 from viagralib.processes.linux import Process
@@ -150,8 +149,4 @@ def _how(death: Record) -> str:
     number = records.integer(death, "signal")
     if number is None:
         return f"exit {death.get('exit')},"
-    try:
-        name = f" ({signal.Signals(number).name})"
-    except ValueError:
-        name = ""
-    return f"signal {number}{name}, {'core, ' if death.get('core') else ''}".rstrip(" ")
+    return f"signal {signal_name(number)},{' core,' if death.get('core') else ''}"

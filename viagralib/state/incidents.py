@@ -79,10 +79,10 @@ class Incident:
                 data = text.encode(errors="replace")
                 guarded_files.put(f"{self.directory}/{file}", data)
 
-    def note_process(self, key: str, process: Process) -> None:
-        """Record a process so that a later run knows it again."""
+    def note_hook(self, process: Process) -> None:
+        """Record who executes the hook, so that a later run knows it again."""
         identity = {"pid": process.pid, "start": process.start, "boot": this_boot()}
-        self.update(**{key: identity})
+        self.update(hook=identity)
 
     @contextlib.contextmanager
     def _noting(self, file: str) -> Iterator[None]:
@@ -148,10 +148,10 @@ def last_of(state: State, daemon: str) -> Incident | None:
     return load(state, announced.incident_of(state, daemon))
 
 
-def recorded_process(incident: Incident, key: str) -> Process | None:
-    """Return the process that the incident recorded, if it was of this boot."""
-    identity = records.process(incident.record, key)
-    boot = records.inner(incident.record, key).get("boot")
+def recorded_hook(incident: Incident) -> Process | None:
+    """Return who executes the hook, as recorded, if that was in this boot."""
+    identity = records.process(incident.record, "hook")
+    boot = records.inner(incident.record, "hook").get("boot")
     if identity is None or boot != this_boot():
         return None
     return Process(*identity)

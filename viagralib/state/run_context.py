@@ -251,7 +251,4 @@ def _environment() -> list[str]:
 
 def _is_of_cron() -> bool:
     """Return whether a cron is among the processes that we come from."""
-    process = table.find(os.getppid())
-    while process is not None and process.name not in _CRONS:
-        process = table.find(process.parent) if process.parent else None
-    return process is not None
+    return any(one.name in _CRONS for one in table.ancestors(os.getppid()))

@@ -128,10 +128,7 @@ class Trust:
     def _status(self, path: str) -> os.stat_result | None:
         """Return what lstat(2) says, None: nothing is there. Raises OSError."""
         if path not in self._statuses:
-            try:
-                self._statuses[path] = os.lstat(path)
-            except FileNotFoundError:
-                self._statuses[path] = None
+            self._statuses[path] = _look(path)
         return self._statuses[path]
 
     def _why_not_entry(self, path: str, on_the_way: bool) -> str:

@@ -76,7 +76,7 @@ def _would(run: Run, overview: Overview, name: str, wanted: bool) -> list[str]:
     """Return what would be done for a daemon, step by step."""
     verdict, daemon = overview.verdicts[name], run.settings.daemons[name]
     checks = [] if wanted or verdict.word != UP else daemon.programs("check.d")
-    asked = [f"ask {_what(daemon, one, 'check.d')}, how it is" for one in checks]
+    asked = [f"ask {describe(daemon, one, 'check.d')}, how it is" for one in checks]
     if verdict.word == UNKNOWN:
         return ["start nothing, since it cannot be judged", *_alarm(daemon)]
     if not wanted:
@@ -104,7 +104,7 @@ def _would(run: Run, overview: Overview, name: str, wanted: bool) -> list[str]:
 
 
 def _restarted(run: Run, daemon: Daemon, verdict: Verdict, wanted: bool) -> list[str]:
-    starts = [f"run {_what(daemon, one)}" for one in daemon.programs()]
+    starts = [f"run {describe(daemon, one)}" for one in daemon.programs()]
     if daemon.facts.count_hook == "all":
         return _stopped(run, daemon, verdict) + starts
     is_short = verdict.word == SICK and missing(daemon, verdict) and not wanted
@@ -118,7 +118,7 @@ def _stopped(run: Run, daemon: Daemon, verdict: Verdict) -> list[str]:
     facts = daemon.facts
     matched = verdict.processes()
     if matched and (programs := daemon.programs("stop.d")):
-        return [f"run {_what(daemon, one, 'stop.d')}" for one in programs]
+        return [f"run {describe(daemon, one, 'stop.d')}" for one in programs]
     there = matched + (verdict.processes(LEFTOVER) if facts.leftovers == "stop" else [])
     if not there:
         return []
@@ -132,12 +132,8 @@ def _stopped(run: Run, daemon: Daemon, verdict: Verdict) -> list[str]:
 def _alarm(daemon: Daemon) -> list[str]:
     programs = daemon.programs("fail.d")
     return [
-        f"run {_what(daemon, one, 'fail.d')}, if it is not back" for one in programs
+        f"run {describe(daemon, one, 'fail.d')}, if it is not back" for one in programs
     ]
-
-
-def _what(daemon: Daemon, program: str, kind: str = "start.d") -> str:
-    return describe(daemon, program, kind)
 
 
 def _around(run: Run) -> list[str]:

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from viagralib.base import files
 from viagralib.base.messages import Fault, safe
 from viagralib.companions.contract import signals
 from viagralib.trust import gate
@@ -92,15 +93,22 @@ def start(
     process before. Raises NotStarted when it cannot be executed, OSError when the
     system has no further process.
     """
+    ends = [(output, 1), (output, 2)] if output is not None else []
     if prepare:
-        return _fork(argv, environment, output, prepare)
+
+        def be_it() -> None:
+            for pair in ends:
+                os.dup2(*pair)
+            prepare()
+            execute(argv, environment)
+
+        return _fork(argv[0], be_it)
     # Not by fork(2): the child would wait for its turn, on a busy machine for long.
-    ends = (1, 2) if output is not None else ()
     try:
         return gate.spawn(
             list(argv),
             environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, output, end) for end in ends],
+            file_actions=[(os.POSIX_SPAWN_DUP2, *pair) for pair in ends],
             setsigmask=(),
             setsigdef=signals.to_restore(),
         )
@@ -110,24 +118,19 @@ def start(
         raise not_started(argv[0], error) from None
 
 
-def _fork(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    output: int | None,
-    prepare: Callable[[], None],
-) -> int:
+def _fork(program: str, be_it: Callable[[], None]) -> int:
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(argv, environment, output, prepare, tell)
+        _be_child(be_it, tell)
     os.close(tell)
     # End of file comes with exec(2), which closes the child's end.
-    failure = _read_all(told)
-    os.close(told)
+    with files.Descriptor(told):
+        failure = files.rest(told, 4096)
     if failure:
         os.waitpid(pid, 0)
         number, _, words = failure.decode(errors="replace").partition(" ")
-        raise not_started(argv[0], OSError(int(number), words))
+        raise not_started(program, OSError(int(number), words))
     return pid
 
 
@@ -145,34 +148,17 @@ def become(argv: Sequence[str]) -> None:
         raise not_started(argv[0], error) from None
 
 
-def _become(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    output: int | None,
-    prepare: Callable[[], None],
-    tell: int,
-) -> None:
+def _be_child(be_it: Callable[[], None], tell: int) -> None:
     """Be the command, or report the error and exit. Runs in the child."""
     failure = f"{errno.EIO} {os.strerror(errno.EIO)}"
     try:
-        if output is not None:
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-        prepare()
-        execute(argv, environment)
+        be_it()
     except OSError as error:
         failure = f"{error.errno or errno.EIO} {error.strerror}"
     finally:
         # Never return into the parent's code, whatever went wrong.
         os.write(tell, failure.encode(errors="replace"))
         os._exit(CANNOT_RUN)
-
-
-def _read_all(descriptor: int) -> bytes:
-    text = b""
-    while part := os.read(descriptor, 64):
-        text += part
-    return text
 
 
 def not_started(program: str, error: OSError) -> NotStarted:

@@ -111,7 +111,9 @@ class Keeper:
                 silent_since = boot_clock()
             except UnreachableError as error:
                 self._tell.trouble(f"no engine answers: {error}", "no engine")
-                self._check_patience(boot_clock() - silent_since)
+                patience = self._plan.patience
+                if patience is not None and boot_clock() - silent_since >= patience:
+                    raise _DoneError(UNREACHABLE) from None
                 wait = min(self._plan.ttl / 3, _ASK_AGAIN)
             self._events.listen(boot_clock() + wait)
             self._events.wake_guardian()
@@ -167,11 +169,6 @@ class Keeper:
         if self._plan.no_wait:
             self._leave()
             raise _DoneError(self._plan.held_code)
-
-    def _check_patience(self, silent: float) -> None:
-        patience = self._plan.patience
-        if patience is not None and silent >= patience:
-            raise _DoneError(UNREACHABLE)
 
     # The role
 
