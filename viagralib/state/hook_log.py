@@ -13,6 +13,8 @@ from viagralib.state.directory import HOOK_LOG_CAP
 _PAGE = 4096  # bytes: what a disk gives at least
 _TRIES = 30  # to read the end of a file to which nothing is added meanwhile
 _SHOWN = 20_000  # bytes of the end that people are shown
+_HALF = HOOK_LOG_CAP // 2
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE: linux/falloc.h
 
 
 def create_roomy(path: str, flags: int) -> int:
@@ -58,8 +60,10 @@ class HookLog:
     """An incident's hook.log: what its hooks append to, and how it is kept small.
 
     Its first and its last HOOK_LOG_CAP / 2 bytes are kept; what was between them is
-    counted, but for what is printed in the very instant of a cut. Who goes on with it
-    can make it say anything: what is shown of the programs before is put by.
+    counted. While a hook prints, room is freed in the middle (fallocate(2)), and the
+    file is cut once that hook is over; only where a file system cannot do that, it is
+    cut meanwhile, and what is printed in the very instant of a cut is lost. Who goes on
+    with it can make it say anything: what is shown of the programs before is put by.
     """
 
     def __init__(self, path: str) -> None:
@@ -69,6 +73,7 @@ class HookLog:
         self._descriptor = -1
         self._end = b""  # what was last in the file when it was cut
         self._cut = 0  # bytes taken out of the file
+        self._hole = _HALF  # up to where its room was freed, from _HALF on
         self._earlier = b""  # what was last in the file when the program began
         self._began = 0  # bytes that it had then
 
@@ -101,8 +106,15 @@ class HookLog:
         self._descriptor = guarded_files.open_file(self._path, flags, link=False)
 
     def watch(self) -> None:
-        """Cut it when it has outgrown twice HOOK_LOG_CAP; its end is put by."""
-        if self._size() > 2 * HOOK_LOG_CAP:
+        """Free, else take out, its middle when that has outgrown HOOK_LOG_CAP."""
+        size = self._size()
+        if size < self._hole:  # somebody has made it shorter
+            self._hole = _HALF
+        if size - self._hole <= _HALF + HOOK_LOG_CAP:
+            return
+        if _free(self._descriptor, _HALF, size - _HALF):
+            self._hole = size - _HALF
+        else:
             self._take_out()
 
     def complete(self) -> None:
@@ -135,22 +147,32 @@ class HookLog:
         return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
 
     def _take_out(self) -> None:
-        half = HOOK_LOG_CAP // 2
         for _ in range(_TRIES):
             size = self._size()
-            added = os.pread(self._descriptor, half, max(half, size - half))
+            added = os.pread(self._descriptor, _HALF, max(_HALF, size - _HALF))
             if self._size() == size:
                 break
-        self._end = (self._end + added)[-half:]
+        self._end = (self._end + added)[-_HALF:]
         # As a cut does, it waits for who writes: better before the count than after it.
         os.utime(self._descriptor)
-        self._cut += self._size() - half
-        os.ftruncate(self._descriptor, half)
-        self._began = min(self._began, half)
+        self._cut += self._size() - _HALF
+        os.ftruncate(self._descriptor, _HALF)
+        self._began, self._hole = min(self._began, _HALF), _HALF
 
     def give_back(self) -> None:
         """Free what the disk keeps for it behind its end: fallocate(2)."""
         os.ftruncate(self._descriptor, self._size())
+
+
+def _free(descriptor: int, begin: int, end: int) -> bool:
+    """Free the room of what is in a file from `begin` to `end`, which then reads as
+    zeros; return whether that could be done."""
+    import ctypes  # dear, and needed for such a file alone
+
+    libc = ctypes.CDLL(None)
+    punch = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    numbers = ctypes.c_int64(begin), ctypes.c_int64(end - begin)
+    return punch is not None and punch(descriptor, _PUNCH_HOLE, *numbers) == 0
 
 
 def cut_log(path: str) -> None:
