@@ -39,6 +39,25 @@ check_trust_in_python() {
 	END
 }
 
+# Nothing is made, and executed, where somebody else could put another in its place.
+check_trust_in_places() {
+	[ -z "$DESTDIR" ] || return 0 # a package's, in a tree of who builds it
+	"$PYTHON" -I -B - "$PWD" "$PREFIX/lib" "$PREFIX/share" "$PREFIX/sbin" \
+		"$PREFIX/bin" "$MANDIR" "$home" <<-'END' || exit 1
+			import os, sys
+			sys.path.insert(0, sys.argv[1])
+			from viagralib.trust.owners import Trust
+			trust, whys = Trust(os.geteuid()), []
+			for place in sys.argv[2:]:
+			    while not os.path.lexists(place):
+			        place = os.path.dirname(place)
+			    whys += [why for why in trust.whys(place) if why not in whys]
+			for why in whys:
+			    print("install:", why, file=sys.stderr)
+			sys.exit(1 if whys else 0)
+		END
+}
+
 set_places() {
 	if [ -z "$SYSCONFDIR" ]; then
 		case $(uname -s) in
@@ -64,6 +83,7 @@ set_places() {
 install_all() {
 	check_python
 	check_trust_in_python
+	check_trust_in_places
 	install_program
 	install_commands
 	install_settings

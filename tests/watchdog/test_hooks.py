@@ -52,6 +52,7 @@ seen = {
     "directory": os.getcwd(),
     "umask": umask,
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "scheduling": [os.sched_getscheduler(0), sorted(os.sched_getaffinity(0))],
     "oom_score_adj": int(open("/proc/self/oom_score_adj").read()),
     "limits": {
         name: resource.getrlimit(getattr(resource, "RLIMIT_" + name))
@@ -105,6 +106,8 @@ def spoil() -> None:
     signal.signal(signal.SIGRTMIN, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGCHLD])
     os.umask(0o077)
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, 1)  # no more: others load the machine
     Path("/proc/self/oom_score_adj").write_text("500")
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
@@ -188,6 +191,7 @@ def test_clean_room_whatever_the_run_was_given(world: World) -> None:
     }
     assert told["umask"] == 0o022
     assert (told["nice"], told["oom_score_adj"]) == (0, 0)
+    assert told["scheduling"] == [os.SCHED_OTHER, sorted(os.sched_getaffinity(1))]
     assert told["limits"] == (DEFAULTS if may_raise_limits() else AT_MOST)
 
 

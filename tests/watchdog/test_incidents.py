@@ -142,18 +142,20 @@ def keeping(world: World, keep: str) -> None:
     world.settings(SETTINGS + keep + "\n")
 
 
-def test_oldest_are_pruned_by_number(world: World) -> None:
+def test_oldest_of_who_has_the_most_are_pruned_by_number(world: World) -> None:
     name, other = unique("food"), unique("food")
-    keeping(world, "keep = 3")
+    keeping(world, "keep = 4")
     world.watch(other)
-    only = bring_back(world, other)
+    theirs = [bring_back(world, other)]
+    world.kill(world.pids(other)[0])
+    theirs.append(bring_back(world, other))
     world.watch(name)
     made = []
     for _ in range(4):
         made.append(bring_back(world, name))
         world.kill(world.pids(name)[0])
-    # The newest of each daemon stays, however old it is.
-    assert world.incidents(other) == [only]
+    # Whoever dies again and again pushes out the incidents of nobody else.
+    assert world.incidents(other) == theirs
     assert world.incidents(name) == made[-2:]
 
 

@@ -199,17 +199,19 @@ def _clean_state(largest_file: int | None) -> None:
         except (OSError, ValueError):
             continue  # the C library keeps a few for itself
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for attempt in (_normal_priority, resource_limits.make_normal, _normal_oom_score):
+    for attempt in (_normal_scheduling, resource_limits.make_normal, _normal_oom_score):
         try:
             attempt()
-        except (OSError, ValueError):
-            continue  # only root may raise them: then they stay as they are
+        except (OSError, ValueError, AttributeError):
+            continue  # only root may raise them, or a system has none of them
     if largest_file is not None:
         resource_limits.cap_files(largest_file)
 
 
-def _normal_priority() -> None:
+def _normal_scheduling() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, 0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.sched_setaffinity(0, os.sched_getaffinity(1))  # without isolated processors
 
 
 def _normal_oom_score() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Container, Iterator
 
 from viagralib.base import guarded_files, records
@@ -158,13 +159,14 @@ def recorded_hook(incident: Incident) -> Process | None:
 
 
 def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> None:
-    """Remove the oldest incidents beyond `keep` or `keep_bytes`.
+    """Remove incidents beyond `keep` or `keep_bytes`.
 
-    Never one of `spared` (ids): a clock that was set back makes the newest look old.
-    Never one that is open, as `open` of the state has it: a run that was killed, or had
-    a full disk, left its own that way for ever. And never a daemon's newest: one that
-    was started with its output open may write into that one's hook.log for years, so
-    it is cut here, too.
+    The oldest of the daemon that has the most: whoever can make its own die and come
+    back by turns is not to push out the others'. Never one of `spared` (ids): a clock
+    that was set back makes the newest look old. Never one that is open, as `open` of
+    the state has it: a run that was killed, or had a full disk, left its own that way
+    for ever. And never a daemon's newest: one that was started with its output open may
+    write into that one's hook.log for years, so it is cut here, too.
     """
     _remove_unborn(f"{state.path}/incidents")
     names = state.names("incidents")
@@ -173,13 +175,16 @@ def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> N
     kept = {state.read("open", name).get("incident") for name in state.names("open")}
     kept |= set(incident_ids.newest(names).values())
     sizes = {name: size(f"{state.path}/incidents/{name}") for name in names}
-    number, total = len(names), sum(sizes.values())
-    for name in names:
-        if number <= keep and total <= keep_bytes:
+    total = sum(sizes.values())
+    while len(names) > keep or total > keep_bytes:
+        number = Counter(map(incident_ids.daemon_of, names))
+        old = [name for name in names if name not in kept and name not in spared]
+        if not old:
             return
-        if name not in kept and name not in spared:
-            shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
-            number, total = number - 1, total - sizes[name]
+        name = max(old, key=lambda one: number[incident_ids.daemon_of(one)])
+        shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
+        names.remove(name)
+        total -= sizes[name]
 
 
 def _remove_unborn(place: str) -> None:
