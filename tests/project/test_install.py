@@ -373,10 +373,16 @@ def test_install_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
     fails = 'case "$*" in *"-m venv"*) exit 1 ;; esac'
     python.write_text(f'#!/bin/sh\n{fails}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
+    planted = (
+        tmp_path / "away" / "sitecustomize.py"
+    )  # and nothing of others is imported
+    planted.write_text(f"open({str(tmp_path / 'trapped')!r}, 'w')\n")
     installation = Installation(tmp_path)
-    told = installation.make("install", expected=2, python=str(python)).stdout
+    environment = {"PYTHONPATH": str(planted.parent)}
+    told = installation.make("install", 2, str(python), environment).stdout
     assert f"{python} cannot make a venv" in told
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [python]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == [python, planted]
     assert not (installation.prefix / "lib" / "viagra.new").exists()
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import SLEEP, World, reads_kernel_log, unique, until
+from world import SLEEP, World, environment, reads_kernel_log, unique, until
 
 FILES = {"incident.json", "notice.txt", "hook.log", "ps.txt"}
 SETTINGS = """\
@@ -361,14 +361,21 @@ def test_fifty_daemons_dead_at_once(world: World) -> None:
 
 
 def test_state_is_made_for_its_owner_alone_whatever_the_umask(world: World) -> None:
-    name = unique("food")
+    name, copy = unique("food"), world.place / "program"
     world.watch(name)
+    shutil.copytree(world.program.parent, copy)
+    world.program = copy / world.program.name
+    shutil.rmtree(copy / "viagralib/base/__pycache__")
     done = subprocess.run(
         ["/bin/sh", "-c", 'umask 0; exec "$@"', "sh", *world.command()],
         capture_output=True,
         check=False,
+        env=environment(),
     )
-    assert done.returncode == 0
+    assert done.returncode == 0, done
+    bytecode = copy / "viagralib/base/__pycache__"
+    for path in (bytecode, next(bytecode.iterdir())):
+        assert path.stat().st_mode & 0o022 == 0, path
     for path in [world.state, *world.state.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
     assert os.stat(world.place / f"{name}.starts").st_mode & 0o777 == 0o644
