@@ -63,7 +63,7 @@ def closes(text: bytes) -> Answers:
 
 def drips(connection: socket.socket, request: bytes) -> None:
     """Send a byte now and then, for as long as anybody listens."""
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n")
     while True:
         connection.sendall(b" ")
         if connection.recv(1, socket.MSG_PEEK) == b"":
@@ -166,7 +166,7 @@ ODD: dict[str, Answers] = {
     "cut in a chunk": closes(CHUNKED + b"ffff\r\n{"),
     "no chunks": closes(CHUNKED + b"what?\r\n{}"),
     "a byte now and then": drips,
-    "too large": closes(text_of(b'{"header": "' + b"x" * (5 << 20) + b'"}')),
+    "too large": closes(text_of({**SOUND, "more": "x" * (5 << 20)})),
     "a page": says(text_of(b"<html>Welcome</html>")),
     "not found": says(text_of(b"404 page", "404 Not Found")),
     "an error": says(text_of({"error": "no leader", "code": 14}, "503 Unavailable")),
@@ -201,8 +201,10 @@ def test_an_odd_answer_is_none_and_the_next_member_is_asked(
     member: Make, answer: Answers
 ) -> None:
     odd, sound = member(answer), member(says(text_of(SOUND)))
+    began = boot_clock()
     with pytest.raises(UnreachableError, match=r"^127\.0\.0\.1: \w"):
         engine(odd, ttl=SHORT).stand_by()
+    assert boot_clock() - began < 4 * LONG  # to its end, it would take longer
     is_slow = answer in (drips, ODD["nothing, and stays"])
     both = engine(odd, sound, ttl=MIDDLE if is_slow else TTL)
     assert node(both._look()) == "sound"

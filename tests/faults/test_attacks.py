@@ -732,7 +732,8 @@ def test_nobody_is_ended_for_having_guessed_an_incident(public: World) -> None:
     )
     run = public.spawn(public.command(), stdout=subprocess.PIPE)
     until(guess.exists)
-    variables = {"VIAGRA_INCIDENT": guess.read_text().strip()}
+    known = guess.read_text().strip()
+    variables = {"VIAGRA_INCIDENT": known, "VIAGRA_MARK": known}
     stranger = public.spawn(["sleep", "1000"], user=ORDINARY, env=variables)
     (public.place / "go").touch()
     out, _ = run.communicate()
@@ -863,15 +864,21 @@ def test_a_daemon_neither_reads_nor_hides_what_roots_steps_printed(
     log.close()
 
 
+def told_enough(world: World, name: str, word: str) -> State:
+    """Note that as much was said of that name and word as is in a day."""
+    state = State(str(world.state))
+    state.prepare()
+    for number in range(5):
+        assert announced.announce(state, name, word, "the same"), number
+        announced.close(state, name)
+    return state
+
+
 def test_who_waits_and_is_up_by_turns_fills_no_mail(world: World) -> None:
     needed, name = unique("needed"), unique("waits")
     world.watch(needed, 'recovery = "report"\n')
     world.watch(name, f'after = ["{needed}"]\n')
-    state = State(str(world.state))
-    state.prepare()
-    for number in range(5):
-        announced.announce(state, name, "down", chr(97 + number))
-        announced.close(state, name)
+    state = told_enough(world, name, "down")
     first = world.run()
     assert first.code == 1 and f"{name} " not in first.out, first
     world.up(name)
@@ -884,11 +891,7 @@ def test_who_is_unknown_and_well_by_turns_fills_no_mail(world: World) -> None:
     world.watch(name, f'pidfile = "{pidfile}"\n')
     calls = world.place / "calls"
     world.hook(name, f"echo $VIAGRA_REASON >> {calls}", kind="fail.d")
-    pid, state = world.up(name).pid, State(str(world.state))
-    state.prepare()
-    for number in range(5):
-        assert announced.announce(state, name, "unknown", "the same"), number
-        announced.close(state, name)
+    pid, state = world.up(name).pid, told_enough(world, name, "unknown")
     for written in (1, pid):
         pidfile.write_text(f"{written}\n")
         assert world.run().out == ""
@@ -898,3 +901,20 @@ def test_who_is_unknown_and_well_by_turns_fills_no_mail(world: World) -> None:
     yesterday = {**counts, "said_at": time.time() - announced.AGAIN}
     state.write("counts", name, yesterday)
     assert announced.announce(state, name, "unknown", "the same")
+
+
+def test_who_becomes_unknown_while_it_is_brought_back_fills_no_mail(
+    world: World,
+) -> None:
+    name, pidfile = unique("turns"), world.place / "pid"
+    world.watch(name, f'pidfile = "{pidfile}"\npatience = "1h"\n')
+    calls = world.place / "calls"
+    world.hook(name, f"echo $VIAGRA_REASON >> {calls}", kind="fail.d")
+    state = told_enough(world, name, "unknown")
+    begun = f"{world.state}/incidents/*-{name}"
+    wait = f"until ls {begun}; do sleep 0.02; done; exec {world.daemon(name)} 1000"
+    child = world.spawn(["sh", "-c", wait])
+    first = world.run()
+    assert (first.code, first.out) == (1, "") and not calls.exists(), first
+    pidfile.write_text(f"{child.pid}\n")
+    assert world.run().out == "" and announced.of(state, name) == {}

@@ -260,9 +260,7 @@ def test_any_incident_is_told_or_damaged(place: Place, amount: int) -> None:
 
 @AMOUNTS
 def test_any_note_of_what_is_open_is_read(place: Place, amount: int) -> None:
-    @tried(
-        amount, text=records("since", "word", "said", "said_at", "alarmed", "incident")
-    )
+    @tried(amount, text=records("since", "word", "said", "said_at", "told", "incident"))
     def holds(text: bytes) -> None:
         place.put("open", text)
         record = announced.of(place.state, NAME)
@@ -273,7 +271,7 @@ def test_any_note_of_what_is_open_is_read(place: Place, amount: int) -> None:
 
 
 def test_what_a_record_holds_is_escaped(place: Place) -> None:
-    place.put("open", b'{"word": "\\u001b[2J"}')
+    place.put("open", b'{"told": true, "word": "\\u001b[2J"}')
     record = announced.of(place.state, NAME)
     assert announced.up_again(NAME, record).isprintable()
     process = linux.find(os.getpid())

@@ -99,12 +99,14 @@ def test_nothing_is_started_while_an_old_process_lives(world: World) -> None:
     watch_unhealthy(world, name, "deaf", terms, NOBODY)
     world.hook(name, "exit 0", kind="stop.d")
     child = start(world, name, "deaf", terms)
-    world.facts(name, of_age() + 'stop_timeout = "0.3s"\n' + NOBODY)
+    limit = 'limit = { restarts = 1, within = "1h" }\n'
+    world.facts(name, of_age() + 'stop_timeout = "0.3s"\n' + limit + NOBODY)
     result = world.run()
     assert result.code == 1
     assert f"{name} is sick, not started\n" in result.out, result
     assert f"since these still live: {name} (pid {child.pid})" in result.out
     assert child.poll() is None and told(world, name) == []
+    assert f"{name} is held: " in world.run().out  # that was a try
 
 
 LISTENER = """

@@ -49,6 +49,7 @@ from viagralib.recovery.recovery import (
     Recovery,
 )
 from viagralib.recovery.stopping import give_up, run_all, stop
+from viagralib.state import announced
 from viagralib.state.restart_limit import note_try
 
 RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
@@ -65,8 +66,10 @@ def steps(
         yield from _bring_back(recovery, others, evidence)
         if recovery.result == FAILED and recovery.outcomes and recovery.unit:
             yield from _capture_journal(recovery, evidence, began)
-    calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
-    if not calm and not recovery.alarmed:  # once for what is open
+    name, result, state = recovery.daemon.name, recovery.result, recovery.run.state
+    calm = result in (BACK, CAME_BACK, PUT_OFF, WAITS, QUIT)
+    # Once for what is open; and no oftener than a line is told of it.
+    if not (calm or recovery.alarmed or announced.is_enough(state, name, result)):
         recovery.note_alarm()
         yield from run_all(recovery, "fail.d", recovery.daemon.facts.start_timeout)
 
@@ -136,6 +139,7 @@ def _is_cleared(recovery: Recovery) -> Task[bool]:
     if recovery.is_short:
         return True
     if rest := (yield from stop(recovery)):
+        _count_try(recovery)
         recovery.end(FAILED, names_of(rest, "not started, since these still live"))
         return False
     if recovery.why == SICK and facts.recovery == "quit":
@@ -187,9 +191,8 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
     times = max(1, missing(recovery.daemon, recovery.verdict))
     for program in recovery.daemon.programs() * times:
         is_first = not execution.children
-        if is_first and not recovery.is_wanted:
-            with contextlib.suppress(OSError):
-                note_try(recovery.run.state, recovery.daemon)
+        if is_first:
+            _count_try(recovery)
         started = yield from launch(execution, program)
         if is_first and isinstance(started, Child):
             recovery.run.observer.forget_bearers()
@@ -204,6 +207,12 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
         if outcome.failed:
             return outcome
     return None
+
+
+def _count_try(recovery: Recovery) -> None:
+    if not recovery.is_wanted:
+        with contextlib.suppress(OSError):
+            note_try(recovery.run.state, recovery.daemon)
 
 
 def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[float]:

@@ -69,6 +69,7 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
         announced.note(state, name, UP, incident=incident.id, ended=ended)
     else:
         more = {"incident": incident.id, "alarmed": recovery.alarmed, "quit": ""}
+        more["told"] = recovery.result in TOLD or bool(recovery.earlier.get("told"))
         announced.note(state, name, recovery.verdict.word, **more)
 
 

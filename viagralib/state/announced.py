@@ -46,7 +46,7 @@ def announce(
     said, said_at = _said(state, name, daily=daily)
     if key in said or _is_enough(said, word):
         return False
-    note(state, name, word, said=[*said, key], said_at=said_at)
+    note(state, name, word, said=[*said, key], said_at=said_at, told=True)
     return True
 
 
@@ -119,6 +119,6 @@ def date(moment: object) -> str:
 def up_again(name: str, record: Record) -> str:
     """Return the line that closes what was open for a daemon; "": it was not told."""
     word = safe(str(record.get("word") or ""))
-    if word in ("", UP, FAULT):
+    if not record.get("told") or word in ("", UP, FAULT):
         return ""
     return f"{safe(name)} is up again, {word} since {date(record.get('since'))}"

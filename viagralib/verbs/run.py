@@ -173,7 +173,9 @@ class Response:
             facts["before"] = _before(last)
             last.update(status=CLOSED)
         incident = incidents.prepare(state, name, facts)
-        announced.note(state, name, verdict.word, incident=incident.id, sick_runs=0)
+        # Of a run that is killed before it tells how this ended, the next one tells.
+        more = {"incident": incident.id, "sick_runs": 0, "told": True}
+        announced.note(state, name, verdict.word, **more)
         incident.publish()
         self._taken[name] = incident.id
         return Recovery(self.run, why, verdict, incident, lock, earlier)
