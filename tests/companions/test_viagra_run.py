@@ -199,7 +199,7 @@ def test_daemon_that_left_is_restarted(run: Program) -> None:
     run.start("-r", "1", "-f", "signal", "sh", "-c", DAEMON)
     os.kill(run.pids()[0], signal.SIGKILL)
     second = run.pids(count=2)[1]
-    assert run.runner.poll() is None
+    until(lambda: children(_pid(run)) == [second])  # the command itself has ended
     os.kill(second, signal.SIGKILL)
     # The code is the command's own: what it left behind was killed, not it.
     assert run.end() == 0

@@ -58,7 +58,6 @@ class Line(NamedTuple):
     text: str
 
     def date(self) -> str:
-        """Return when it was said, for people."""
         return time.strftime("%b %e %H:%M:%S", time.localtime(self.at))
 
 

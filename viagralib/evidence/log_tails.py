@@ -28,7 +28,6 @@ def take(daemon: Daemon, incident: Incident) -> dict[str, list[str]]:
 
 
 def _tail(path: str) -> str:
-    """Return the last lines of a log. Raises OSError."""
     with guarded_files.opened(path) as log:
         size = os.fstat(log).st_size
         data = os.pread(log, _MOST, max(0, size - _MOST))

@@ -36,7 +36,6 @@ class Unit:
 
     @property
     def is_missing(self) -> bool:
-        """Whether systemd knows no such unit."""
         return self.values.get("LoadState") == "not-found"
 
     @property

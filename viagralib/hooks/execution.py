@@ -51,7 +51,6 @@ class Execution:
         self.children: list[child_process.Child] = []
 
     def is_over(self) -> bool:
-        """Return whether the time is over."""
         return time.monotonic() > self.deadline
 
 

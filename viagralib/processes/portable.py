@@ -137,7 +137,6 @@ def bearers(_: Iterable[str]) -> Iterator[int]:
 
 
 def own_pid() -> int:
-    """Return our pid."""
     return os.getpid()
 
 

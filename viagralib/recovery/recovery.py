@@ -123,7 +123,6 @@ class Recovery:
         self.incident.update(stopped=[[one.pid, one.name] for one in ended])
 
     def note_outcome(self, outcome: Outcome) -> None:
-        """Keep how one program of a hook went."""
         self.outcomes.append(outcome)
         told = [f"{one.what}: {one.words}" for one in self.outcomes]
         self.incident.update(hooks=told)

@@ -7,6 +7,7 @@ import time
 from typing import NamedTuple
 
 from viagralib.base import records
+from viagralib.base.clocks import date
 from viagralib.base.messages import NOT_WELL, WELL, safe
 from viagralib.evidence import service_manager
 from viagralib.processes import openrc
@@ -64,9 +65,7 @@ def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
         return Standing(PAUSED, paused)
     if at := death_records.finished_at(run.state, daemon.name):
         start = f"to start it: viagra.py restart {safe(daemon.name)}"
-        return Standing(
-            FINISHED, f"it ended with exit 0 at {announced.date(at)}; {start}"
-        )
+        return Standing(FINISHED, f"it ended with exit 0 at {date(at)}; {start}")
     if is_quit(run, daemon):
         return Standing(QUIT, "stopped when it was sick (recovery = quit)")
     return None

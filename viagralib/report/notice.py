@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from viagralib.base.clocks import date
 from viagralib.base.durations import spell
 from viagralib.base.messages import safe, safe_lines
 from viagralib.evidence import core_dumps
@@ -17,7 +18,6 @@ from viagralib.recovery.recovery import (
     TOLD,
     Recovery,
 )
-from viagralib.state.announced import date
 from viagralib.state.death_records import finished_at
 from viagralib.state.restart_limit import series, why_held
 
@@ -30,7 +30,6 @@ _LONGEST_ADVICE = 500  # of a hook, which may say what to do
 
 
 def write(recovery: Recovery, evidence: Evidence) -> str:
-    """Return the notice of a recovery that has ended."""
     name = safe(recovery.daemon.name)
     begun = any(one.what.startswith("start.d/") for one in recovery.outcomes)
     done = "stopped" if recovery.result == QUIT else "not started"

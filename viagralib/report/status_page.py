@@ -8,6 +8,7 @@ from html import escape
 
 from viagralib import VERSION
 from viagralib.base import records
+from viagralib.base.clocks import date
 from viagralib.base.durations import spell
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
@@ -16,7 +17,6 @@ from viagralib.recovery.recovery import BACK, CAME_BACK
 from viagralib.report import last_run
 from viagralib.report.verdict_lines import Overview, since, user
 from viagralib.state import incidents
-from viagralib.state.announced import date
 
 DAYS = 90  # of the strip
 NEWEST = 20  # incidents that are listed
@@ -62,7 +62,6 @@ class Page:
         self.records = [one for one in found if one]  # newest first
 
     def text(self) -> str:
-        """Return the whole page."""
         host = _text(os.uname().nodename)
         state = self._state_of_all()
         daemons = "".join(self._daemon(name) for name in self.run.names)

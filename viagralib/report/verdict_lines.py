@@ -69,7 +69,6 @@ class Overview:
 
     @property
     def code(self) -> int:
-        """Return the exit code of all."""
         return exit_code(self.codes.values())
 
     def lines(self, names: list[str], everything: bool = True) -> list[str]:
@@ -87,7 +86,6 @@ class Overview:
         return texts
 
     def document(self) -> dict[str, object]:
-        """Return what --json prints of it."""
         return {
             "exit": self.code,
             "home": self.run.settings.home,

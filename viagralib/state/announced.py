@@ -12,6 +12,7 @@ import re
 import time
 
 from viagralib.base import records
+from viagralib.base.clocks import date
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
 from viagralib.processes.verdicts import UP
@@ -107,13 +108,6 @@ def put_back(state: State, name: str, record: Record) -> None:
         return
     with contextlib.suppress(OSError):
         state.write("open", name, record)
-
-
-def date(moment: object) -> str:
-    """Return seconds since 1970 as date(1) writes them; "?" for anything else."""
-    if not isinstance(moment, int | float):
-        return "?"
-    return time.strftime("%a %b %e %H:%M:%S %Z %Y", time.localtime(moment))
 
 
 def up_again(name: str, record: Record) -> str:

@@ -139,7 +139,6 @@ class HookLog:
         return (self._earlier + own)[-_SHOWN:]
 
     def close(self) -> None:
-        """Let go of the file."""
         os.close(self._descriptor)
         self._descriptor = -1
 

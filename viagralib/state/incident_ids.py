@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 
 def daemon_of(incident_id: str) -> str:
-    """Return whose incident it is."""
     return incident_id.partition("-")[2]
 
 

@@ -74,7 +74,6 @@ class Incident:
         return False
 
     def write(self, file: str, text: str) -> None:
-        """Write one file of the incident."""
         if self.directory:
             with self._noting(file):
                 data = text.encode(errors="replace")

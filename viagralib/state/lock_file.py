@@ -49,7 +49,6 @@ class LockFile:
         files.write(self._descriptor, text.encode())
 
     def release(self) -> None:
-        """Unlock."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:

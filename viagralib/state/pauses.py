@@ -6,9 +6,10 @@ import os
 import time
 
 from viagralib.base import records
+from viagralib.base.clocks import date
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
-from viagralib.state.announced import AGAIN, date
+from viagralib.state.announced import AGAIN
 from viagralib.state.directory import PAUSE_OF_ALL, State
 
 
@@ -77,5 +78,4 @@ def pause(state: State, name: str, until: float | None, reason: str) -> None:
 
 
 def resume(state: State, name: str) -> None:
-    """Watch a daemon again."""
     state.remove("paused", name)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from viagralib.base import records
+from viagralib.base.clocks import date
 from viagralib.base.durations import spell
 from viagralib.base.messages import safe
 from viagralib.base.records import Record
 from viagralib.settings.configuration import Daemon
-from viagralib.state.announced import date
 from viagralib.state.directory import State
 
 # Tries with gaps below this many times `within` are one series.

@@ -82,7 +82,6 @@ class Run:
                 raise Fault(safe(name), f"{text}{near}: {hint}")
 
     def daemon(self, name: str) -> Daemon | None:
-        """Return the watched daemon of this name."""
         return self.settings.daemons.get(name)
 
     @property

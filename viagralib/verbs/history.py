@@ -6,13 +6,13 @@ import os
 import time
 
 from viagralib.base import durations, guarded_files, records
+from viagralib.base.clocks import date
 from viagralib.base.files import rest
 from viagralib.base.messages import WELL, Fault, reason, safe, safe_lines
 from viagralib.base.printer import Printer
 from viagralib.report.verdict_lines import written
 from viagralib.settings.command_line import Options
 from viagralib.state import incidents
-from viagralib.state.announced import date
 from viagralib.state.directory import HOOK_LOG_CAP
 from viagralib.state.incidents import Incident
 from viagralib.state.run_context import Run

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from viagralib.base import durations
+from viagralib.base.clocks import date
 from viagralib.base.messages import WELL, Fault, reason, safe
 from viagralib.base.printer import Printer
 from viagralib.report.verdict_lines import why_not_watched, written
 from viagralib.settings.command_line import Options
 from viagralib.state import pauses
-from viagralib.state.announced import date
 from viagralib.state.directory import PAUSE_OF_ALL
 from viagralib.state.run_context import Run
 from viagralib.verbs.check import look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from viagralib.base.clocks import date
 from viagralib.base.messages import BUSY, NOT_WELL, WELL, reason
 from viagralib.base.records import Record
 from viagralib.evidence import log_tails
@@ -24,8 +25,6 @@ _LONGEST_WAIT = 600.0  # seconds that `restart` waits for another run
 
 
 class Response:
-    """One run's response to what it saw."""
-
     def __init__(self, announcer: Announcer) -> None:
         self.announcer = announcer
         self.run = announcer.run
@@ -232,7 +231,7 @@ class Response:
 
 def _before(last: Incident) -> str:
     """Return what the notice says of the daemon's last incident, still open."""
-    began = announced.date(last.record.get("began"))
+    began = date(last.record.get("began"))
     if "result" not in last.record:
         return f"the run of {began} did not finish: {last.directory}"
     return f"{last.record['result']} at {began}: {last.directory}"

@@ -48,7 +48,6 @@ class Entry:
         return dataclasses.replace(self, since=time.time(), token=token)
 
     def text(self, **more: object) -> str:
-        """Return it as JSON, together with `more`."""
         return json.dumps({**dataclasses.asdict(self), **more})
 
 

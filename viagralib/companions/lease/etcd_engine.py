@@ -224,8 +224,6 @@ class EtcdEngine(Engine):
         self._members.ask("/kv/put", order["request_put"], messages.nothing)
 
     def names(self) -> list[str]:
-        """Return the resources below the prefix."""
-
         def read(answer: Answer) -> set[str]:
             keys = [messages.decoded(pair["key"]) for pair in answer.get("kvs", [])]
             return {key[len(self._prefix) :].partition("/")[0] for key in keys}
@@ -236,7 +234,6 @@ class EtcdEngine(Engine):
     # Requests
 
     def _grant(self, seconds: float, until: float = math.inf) -> int:
-        """Return a new lease."""
         order = {"TTL": math.ceil(seconds), "ID": 0}
         return self._members.ask("/lease/grant", order, messages.granted, until)
 

@@ -63,7 +63,6 @@ class Keys:
         return self.snapshot({**found, "header": answer["header"]})
 
     def snapshot(self, answer: Answer) -> EtcdSnapshot:
-        """Read a look."""
         snapshot = EtcdSnapshot(term=_term(answer))
         for pair in answer.get("kvs", []):
             key = decoded(pair["key"])[len(self.base) :]
@@ -112,7 +111,6 @@ def decoded(text: str) -> str:
 
 
 def granted(answer: Answer) -> int:
-    """Read the number of a new lease."""
     return _number(answer["ID"], least=1)
 
 

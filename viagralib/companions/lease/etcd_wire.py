@@ -54,7 +54,6 @@ class Request:
         return left
 
     def text(self, host: str) -> bytes:
-        """Return what is sent to `host`."""
         body = json.dumps(self.order)
         lines = [
             f"POST /v3{self.path} HTTP/1.1",
@@ -95,7 +94,6 @@ class Stream:
         self._connection = connection
 
     def fileno(self) -> int:
-        """Return the socket's descriptor."""
         return self._connection.fileno()
 
     def has_more(self) -> bool:
@@ -114,7 +112,6 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """Close the connection."""
         self.is_open = False
         self._connection.close()
 

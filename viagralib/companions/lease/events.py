@@ -32,7 +32,6 @@ class Events:
 
     @property
     def to_end(self) -> bool:
-        """Whether somebody asked the keeper to end."""
         return bool(self.asked_by)
 
     def extend(self, deadline: float) -> None:
@@ -62,13 +61,11 @@ class Events:
         self.death = None
 
     def tell_child(self, number: int) -> None:
-        """Send the child a signal."""
         # Not reaped before its death is noted here: so the pid is still its own.
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.child, number)
 
     def note(self, deaths: Iterable[Death]) -> None:
-        """Take note of who has ended."""
         for death in deaths:
             if death.pid == self.child:
                 self.death = death

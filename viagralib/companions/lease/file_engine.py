@@ -39,8 +39,6 @@ _NEW = 1.0  # seconds: by then, who had a lock that was removed has ended all
 
 
 class FileEngine(Engine):
-    """One resource in a directory."""
-
     look_every = 0.5  # a lock that becomes free tells nobody
 
     def __init__(self, directory: str, name: str, ttl: float, entry: Entry) -> None:
@@ -147,7 +145,6 @@ class FileEngine(Engine):
             self._standby = None
 
     def note_start(self, lease: Lease) -> None:
-        """Note that we are the last to have started the command."""
         with _failures():
             self._write("last", self.entry.now(lease.token).text(released=False))
             self._is_noted = True

@@ -173,7 +173,6 @@ class Keeper:
     # The role
 
     def _become(self, role: str) -> None:
-        """Take a role, and let others know."""
         if role == self._role:
             return
         old, self._role = self._role, role

@@ -19,7 +19,6 @@ BAD_USAGE, BROKEN, BAD_SETTINGS = 64, 70, 78  # sysexits(3)
 
 
 def entry() -> None:
-    """Be the program viagra-lease."""
     sys.exit(main(sys.argv[1:]))
 
 

@@ -36,7 +36,6 @@ def _machine_id() -> str:
 
 
 def host() -> str:
-    """Return the machine's name, for people."""
     return os.uname().nodename
 
 

@@ -101,7 +101,6 @@ def parse(argv: list[str]) -> Plan:
 
 
 def _order(verb: str, argv: list[str]) -> Plan:
-    """Return what a verb asks for."""
     known = ["engine=", "json"] if verb == "status" else ["engine="]
     given, words = _split(getopt.gnu_getopt, argv, known)
     if len(words) > 1 or (verb != "status" and not words):

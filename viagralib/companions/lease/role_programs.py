@@ -33,7 +33,6 @@ class RoleProgram:
             self.go_on()
 
     def note(self, death: Death) -> None:
-        """Take note of the program's end."""
         if death.pid == self._pid:
             self._pid = 0
 
@@ -52,5 +51,4 @@ class RoleProgram:
 
     @property
     def is_done(self) -> bool:
-        """Whether all has been told."""
         return not self._pid and not self._waiting

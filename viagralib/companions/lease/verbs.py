@@ -107,7 +107,6 @@ class _Resource:
         }
 
     def lines(self) -> list[str]:
-        """Return it for people."""
         snapshot, primary = self._snapshot, self._snapshot.primary
         lines = [safe(self.name), f"  here      {self._here()}"]
         if primary:

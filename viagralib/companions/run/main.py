@@ -19,7 +19,6 @@ INTERNAL = 124
 
 
 def entry() -> None:
-    """Be the program viagra-run."""
     sys.exit(main(sys.argv[1:]))
 
 

@@ -61,7 +61,6 @@ class Task:
 
 
 def entry() -> None:
-    """Be the program viagra-wait."""
     sys.exit(main(sys.argv[1:]))
 
 
