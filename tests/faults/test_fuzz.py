@@ -22,7 +22,7 @@ from viagralib.base.printer import Printer
 from viagralib.evidence import kernel_log
 from viagralib.health import log_alarms
 from viagralib.health.findings import WELL
-from viagralib.processes import linux
+from viagralib.processes import linux, linux_system
 from viagralib.processes.verdicts import SICK, UNKNOWN, UP, Verdict
 from viagralib.recovery import cause_of_death, hooks_at_work
 from viagralib.report.announcer import Announcer
@@ -131,20 +131,20 @@ def test_a_process_is_read_whatever_its_name(amount: int) -> None:
     own = Path("/proc/self/comm")
     if not own.exists():
         pytest.skip("needs Linux")
-    before, found = own.read_bytes()[:-1], linux.find(os.getpid())
+    before, found = own.read_bytes()[:-1], linux_system.find(os.getpid())
     assert found is not None
 
     @tried(amount, name=st.binary(min_size=1, max_size=20))
     def holds(name: bytes) -> None:
         own.write_bytes(name)
-        process = linux.find(os.getpid())
+        process = linux_system.find(os.getpid())
         assert process is not None
         wanted = name[: linux.NAME_LENGTH].partition(b"\0")[0]
         assert os.fsencode(process.name) == wanted
         assert (process.parent, process.start) == (os.getppid(), found.start)
         assert not process.zombie and process.users()[0] == os.getuid()
         assert safe(process.name).isprintable()
-        assert os.getpid() in [one.pid for one in linux.look({process.name})]
+        assert os.getpid() in [one.pid for one in linux_system.look({process.name})]
         assert process.group == os.getpgrp()
 
     own.write_bytes(before)
@@ -161,11 +161,11 @@ cut_lines = st.tuples(st.binary(max_size=40), st.integers(0, len(STAT))).map(
 def test_any_line_is_a_process_or_the_system_s_error(amount: int) -> None:
     @tried(amount, name=st.binary(max_size=20), other=st.binary() | cut_lines)
     def holds(name: bytes, other: bytes) -> None:
-        process = linux.parse(17, b"17 (" + name + b")" + STAT, None)
+        process = linux_system.parse(17, b"17 (" + name + b")" + STAT, None)
         assert process is not None and os.fsencode(process.name) == name
         assert (process.start, process.parent, process.session) == (4711, 1, 17)
         try:
-            process = linux.parse(17, other, None)
+            process = linux_system.parse(17, other, None)
             assert process is not None and process.pid == 17
         except OSError as error:
             assert reason(error) == "not as proc(5) says (/proc/17/stat)"
@@ -274,7 +274,7 @@ def test_what_a_record_holds_is_escaped(place: Place) -> None:
     place.put("open", b'{"told": true, "word": "\\u001b[2J"}')
     record = announced.of(place.state, NAME)
     assert announced.up_again(NAME, record).isprintable()
-    process = linux.find(os.getpid())
+    process = linux_system.find(os.getpid())
     assert process is not None
     found = {"start": process.start, "found": "\x1b[2J"}
     place.put("counts", json.dumps({"alarm": found}).encode())
@@ -313,7 +313,7 @@ def test_any_counts_are_read(place: Place, amount: int) -> None:
 def test_any_place_of_an_alarm_is_read(place: Place, amount: int) -> None:
     daemon = Daemon(NAME, str(place.home), Facts())
     daemon.facts.alarm = (str(place.log), "PANIC")
-    process = linux.find(os.getpid())
+    process = linux_system.find(os.getpid())
     assert process is not None
     spot = st.dictionaries(
         st.sampled_from(["inode", "offset", "found"]), json_values, max_size=3

@@ -7,12 +7,16 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from checkout import HELPERS
 from fault_world import Chamber, Watched, assert_kept, assert_quiet, quick, users_world
-from other_users import run_as, users_python
-from world import Result, World, comm, need, need_root, until
+from other_users import ORDINARY, run_as, users_python
+from world import Result, World, alive, comm, need, need_root, unique, until
 
 QUICK = '[defaults]\npatience = "0s"\n[evidence]\ncommands = []\n'
 # Root as a sandbox may leave it: it may not look into everybody's processes.
@@ -64,6 +68,46 @@ def test_root_that_may_not_see_all_starts_nothing(world: World, level: int) -> N
     daemon.assert_back(1)
     assert_quiet(world.run(), world.run(), world.state)
     assert_kept(world.state)
+
+
+VERBS = ["run", "check", "status", "explain"]
+
+
+@pytest.mark.parametrize("verb", quick("run", of=VERBS))
+def test_who_hangs_inside_execve_holds_up_nothing(world: World, verb: str) -> None:
+    """Of such a process the kernel tells nobody more than its name and its user."""
+    timed = QUICK.replace("[]", '["ps auxww"]\ntimeout = "0.2s"')
+    world.settings(timed)
+    dead, doubtful = unique("dead"), unique("doubt")
+    world.watch(dead, 'user = "root"\n')
+    world.watch(doubtful, f"user = {ORDINARY}\n")
+    with hanging(world, dead, doubtful) as (_, own):
+        words = [verb, doubtful] if verb == "explain" else [verb]
+        result = world.run(*words, timeout=50)
+    assert (result.code, result.err) == (1, ""), result
+    assert re.search(rf"pid {own}.*: it hangs inside execve", result.out), result
+    assert world.starts(doubtful) == 0
+    assert world.starts(dead) == (verb == "run")
+    assert (f"Restarting {dead}\n" in result.out) == (verb == "run"), result
+
+
+@contextmanager
+def hanging(world: World, *names: str) -> Iterator[list[int]]:
+    """Give the pids of another user's processes that hang inside execve(2)."""
+    need_root()
+    command = ["unshare", "--mount", sys.executable, "-I"]
+    command += [str(HELPERS / "hanging_exec.py"), str(ORDINARY), *names]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    child = world.spawn(command, **pipes)
+    assert child.stdout
+    try:
+        told = child.stdout.readline().decode()
+        if not told[:1].isdigit() and child.wait() == 77:
+            pytest.skip(f"needs FUSE: {told}")
+        yield (pids := [*map(int, told.split())])
+    finally:
+        world.kill(child.pid)
+    until(lambda: not any(map(alive, pids)))
 
 
 # A container may have its own mounted over another one.

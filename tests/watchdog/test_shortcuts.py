@@ -20,7 +20,7 @@ MEANS = {
         "def ask(_, find): return find()\ndef load(_): pass\ndef save(_): pass",
     ),
     "names first": (
-        "processes/linux.py",
+        "processes/linux_system.py",
         "every = look\n"
         "def look(names=None, hidden=None, first=()):\n"
         "    for one in every(None, hidden):\n"
@@ -28,7 +28,7 @@ MEANS = {
     ),
     "likely bearers": (
         "processes/linux_system.py",
-        "def bearers(_): return [one.pid for one in linux.look()]",
+        "def bearers(_): return [one.pid for one in look()]",
     ),
     "parts in use": (
         "trust/owners.py",

@@ -67,33 +67,50 @@ def read_once(path: str, most: int) -> bytes:
 
 
 def read_each(
-    place: str, file: str, most: int, failed: Callable[[int, OSError], None]
+    place: str,
+    file: str,
+    most: int,
+    failed: Callable[[int, OSError], None],
+    through: Callable[..., Iterator[tuple[int, bytes]]] = map,
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the number of each directory of `place` that has one for a name, and what
     one read(2) gives of its `file`; b"" after `failed` was told why not.
 
-    In one loop, since they are tens of thousands. Raises OSError, as `failed` may.
+    `through` goes through the names as map() does. Raises OSError, as `failed` may.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC
     here = os.open(place, flags | os.O_DIRECTORY)
+
+    def read_one(name: str) -> tuple[int, bytes]:
+        try:
+            descriptor = os.open(f"{name}/{file}", flags, dir_fd=here)
+            try:
+                return int(name), os.read(descriptor, most)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            failed(int(name), error)
+            return int(name), b""
+
     try:
         with os.scandir(here) as entries:
-            for entry in entries:
-                name = entry.name
-                if not name.isdecimal():
-                    continue
-                text = b""
-                try:
-                    descriptor = os.open(f"{name}/{file}", flags, dir_fd=here)
-                    try:
-                        text = os.read(descriptor, most)
-                    finally:
-                        os.close(descriptor)
-                except OSError as error:
-                    failed(int(name), error)
-                yield int(name), text
+            names = (entry.name for entry in entries)
+            yield from through(read_one, filter(str.isdecimal, names))
     finally:
         os.close(here)
+
+
+def noting(hidden: list[int]) -> Callable[[int, OSError], None]:
+    """Return what notes whose file is kept from us, nothing of who is gone, and else
+    raises why it could not be read."""
+
+    def note(pid: int, why: OSError) -> None:
+        if isinstance(why, PermissionError):  # hidepid=1, or a security module
+            hidden.append(pid)
+        elif not isinstance(why, FileNotFoundError | ProcessLookupError):
+            raise why
+
+    return note
 
 
 def read_proc(path: str, most: int) -> bytes:

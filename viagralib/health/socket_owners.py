@@ -159,10 +159,13 @@ def _inodes(processes: list[Process]) -> set[str]:
     """Return the sockets that they, and what descends from them, have open."""
     found = set()
     for process in _family(processes):
-        place = f"/proc/{process.pid}/fd"
         try:
-            targets = [os.readlink(f"{place}/{name}") for name in os.listdir(place)]
-        except OSError:
+            targets = process.ask("fd", _links)
+        except (OSError, Vanished, Unreadable):
             continue  # gone, or not ours to see
         found |= {one[8:-1] for one in targets if one.startswith("socket:[")}
     return found
+
+
+def _links(place: str) -> list[str]:
+    return [os.readlink(f"{place}/{name}") for name in os.listdir(place)]

@@ -43,9 +43,10 @@ def executes(daemon: Daemon, process: Process) -> bool:
 
 def _is_deleted(process: Process) -> bool:
     try:
-        return os.stat(f"{process.place()}/exe").st_nlink == 0
+        program = process.ask("exe", os.stat)
     except OSError:
         raise Vanished from None
+    return program.st_nlink == 0
 
 
 def judge_other(

@@ -19,11 +19,10 @@ def runs_file(process: Process, path: str) -> bool:
     help, that takes a user namespace of its own: one in ours is believed, since its
     program may be the deleted one of before an upgrade.
     """
-    place = process.place()
-    if file_identity(f"{place}/exe") == file_identity(path):
+    if process.ask("exe", file_identity) == file_identity(path):
         return True
-    theirs, ours = f"{place}/ns/user", file_identity("/proc/self/ns/user")
-    return ours in (None, file_identity(theirs))
+    ours = file_identity("/proc/self/ns/user")
+    return ours in (None, process.ask("ns/user", file_identity))
 
 
 def is_contained(process: Process) -> bool:
@@ -33,7 +32,10 @@ def is_contained(process: Process) -> bool:
     they go into a directory after their start; their program is ours. One that was
     deleted since tells nothing.
     """
-    place = f"/proc/{process.pid}"
+    return process.ask("", _is_contained)
+
+
+def _is_contained(place: str) -> bool:
     try:
         if os.readlink(f"{place}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
             return False

@@ -44,9 +44,12 @@ def _send_by_pid(process: Process, number: int) -> bool:
 
 
 def is_running(process: Process) -> bool:
-    """Return whether exactly this process still runs (a zombie does not)."""
+    """Return whether exactly this process still runs; a zombie does not. One whose
+    start the kernel keeps back may be another."""
     now = table.find(process.pid)
-    return now is not None and now.start == process.start and not now.zombie
+    if now is None or now.silent:
+        return False
+    return now.start == process.start and not now.zombie
 
 
 def is_past_killing(processes: list[Process], seconds: float) -> bool:

@@ -19,8 +19,11 @@ from viagralib.processes.linux import Unreadable, Vanished
 from viagralib.processes.linux_system import finder_among
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from viagralib.processes.linux_system import Finder
 
+    _T = TypeVar("_T")
 
 # As in proc(5); what is not told apart from a running one needs no name.
 _STATES = {
@@ -61,6 +64,9 @@ class Process(linux.Process):
     def directory(self) -> str:
         place: str = self._ask("cwd")
         return place
+
+    def ask(self, file: str, call: Callable[..., _T], *arguments: object) -> _T:
+        return call(f"{self.place()}/{file}", *arguments)
 
     def age(self) -> float:
         age = time.time() - self.start

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 if sys.platform.startswith("linux"):
-    from viagralib.processes.linux import find, look
     from viagralib.processes.linux_system import (
         bearers,
         boot_id,
         children_finder,
+        find,
+        look,
         outputs,
         own_pid,
         sees_all,

@@ -32,7 +32,7 @@ class _Snapshots:
         there = {
             one.pid: one
             for one in table.look()
-            if one.start >= self._since or one.parent == our_pid
+            if one.start >= self._since or one.parent == our_pid or one.silent
         }
         self.newest = {pid: one for pid, one in there.items() if not one.zombie}
         for pid in there.keys() - self.newest.keys():
@@ -146,8 +146,10 @@ class ProcessTree:
         self._seen, self._has_looked = there, True
         left = self._left._find_members(there) if self._left else []
         out = {one.pid for one in left}
+        # A member of which the kernel tells no more is still the one that it was.
+        known = {one.pid: one for one in self.members()}
         candidates = [
-            one
+            known.get(one.pid, one) if one.silent else one
             for one in there.values()
             if one.pid not in self._spared and one.pid not in out
         ]

@@ -1,0 +1,87 @@
+"""Processes that hang inside execve(2), in the flush of a file that nobody answers.
+
+python -I hanging_exec.py UID NAME...: mounts a file system (FUSE) over /tmp, in the
+mount namespace that it was started in, and serves it; one process of each name opens a
+file of it and executes true(1). Prints a line of their pids. Whoever ends this one ends
+all: then the kernel gives its file system up. Exits 77 where it may not mount.
+"""
+
+import ctypes
+import os
+import signal
+import struct
+import sys
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_NAME = 15  # linux/prctl.h
+MS_NOSUID_NODEV = 6  # linux/mount.h
+LOOKUP, FORGET, GETATTR, OPEN, FLUSH, INIT, MANY = (
+    1,
+    2,
+    3,
+    14,
+    25,
+    26,
+    42,
+)  # linux/fuse.h
+ROOT, FILE = 1, 2  # the inodes
+
+PLACE = "/tmp"
+
+uid, names = int(sys.argv[1]), sys.argv[2:]
+
+
+def attributes(inode: int) -> bytes:
+    mode = 0o40755 if inode == ROOT else 0o100644
+    # Without size, blocks and times.
+    return struct.pack("<Q52x7I", inode, mode, 1, uid, uid, 0, 4096, 0)
+
+
+def hang(name: str) -> None:
+    os.close(server)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    LIBC.prctl(PR_SET_NAME, name.encode())
+    os.open(f"{PLACE}/file", os.O_RDONLY | os.O_CLOEXEC)
+    os.execv("/bin/true", ["true"])
+
+
+signal.alarm(60)
+try:
+    server = os.open("/dev/fuse", os.O_RDWR)
+except OSError as why:
+    print(why, file=sys.stderr)
+    sys.exit(77)
+options = f"fd={server},rootmode=40000,user_id={uid},group_id={uid}"
+if LIBC.mount(b"test", PLACE.encode(), b"fuse", MS_NOSUID_NODEV, options.encode()):
+    print("mount:", os.strerror(ctypes.get_errno()), file=sys.stderr)
+    sys.exit(77)
+pids = []
+for name in names:
+    pids.append(os.fork())
+    if not pids[-1]:
+        hang(name)
+waiting = len(names)
+while True:
+    request = os.read(server, 1 << 17)
+    _, what, number, inode = struct.unpack("<IIQQ", request[:24])
+    error, answer = 0, b""
+    if what == INIT:
+        answer = struct.pack("<IIII", 7, 31, 65536, 0) + bytes(48)
+    elif what == LOOKUP:
+        answer = struct.pack("<QQQQII", FILE, 0, 0, 0, 0, 0) + attributes(FILE)
+    elif what == GETATTR:
+        answer = struct.pack("<QII", 0, 0, 0) + attributes(inode)
+    elif what == OPEN:
+        answer = bytes(16)
+    elif what == FLUSH:
+        waiting -= 1
+        if not waiting:
+            print(*pids, flush=True)
+        continue
+    elif what in (FORGET, MANY):
+        continue
+    else:
+        error = -38  # ENOSYS
+    os.write(server, struct.pack("<IiQ", 16 + len(answer), error, number) + answer)
