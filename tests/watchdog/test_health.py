@@ -441,6 +441,6 @@ def test_a_pattern_that_takes_for_ever_is_bounded(world: World) -> None:
     assert world.run().code == 0
     with log.open("a") as file:
         file.write("a" * 60 + "b\n")
-    result = world.run(timeout=30)
+    result = world.run()
     assert result.code == 1 and "is unknown: alarm: its pattern needs" in result.out
     assert child.poll() is None and alive(child.pid)

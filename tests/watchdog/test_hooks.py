@@ -282,10 +282,14 @@ def test_incident_knows_the_hook_before_it_executes(world: World) -> None:
 def test_hook_that_succeeds_but_starts_nothing(world: World) -> None:
     name = unique("food")
     world.hook(name, "echo tried")
-    world.facts(name, QUICK)
-    result = world.run()
+    for seconds in ("0.5", "20"):  # a busy machine may need longer for the hook itself
+        world.facts(name, f'start_timeout = "{seconds}s"')
+        result = world.run()
+        if ": exit 0" in result.out:
+            break
     assert result.code == 1
-    assert facts_of(result.out, "now") == ["down, not brought back: not up after 0.5 s"]
+    [now] = facts_of(result.out, "now")
+    assert now == f"down, not brought back: not up after {seconds} s"
     assert "    tried\n" in result.out
 
 
@@ -753,7 +757,7 @@ def test_step_that_says_not_now(world: World) -> None:
 def test_time_limit_is_that_of_all_steps(world: World) -> None:
     name = unique("food")
     nap = world.daemon(unique("nap"))
-    steps(world, name, a=f"{nap} 0.4", b__mayfail=f"{nap} {SLEEP}", c="echo third")
+    steps(world, name, a=f"{nap} 0.1", b__mayfail=f"{nap} {SLEEP}", c="echo third")
     world.facts(name, 'start_timeout = "2.5s"')
     result = world.run()
     assert result.code == 1, result
