@@ -40,14 +40,14 @@ help:
 demo:
 	@PYTHON="$(PYTHON)" sh tests/demo.sh
 
-test: lint
+test: lint compiled
 	$(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
-test-long: lint
+test-long: lint compiled
 	$(RUN) pytest -rs -n 8 --dist loadgroup -m "not machines" $(PYTEST)
 
 # With the process table read as on a BSD; docs/portable.md says what cannot hold there.
-test-portable: $(VENV)/ready
+test-portable: compiled
 	VIAGRA_TEST_TABLE=psutil $(RUN) pytest -rs -n 8 --dist loadgroup $(PYTEST)
 
 test-machines: $(VENV)/ready
@@ -65,6 +65,10 @@ lint: $(VENV)/ready
 		echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); \
 	elif [ -n "$$CI" ]; then echo "this machine lacks shellcheck" >&2; exit 1; \
 	else echo "skipped: shellcheck, which this machine lacks"; fi
+
+# Once, and not by each of pytest's workers at the same time.
+compiled: $(VENV)/ready
+	@[ -d tests/helpers/__pycache__ ] || $(RUN) pytest --collect-only -q >/dev/null || :
 
 # Only what the tests need, not the checkout itself: an editable install would load a
 # finder, with half the standard library, into each Python of this environment.
