@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from checkout import CHECKOUT, LIBRARY
 from other_users import fresh, run_as
 from system_calls import recorded, since
@@ -41,10 +41,16 @@ MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init_
 FILES = [CHECKOUT / "viagra.py", *MODULES]
 
 
+@functools.cache
+def syntax(path: Path) -> list[ast.AST]:
+    """Return all nodes of a file's syntax."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> set[str]:
     """Return the packages of ours that a file imports from, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in syntax(path):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: no relative imports"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -68,11 +74,10 @@ def test_the_list_names_every_package() -> None:
     assert {package_of(path) for path in MODULES} == set(PACKAGES)
 
 
-@pytest.mark.parametrize(
-    "path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY))
-)
-def test_a_package_imports_only_what_stands_before_it(path: Path) -> None:
-    assert imports(path) <= set(PACKAGES[: PACKAGES.index(package_of(path)) + 1])
+def test_a_package_imports_only_what_stands_before_it() -> None:
+    for path in MODULES:
+        before = PACKAGES[: PACKAGES.index(package_of(path)) + 1]
+        assert imports(path) <= set(before), path
 
 
 def test_no_companion_imports_another() -> None:
@@ -84,12 +89,10 @@ def test_no_companion_imports_another() -> None:
             assert companions <= allowed, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_files_are_opened_in_one_place(path: Path) -> None:
+def test_files_are_opened_in_one_place() -> None:
     # base.guarded_files for what others could have put there, base.files for the rest.
-    if path.parent == LIBRARY / "base":
-        return
-    for node in ast.walk(ast.parse(path.read_text())):
+    elsewhere = [one for one in FILES if one.parent != LIBRARY / "base"]
+    for path, node in ((one, node) for one in elsewhere for node in syntax(one)):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             named = called.rpartition(".")[2]
@@ -98,11 +101,10 @@ def test_files_are_opened_in_one_place(path: Path) -> None:
             assert named not in {"write_bytes", "FileIO", "mkstemp"}, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_nothing_outgrows_a_reader(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    for node in ast.walk(ast.parse(text)):
+def test_nothing_outgrows_a_reader() -> None:
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= LONGEST_MODULE, path
+    for path, node in ((one, node) for one in FILES for node in syntax(one)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             longest = LONGEST_MAIN if node.name in {"main", "act"} else LONGEST_FUNCTION
@@ -112,7 +114,7 @@ def test_nothing_outgrows_a_reader(path: Path) -> None:
 def test_what_goes_on_by_being_asked_is_asked_each_time() -> None:
     asked, lazy = 0, []
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in syntax(path):
             if isinstance(node, ast.ListComp | ast.GeneratorExp):
                 if "is_over(" not in ast.unparse(node.elt):
                     continue
@@ -231,7 +233,7 @@ EXECUTING = {"subprocess", "pty", "runpy", "multiprocessing", "asyncio"}
 def executions(path: Path) -> set[str]:
     """Return the names by which a file could execute a program, or text as code."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in syntax(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names} & EXECUTING
         elif isinstance(node, ast.ImportFrom):
