@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from viagralib.base import guarded_files
@@ -87,7 +88,8 @@ def _installing(longest: float) -> str:
     """
     if not longest:
         return ""
-    for process in [*_lock_holders(), *_of_root(_PACKAGE_TOOLS, not_on="linux")]:
+    tools = [] if sys.platform.startswith("linux") else _of_root(_PACKAGE_TOOLS)
+    for process in [*_lock_holders(), *tools]:
         if process.age() < longest:
             return f"packages are being installed (pid {process.pid}, {process.name})"
     for file in _PACKAGE_FILES:
@@ -129,12 +131,8 @@ def _lock_holder(path: str) -> int:
     return pid if kind != fcntl.F_UNLCK and pid > 0 else 0
 
 
-def _of_root(names: tuple[str, ...], not_on: str = "") -> list[Process]:
-    """Return root's processes of these names; none on the system `not_on`."""
-    import sys
-
-    if not_on and sys.platform.startswith(not_on):
-        return []
+def _of_root(names: tuple[str, ...]) -> list[Process]:
+    """Return root's processes of these names."""
     return [process for process in table.look(names) if _is_roots(process)]
 
 

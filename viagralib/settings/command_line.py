@@ -97,12 +97,16 @@ def _only_word(words: list[str]) -> str:
     return words[0]
 
 
+def verbs_of(option: str) -> tuple[str, ...]:
+    """Return the verbs that know an option."""
+    return FLAGS[option] if option in FLAGS else VALUES[option][1]
+
+
 def _check(options: Options, given: list[str]) -> None:
     """Raise Fault when verb, names and options do not go together."""
     verb = options.verb
     for name in given:
-        known = FLAGS[name] if name in FLAGS else VALUES[name][1]
-        if verb not in known:
+        if verb not in verbs_of(name):
             raise Fault("", f"{name} makes no sense with {verb}")
     if verb == "explain" and len(options.names) != 1:
         raise Fault("", "explain needs one NAME: viagra.py explain NAME")

@@ -1,4 +1,4 @@
-"""Instances: hooks such as postgresql@15-main, which have the facts of postgresql@."""
+"""Templates of hooks: postgresql@15-main has the facts of its template postgresql@."""
 
 from __future__ import annotations
 

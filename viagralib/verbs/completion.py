@@ -43,14 +43,11 @@ def _words(before: list[str], last: str) -> dict[str, str]:
         return {}
     verb = options.verb
     if last.startswith("-"):
-        known = {
-            **command_line.FLAGS,
-            **{k: v[1] for k, v in command_line.VALUES.items()},
-        }
         return {
             one: meaning
             for one, (_, meaning) in OPTIONS.items()
-            if one not in before and (verb in known[one] or not options.verb_given)
+            if one not in before
+            and (verb in command_line.verbs_of(one) or not options.verb_given)
         }
     given = options.names
     verbs = {}
