@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from checkout import COMPANIONS
-from other_users import users_python
+from other_users import run_as, users_python
 from world import World, absent, comm, need, need_root, unique, until
 
 from viagralib.base import guarded_files, rotated_logs
@@ -314,6 +314,33 @@ def test_viagra_run_writes_through_nobodys_link(place: Path) -> None:
     command[command.index(str(log))] = str(own)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, own.stat().st_uid) == (0, 0), done
+
+
+@pytest.mark.parametrize("who", ["listens", "viagra-wait"])
+def test_a_link_leads_root_to_no_other_socket(
+    place: Path, world: World, who: str
+) -> None:
+    path, name = place / "private/socket", unique("food")
+    links = [place / "theirs/socket", place / "own"]
+    as_stranger('ln -s "$1" "$2"', path, links[0])
+    links[1].symlink_to(path)  # root's own is followed
+    world.watch(name)
+    world.up(name)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        server.setblocking(False)
+        for link in links:
+            world.facts(name, f'start_timeout = "1ms"\nlistens = ["unix:{link}"]\n')
+            wait = [sys.executable, "-I", str(COMPANIONS / who), "--timeout", "1s"]
+            look = world.command("check")
+            told = run_as(look if who == "listens" else [*wait, f"socket:{link}"])
+            if link == links[0]:
+                assert told.code and LINK in told.out + told.err, told
+                with pytest.raises(BlockingIOError):
+                    server.accept()
+        assert told.code == 0, told
+        server.accept()[0].close()
 
 
 def test_viagra_run_is_led_nowhere_when_its_output_is_opened_anew(

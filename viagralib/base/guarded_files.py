@@ -37,7 +37,7 @@ def open_file(
     """
     if hasattr(os, "O_PATH") and (descriptor := _open_plain(path, flags)) >= 0:
         return descriptor
-    with _Way(path, link) as way:
+    with Way(path, link) as way:
         if flags & os.O_CREAT:
             try:
                 return os.open(way.name, flags | _NEW, mode, dir_fd=way.directory)
@@ -92,7 +92,7 @@ def replace(path: str, text: bytes, *, mode: int = 0o600, sync: bool = False) ->
     """
     place, name = os.path.split(path)
     fresh = f".{name}.{os.getpid()}"
-    with _Way(f"{place or '.'}/.") as way:
+    with Way(f"{place or '.'}/.") as way:
         here = way.directory
         try:
             _remove(fresh, here)
@@ -133,17 +133,17 @@ def opened(path: str, *, link: bool = True) -> Descriptor:
 
 def status(path: str) -> os.stat_result:
     """Return what lies at `path`, whatever it is; it is not opened. Raises OSError."""
-    with _Way(path) as way:
+    with Way(path) as way:
         return way.status()
 
 
 def is_ours(path: str) -> bool:
     """Return whether nobody else can put anything at `path`. Raises OSError."""
-    with _Way(path) as way:
+    with Way(path) as way:
         return not way.is_shared
 
 
-class _Way:
+class Way:
     """The way to a file, up to its `directory`, where it is `name`. Raises OSError."""
 
     def __init__(self, path: str, link: bool = True) -> None:
@@ -155,7 +155,7 @@ class _Way:
         self._path = path
         self._link = link
 
-    def __enter__(self) -> _Way:
+    def __enter__(self) -> Way:
         try:
             if not self._path or "\0" in self._path:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

@@ -65,16 +65,16 @@ class Connection:
         try:
             self._socket = socket.socket(family, socket.SOCK_STREAM)
             self._socket.setblocking(False)
-            error = self._socket.connect_ex(place)
+            error = _connect(self._socket, place)
         except OSError as trouble:
-            self._finish(trouble.errno or errno.EINVAL)
+            self._finish(trouble.errno or errno.EINVAL, trouble.strerror)
             return
         if error == errno.EAGAIN:  # a unix socket whose queue is full: connect again
             self._socket.close()
         elif error != errno.EINPROGRESS:
             self._finish(error)
 
-    def _finish(self, error: int) -> None:
+    def _finish(self, error: int, what: str | None = None) -> None:
         """End this try: well, or on to the next place, or the first one's failure."""
         why = ""
         if self._socket is not None:
@@ -87,12 +87,21 @@ class Connection:
         if not error and not why:
             self.finding = Finding(WELL)
             return
-        words = f"{self._address}: {why or os.strerror(error)}"
+        words = f"{self._address}: {why or what or os.strerror(error)}"
         failure = Finding(SICK if why or error in _NOBODY else UNKNOWN, words)
         self.finding = self._failure = self._failure or failure
         self._places = self._places[1:]
         if self._places:
             self._connect()
+
+
+def _connect(connection: socket.socket, place: str | tuple[str, int]) -> int:
+    """Connect, and return the number of the error; root is led to no other socket."""
+    if isinstance(place, tuple):
+        return connection.connect_ex(place)
+    from viagralib.base.guarded_sockets import reach
+
+    return reach(place, connection.connect_ex)
 
 
 def _places(address: str) -> list[_Place]:

@@ -94,7 +94,13 @@ def _gone(path: str) -> str | None:
 
 
 def _socket(path: str) -> str | None:
-    import socket  # only where asked for
+    from viagralib.base.guarded_sockets import reach  # only where asked for
+
+    return reach(path, _why_not_listening)
+
+
+def _why_not_listening(path: str) -> str | None:
+    import socket
 
     if not stat.S_ISSOCK(os.stat(path).st_mode):
         return "is no socket"
