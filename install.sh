@@ -8,6 +8,7 @@
 #   PREFIX/share/viagra    hooks and facts as shipped, examples; replaced each time
 #   SYSCONFDIR/viagra      hooks and facts in use: what was edited is never changed
 set -eu
+KINDS='start.d stop.d check.d fail.d notice.d'
 umask 022 # whatever the caller's is: root must be able to trust what we make
 
 fail() {
@@ -42,8 +43,15 @@ check_trust_in_python() {
 # Nothing is made, and executed, where somebody else could put another in its place.
 check_trust_in_places() {
 	[ -z "$DESTDIR" ] || return 0 # a package's, in a tree of who builds it
-	"$PYTHON" -I -B - "$PWD" "$PREFIX/lib" "$PREFIX/share" "$PREFIX/sbin" \
-		"$PREFIX/bin" "$MANDIR" "$home" <<-'END' || exit 1
+	set -- "$PREFIX/lib" "$PREFIX/lib/systemd/catalog" "$PREFIX/share" "$PREFIX/sbin" \
+		"$PREFIX/bin" "$MANDIR/man1" "$MANDIR/man5" "$MANDIR/man8" "$home"
+	for kind in $KINDS; do
+		set -- "$@" "$home/$kind"
+	done
+	for place in $(completions | cut -d ' ' -f 2); do
+		set -- "$@" "$PREFIX/share/$place"
+	done
+	"$PYTHON" -I -B - "$PWD" "$@" <<-'END' || exit 1
 			import os, sys
 			sys.path.insert(0, sys.argv[1])
 			from viagralib.trust.owners import Trust
@@ -214,7 +222,7 @@ install_share() {
 	rm -rf "$DESTDIR$share"
 	mkdir -p "$DESTDIR$share"
 	for file in *.md docs LICENSE crontab.example systemd prometheus ansible \
-		start.d stop.d check.d fail.d notice.d; do
+		$KINDS; do
 		[ ! -e "$file" ] || cp -R "$file" "$DESTDIR$share/"
 	done
 	rm "$DESTDIR$share/systemd/viagra.catalog" # no unit: see install_catalog
@@ -230,7 +238,7 @@ install_share() {
 # which is kept, and what was deleted, which stays so. All else becomes what is shipped.
 install_settings() {
 	kept='' updated='' left_out=''
-	for kind in start.d stop.d check.d fail.d notice.d; do
+	for kind in $KINDS; do
 		mkdir -p "$DESTDIR$home/$kind"
 		for entry in "$kind"/*; do
 			[ ! -e "$entry" ] || install_setting "$entry"

@@ -433,6 +433,13 @@ def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
     ! make install PYTHON={sys.executable} >{tmp_path}/told 2>&1 || exit 13
     grep '^install: .*chmod g-w /usr/local$' {tmp_path}/told
     ! grep psutil {tmp_path}/told || exit 18
+    chmod 755 /usr/local
+    deep=/usr/local/share/zsh/site-functions
+    mkdir -p $deep
+    chmod 2775 $deep
+    ! make install PYTHON={sys.executable} >{tmp_path}/told 2>&1 || exit 19
+    grep "^install: .*chmod g-w $deep$" {tmp_path}/told
+    chmod 2755 $deep
     make uninstall >{tmp_path}/told
     grep '^uninstalled. Kept: /etc/viagra; ' {tmp_path}/told
     [ -z "$(find /usr/local ! -type d)" ] || exit 14
