@@ -188,6 +188,10 @@ def test_a_hook_is_judged_at_the_moment_of_its_execution(victim: Victim) -> None
     os.close(output)
     assert told == [(127, True), (0, False)]
     assert victim.executed.read_text() == "0\n"
+    closed = Gate(0, gate.search_path, "refused: the home belongs to")
+    for ask, name in ((closed.find, "sh"), (closed.hook, str(hook))):
+        with pytest.raises(Refused, match=r"^.Errno 1. refused: the home"):
+            ask(name)
 
 
 def test_a_hook_that_comes_during_a_recovery_is_not_executed(victim: Victim) -> None:
