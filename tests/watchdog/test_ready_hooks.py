@@ -80,8 +80,14 @@ def test_hook_is_off_until_it_is_made_executable() -> None:
 
 def test_hooks_pass_shellcheck() -> None:
     need("shellcheck")
+    # It reads service.subr anew for each: one will do of those that differ in plain
+    # words and comments alone.
+    kinds = {}
+    for path in HOOKS:
+        text = re.sub(r"(?m)^#(?! shellcheck|!).*\n", "", path.read_text())
+        kinds[re.sub(r"(?m)^(service_\w+)( [\w@./-]+)+$", r"\1", text)] = path
     done = subprocess.run(
-        ["shellcheck", "-x", STARTS / "service.subr", *HOOKS],
+        ["shellcheck", "-x", STARTS / "service.subr", *kinds.values()],
         capture_output=True,
         text=True,
         check=False,
