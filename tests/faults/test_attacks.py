@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT, COMPANIONS
-from other_users import ORDINARY, SYSTEM, run_as, up_as, users_python
+from other_users import ORDINARY, SYSTEM, run_as, up_as, users_python, with_mounts
 from system_calls import Call, injected, recorded
 from unhealthy import free_port
 from world import (
@@ -43,6 +43,7 @@ from viagralib.processes import table
 from viagralib.processes.observer import Observer
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, Verdict
 from viagralib.recovery import hooks_at_work
+from viagralib.recovery.scheduler import pause_after
 from viagralib.recovery.standing import (
     FINISHED,
     HELD,
@@ -393,6 +394,34 @@ def test_a_set_user_id_program_keeps_nothing_dead(
     """
     name = unique("setuid")
     public.watch(name, facts)
+    child = lent(public, name, real)
+    program = public.bin / "prompt"
+    told = public.run("explain", name).out
+    assert not real or f"    user root, started by {real}, for " in told
+    result = public.run()
+    if facts:
+        why = f"of root, started by user {real}, not root" if real else "its executable"
+        assert f"not counted: {why}" in told
+        assert result.code == 0 and public.starts(name) == 1, result
+        return
+    assert result.code == 1 and public.starts(name) == 0, result
+    why = f"started by {ORDINARY}, runs the set-user-id program {program} as root"
+    assert f"pid {child.pid}: {why}" in result.out, result
+
+
+def test_a_set_user_id_program_is_no_change_of_the_runlevel(public: World) -> None:
+    """chsh under the name of OpenRC's own program, where there is no systemd."""
+    name = unique("dead")
+    public.watch(name)
+    public.settings('[run]\nboot = "1ms"\n[defaults]\npatience = "0s"\n')
+    lent(public, "openrc", 0)
+    hide = "[ ! -d /run/systemd ] || mount -t tmpfs tmpfs /run/systemd"
+    result = run_as([*with_mounts(hide), *public.command("--verbose", name)])
+    assert result.code == 0 and public.starts(name) == 1, result
+
+
+def lent(public: World, name: str, real: int) -> subprocess.Popen[bytes]:
+    """Start, as another user, a set-user-id program under a name; `real`: its uid."""
     program = public.bin / "prompt"
     shutil.copy(need("dash"), program)
     program.chmod(0o4755)
@@ -409,17 +438,13 @@ def test_a_set_user_id_program_keeps_nothing_dead(
     status = Path(f"/proc/{child.pid}/status")
     until(lambda: f"Uid:\t{real}\t0\t" in status.read_text())
     until(lambda: comm(child.pid) == name)
-    told = public.run("explain", name).out
-    assert not real or f"    user root, started by {real}, for " in told
-    result = public.run()
-    if facts:
-        why = f"of root, started by user {real}, not root" if real else "its executable"
-        assert f"not counted: {why}" in told
-        assert result.code == 0 and public.starts(name) == 1, result
-        return
-    assert result.code == 1 and public.starts(name) == 0, result
-    why = f"started by {ORDINARY}, runs the set-user-id program {program} as root"
-    assert f"pid {child.pid}: {why}" in result.out, result
+    return child
+
+
+def test_a_look_that_was_held_up_is_not_followed_by_as_long_a_rest() -> None:
+    began = time.monotonic() - 600
+    assert pause_after(began) <= 2
+    assert table.next_look(began) - time.monotonic() <= 5
 
 
 def test_a_forged_path_of_the_executable_is_no_daemon(public: World) -> None:

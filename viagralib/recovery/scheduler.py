@@ -19,6 +19,14 @@ _LONGEST_PAUSE = 2.0  # seconds between two looks, however long one was held up
 TICK = 0.04  # seconds between two looks, when a look costs less than that
 
 
+def pause_after(began: float) -> float:
+    """Return for how many seconds to rest after a look that began then and is over.
+
+    One that is dear must not become all that a run does. By time.monotonic().
+    """
+    return max(TICK, min(time.monotonic() - began, _LONGEST_PAUSE))
+
+
 class Scheduler:
     """Drives recoveries from look to look, each to its end."""
 
@@ -47,17 +55,17 @@ class Scheduler:
             first = [pid for recovery in active for pid in recovery.where()]
             daemons = [recovery.daemon for recovery in active]
             verdicts = judge(daemons, self._observer, every, first)
-            cost = min(time.monotonic() - began, _LONGEST_PAUSE)
+            pause = pause_after(began)
             stages = [recovery.stage for recovery in active]
             for name, verdict in verdicts.items():
                 if not self._goes_on(name, verdict):
                     del self._active[name]
                     yield self._named[name]
-            # A look that is dear must not become all that this run does. One that has
-            # moved a recovery on is followed by the next, which that waits for.
+            # A look that has moved a recovery on is followed by the next, which that
+            # waits for.
             if stages != [recovery.stage for recovery in active]:
-                cost = 0.0
-            time.sleep(max(TICK, cost) if self._active else 0)
+                pause = TICK
+            time.sleep(pause if self._active else 0)
 
     def _goes_on(self, name: str, verdict: Verdict) -> bool:
         """Send a recovery the newest verdict; return whether it has not ended."""
