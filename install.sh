@@ -137,9 +137,12 @@ byte_compile() {
 }
 
 # A program of ours gets its own python, or in a package the system's, isolated (-I) from
-# PYTHONPATH and the like, and all of them learn where home and state are.
+# PYTHONPATH and the like, and all of them learn where home and state are. On Linux, the
+# system's goes without its site-packages (-S): others than root may write to them.
 copy_program() {
-	sed -e "1s|^#!.*python.*|#!${SYSTEM_PYTHON:-$lib/venv/bin/python} -I|" \
+	isolated=-I
+	[ -z "${SYSTEM_PYTHON-}" ] || [ "$(uname -s)" != Linux ] || isolated=-IS
+	sed -e "1s|^#!.*python.*|#!${SYSTEM_PYTHON:-$lib/venv/bin/python} $isolated|" \
 		-e "s|^INSTALLED_HOME = \"\"|INSTALLED_HOME = \"$home\"|" \
 		-e "s|^INSTALLED_STATE = \"\"|INSTALLED_STATE = \"$STATEDIR\"|" "$1" >"$2"
 	case $(head -n 1 "$2") in

@@ -50,7 +50,7 @@ cat >"$DESTDIR/DEBIAN/control" <<-END
 	Architecture: all
 	Maintainer: $maintainer
 	Installed-Size: $(du -sk --exclude=DEBIAN "$DESTDIR" | cut -f1)
-	Depends: python3 (>= 3.11), python3-psutil (>= 5.9)
+	Depends: python3 (>= 3.11)
 	Recommends: procps, cron | cron-daemon, default-mta | mail-transport-agent
 	Suggests: curl, monitoring-plugins-basic
 	Section: admin

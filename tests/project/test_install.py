@@ -402,6 +402,26 @@ def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:
     assert installation.real(installation.home / "start.d" / "sshd").exists()
 
 
+@pytest.mark.long
+def test_a_package_runs_nothing_of_the_systems_site_packages(tmp_path: Path) -> None:
+    """Upgraded Debians give /usr/local/lib/python3 to the group staff."""
+    system = tmp_path / "system"
+    made = [sys.executable, "-I", "-m", "venv", "--without-pip", str(system)]
+    subprocess.run(made, check=True)
+    [packages] = system.glob("lib/python*/site-packages")
+    executed = tmp_path / "executed"
+    (packages / "x.pth").write_text(f"import os; open({str(executed)!r}, 'w')\n")
+    installation = Installation(tmp_path, destdir=True)
+    python = {"SYSTEM_PYTHON": f"{system}/bin/python"}
+    installation.make("install", environment=python)
+    library = installation.real(installation.prefix / "lib/viagra")
+    programs = [library / "viagra.py", *library.glob("viagralib/companions/viagra-*")]
+    for program in programs:
+        done = subprocess.run([program, "--help"], capture_output=True, check=False)
+        assert done.returncode == 0 and done.stdout and not done.stderr, done
+    assert len(programs) == 4 and not executed.exists()
+
+
 def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         lacking("root's rights")
