@@ -61,7 +61,7 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
     elif recovery.result == QUIT:
         announced.close(state, name)
         quits = {"quit": this_boot(), "ended": QUIT, "incident": incident.id}
-        announced.note(state, name, standing.QUIT, **quits)
+        announced.note(state, name, standing.QUIT, told=True, **quits)
     elif recovery.result in _WELL and is_written:
         announced.close(state, name)
     elif recovery.result in _WELL:  # told, but a later run has to close its record
