@@ -134,7 +134,7 @@ class Process:
             return told  # type: ignore[return-value]
         if not any(self.users()):
             return call(f"{self.place()}/{file}", *arguments)
-        from viagralib.processes.patience import ask
+        from viagralib.processes.bounded_reads import ask
 
         return ask(self, lambda: call(f"{self.place()}/{file}", *arguments))
 

@@ -38,13 +38,13 @@ def look(
     """
     denied = [] if hidden is None else hidden
     if names is None:
-        from viagralib.processes.patience import everybody
+        from viagralib.processes.bounded_reads import everybody
 
         yield from everybody(denied)
         return
     begun = [one for pid in dict.fromkeys(first) if (one := _begin(pid, denied))]
     if others := [one for one in begun if any(one.users())]:
-        from viagralib.processes.patience import read_ahead
+        from viagralib.processes.bounded_reads import read_ahead
 
         read_ahead(others)
     known = [process for one in begun if (process := _read(one, names, denied))]
@@ -95,7 +95,7 @@ def _read(
         noting(hidden)(begun.pid, why)
         return None
     except Unreadable:
-        from viagralib.processes.patience import told_at_once
+        from viagralib.processes.bounded_reads import told_at_once
 
         return told_at_once(begun, names)
     process = parse(begun.pid, line, names) if line else None
@@ -139,7 +139,7 @@ def bearers(names: Iterable[str]) -> Iterator[int]:
 
     That is by their arguments, or by their executable. Raises OSError as look() does.
     """
-    from viagralib.processes.patience import answers, each
+    from viagralib.processes.bounded_reads import answers, each
 
     wanted = [os.fsencode(name) for name in names]
     others = []

@@ -1,4 +1,4 @@
-"""Answers of /proc that may never come: a thread waits for them that can be left.
+"""Reads of /proc that may never end: a thread makes them, which can be left.
 
 While execve(2) closes files, the kernel tells hardly anything of a process: who asks
 waits, and nothing but KILL ends that. On a file system of its user's own (FUSE), it can
