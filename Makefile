@@ -29,6 +29,7 @@ help:
 	@echo "make test-long  those that take minutes as well"
 	@echo "make test-portable  the tests, with the process table read through psutil"
 	@echo "make test-machines  fresh Debians, and ones booted by systemd, OpenRC and sysvinit; root"
+	@echo "make test-machines-ci  some of these, in four minutes"
 	@echo "make bench      what a run costs, beside other ways to do it"
 	@echo "make soak       daemons die and much goes wrong, for SECONDS=$(SECONDS)"
 	@echo "make install    PREFIX=$(PREFIX) SYSCONFDIR= STATEDIR= DESTDIR= PYTHON=$(PYTHON)"
@@ -53,7 +54,7 @@ test-portable: compiled
 test-machines: $(VENV)/ready
 	$(RUN) pytest -rs -n 2 --dist loadgroup -m "machines and not long" tests/machines $(PYTEST)
 
-# What has room in .ci/run: their roots have few daemons, and are made in half a minute.
+# What .ci/run has time for: with few daemons, roots are made in a minute or two.
 test-machines-ci: $(VENV)/ready
 	VIAGRA_MACHINES_FEW=1 $(RUN) pytest -rs -n 4 --dist loadgroup -m "machines and ci" tests/machines $(PYTEST)
 

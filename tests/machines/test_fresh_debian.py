@@ -1,6 +1,6 @@
 """From the clone to `make uninstall` on a Debian that was installed a moment ago.
 
-Only `make test-machines` runs it: it needs root, mmdebstrap, and a mirror once.
+Only `make test-machines` and CI run it: it needs root, mmdebstrap, and a mirror once.
 """
 
 from __future__ import annotations

@@ -47,6 +47,11 @@ pidfile=/run/{name}.pid
 """
 BACKGROUND = f"{NATIVE}command_background=yes\n"
 SUPERVISED = f"{NATIVE}supervisor=supervise-daemon\nrespawn_delay="
+by_either = pytest.mark.parametrize(
+    "script",
+    [BACKGROUND, f"{SUPERVISED}60\n"],
+    ids=["start-stop-daemon", "supervise-daemon"],
+)
 
 
 @on_both
@@ -88,11 +93,7 @@ def test_ready_hook_brings_back_by_its_script(
 
 
 @on_openrc
-@pytest.mark.parametrize(
-    "script",
-    [BACKGROUND, f"{SUPERVISED}60\n"],
-    ids=["start-stop-daemon", "supervise-daemon"],
-)
+@by_either
 def test_openrc_starts_what_it_takes_for_started(
     booted: BootedMachine, script: str
 ) -> None:
@@ -273,11 +274,7 @@ echo $? >/run/{name}.code
 
 
 @on_openrc
-@pytest.mark.parametrize(
-    "script",
-    [BACKGROUND, f"{SUPERVISED}60\n"],
-    ids=["start-stop-daemon", "supervise-daemon"],
-)
+@by_either
 def test_viagra_run_ends_well_when_its_manager_asks(
     booted: BootedMachine, script: str
 ) -> None:

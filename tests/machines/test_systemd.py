@@ -1,6 +1,7 @@
 """On a booted Debian with systemd: what is killed is back, through its manager.
 
-Only `make test-machines` runs it: it needs root, systemd-nspawn, and a mirror once.
+Only `make test-machines` and, in part, CI run it: it needs root, systemd-nspawn, and
+a mirror once.
 """
 
 from __future__ import annotations
