@@ -146,12 +146,14 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     for text in pauses:
         announcer.say(text)
     close(announcer, verdicts)
-    Response(announcer).bring_back(verdicts)
+    response = Response(announcer)
+    response.bring_back(verdicts)
     announcer.conclude(verdicts)
     if run.settings.metrics:
         standings = {name: one.word for name, one in announcer.standings.items()}
         write(run, verdicts | announcer.newest, standings, faults)
     announcer.pass_on()
+    response.prune()
     return exit_code(announcer.codes.values())
 
 

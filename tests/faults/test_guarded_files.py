@@ -6,6 +6,7 @@ What a stranger makes is made by a process of that user, not only given to it.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -16,9 +17,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checkout import COMPANIONS
+from checkout import COMPANIONS, HELPERS
 from other_users import run_as, users_python
-from world import World, absent, comm, need, need_root, unique, until
+from world import (
+    SETTINGS,
+    SLEEP,
+    World,
+    absent,
+    all_pids,
+    arguments,
+    comm,
+    need,
+    need_root,
+    unique,
+    until,
+)
 
 from viagralib.base import guarded_files, rotated_logs
 from viagralib.state import incidents
@@ -293,6 +306,56 @@ def test_a_hook_log_of_forty_gigabytes_is_shown_cut_and_paid_for_by_nobody(
         log.unlink()
         os.mkfifo(log)  # as in a state that is not ours
         assert f"could not read it: {NO_FILE}" in world.run(*show[5:]).out
+
+
+def test_who_holds_the_lock_of_a_hook_log_or_of_a_directory_holds_up_no_run(
+    world: World,
+) -> None:
+    """Whoever changes what is held waits in a state that not even SIGKILL ends."""
+    need_root()
+    name, dead, public = unique("holds"), unique("dead"), world.place / "public"
+    public.mkdir()
+    world.settings(f'{SETTINGS}[run]\nmetrics = "{public}/viagra.prom"\n')
+    holder = ["unshare", "--mount", sys.executable, "-I"]
+    holder += [str(HELPERS / "hanging_exec.py"), str(STRANGER)]
+    listed, written = world.place / "listed", world.place / "written"
+    with listed.open("w") as told:
+        with_it = ["sh", "-c", 'exec "$@" 3<"$0"', str(public), *holder]
+        lists = world.spawn(with_it, stderr=told)
+    until(lambda: listed.read_text() or lists.poll() is not None)
+    if listed.read_text() != "held\n":
+        pytest.skip(f"needs FUSE: {listed.read_text()}")
+    world.watch(dead)
+    world.hook(
+        name,
+        "yes | head -c 2200000\n"
+        f"{shlex.join(holder)} 3>&1 2>{written} & echo $! >{written}.pid\n"
+        f"until [ -s {written} ]; do sleep 0.05; done\n"
+        f"{world.daemon(name)} {SLEEP} >/dev/null 2>&1 &",
+    )
+
+    def left() -> list[int]:
+        return [pid for pid in all_pids() if str(world.state) in arguments(pid)]
+
+    result = world.run(timeout=60)
+    if written.read_text() != "held\n":  # as an overlay, which writes as another user
+        pytest.skip(f"needs another file system: {written.read_text()}")
+    assert world.starts(dead) == 1 and result.out.count("Restarting") == 2, result
+    assert (
+        "hook.log: not cut: who has it open keeps it from being changed" in result.out
+    )
+    assert "could not write" in result.err and result.code == 2, result
+    assert len(left()) == 2
+    os.utime(world.state / "last-run", (0, 0))  # so the hour's first run is next
+    result = world.run(timeout=60)
+    assert (result.code, result.out, result.err) == (2, "", ""), result
+    assert len(left()) == 2
+    for pid in (lists.pid, int(Path(f"{written}.pid").read_text())):
+        world.kill(pid)
+    until(lambda: not left())
+    assert world.run().code == 0
+    assert (public / "viagra.prom").stat().st_size
+    assert (world.incidents(name)[0] / "hook.log").stat().st_size < 2 * HOOK_LOG_CAP
 
 
 # viagra-run -L

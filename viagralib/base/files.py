@@ -11,7 +11,7 @@ import os
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _AT_ONCE = 8192  # bytes: small enough to be had on a bad day
 
@@ -32,6 +32,16 @@ class Descriptor:
 def open_system(path: str, flags: int = os.O_RDONLY) -> int:
     """Return a descriptor of a file of /dev, /proc or /etc. Raises OSError."""
     return os.open(path, flags | os.O_CLOEXEC)
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close all descriptors but stdin, stdout, stderr and those."""
+    last = 2
+    for one in sorted(kept):
+        if one > last:  # close_range(2) takes what is below for the last of all
+            os.closerange(last + 1, one)
+        last = max(last, one)
+    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def real_path(path: str) -> str:

@@ -165,12 +165,7 @@ def _in_the_child(
 def _place(release: int, failure: int, output: int, stdin: int) -> None:
     """Leave the child stdin, stdout, stderr, the release and the failure pipe only."""
     # All others first: our parent may have no descriptor left to give.
-    last = 2
-    for one in sorted((release, failure, output, stdin)):
-        if one > last:  # close_range(2) takes what is below for the last of all
-            os.closerange(last + 1, one)
-        last = max(last, one)
-    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    files.close_all_but((release, failure, output, stdin))
     # Upwards next: dup2 below must not overwrite one that is still to be moved.
     high = [_above(one) for one in (release, failure, output)]
     if stdin < 0:

@@ -9,6 +9,7 @@ import time
 
 from viagralib import VERSION
 from viagralib.base import guarded_files, records
+from viagralib.base.forked import within
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.base.users import ordinary_users
 from viagralib.processes.verdicts import UP, Verdict
@@ -66,12 +67,24 @@ def write(
     if run.is_narrowed or run.is_unsafe:
         return []
     path = run.settings.metrics
-    try:
-        _replace(run, path, _text(_samples(run, verdicts, standings, faults)))
-    except OSError as error:
-        text = f"[run] metrics: could not write {safe(path)}: {reason(error)}"
-        return [Fault("viagra.toml", text)]
-    return []
+    text = _text(_samples(run, verdicts, standings, faults))
+
+    def replace() -> bytes:
+        try:
+            _replace(run, path, text)
+        except OSError as error:
+            return reason(error).encode(errors="surrogateescape")
+        return b""
+
+    told = within(run.state.path, replace)  # who lists its directory may hold it
+    why = _held(path) if told is None else os.fsdecode(told)
+    text = f"[run] metrics: could not write {safe(path)}: {why}"
+    return [Fault("viagra.toml", text)] if why else []
+
+
+def _held(path: str) -> str:
+    place = safe(os.path.dirname(path))
+    return f"who has its directory open holds it up; see fuser {place}"
 
 
 def _samples(

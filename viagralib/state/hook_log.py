@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Callable
 
 from viagralib.base import files, guarded_files
+from viagralib.base.forked import within
 from viagralib.base.messages import reason
 from viagralib.state.directory import HOOK_LOG_CAP
 
@@ -64,12 +66,14 @@ class HookLog:
     file is cut once that hook is over; only where a file system cannot do that, it is
     cut meanwhile, and what is printed in the very instant of a cut is lost. Who goes on
     with it can make it say anything: what is shown of the programs before is put by.
+    And it can keep everybody from changing it: so a child of ours does that.
     """
 
     def __init__(self, path: str) -> None:
         """Without a `path`, it is kept in memory."""
         self.problem = ""  # why there is no such file
         self._path = path
+        self._place = os.path.dirname(path)
         self._descriptor = -1
         self._end = b""  # what was last in the file when it was cut
         self._cut = 0  # bytes taken out of the file
@@ -100,43 +104,57 @@ class HookLog:
             return guarded_files.open_file(self._path, flags, link=False)
         return os.dup(self._descriptor)
 
-    def reopen(self) -> None:
-        """Take on the file as it is. Raises OSError."""
-        flags = os.O_RDWR | os.O_APPEND
-        self._descriptor = guarded_files.open_file(self._path, flags, link=False)
-
     def watch(self) -> None:
         """Free, else take out, its middle when that has outgrown HOOK_LOG_CAP."""
         size = self._size()
         if size < self._hole:  # somebody has made it shorter
             self._hole = _HALF
-        if size - self._hole <= _HALF + HOOK_LOG_CAP:
-            return
-        if _free(self._descriptor, _HALF, size - _HALF):
-            self._hole = size - _HALF
-        else:
-            self._take_out()
+        if size - self._hole > _HALF + HOOK_LOG_CAP:
+            self._change(self._shorten)
 
     def complete(self) -> None:
         """Put the end back. What still appends to it goes on behind that."""
-        if self._end or self._size() > 2 * HOOK_LOG_CAP:
-            self._take_out()
-            self._cut -= len(self._end)
-            mark = b"\n[... about %d bytes were here ...]\n" % self._cut
-            with contextlib.suppress(OSError):
-                os.write(self._descriptor, mark + self._end)
-            self._end = b""
+        if self._is_long():
+            self._change(self._put_back)
+
+    def cut(self) -> bytes:
+        """Open the file as it is, and cut it, for a child. Raises OSError.
+
+        Who has it open may also have made it longer without writing, or have room kept.
+        """
+        flags = os.O_RDWR | os.O_APPEND
+        self._descriptor = guarded_files.open_file(self._path, flags, link=False)
+        if self._is_long():
+            self._put_back()
+        # Frees what the disk keeps for it behind its end: fallocate(2).
+        os.ftruncate(self._descriptor, self._size())
+        return b""
 
     def last(self) -> bytes:
         """Return its last bytes, for people."""
         own = b""
+        size = self._size()
+        begin = max(self._began, size - _SHOWN)
         try:
-            if self._descriptor >= 0:
-                place = max(self._began, self._size() - _SHOWN)
-                own = os.pread(self._descriptor, _SHOWN, place)
+            if size > begin:
+                own = self._read(size - begin, begin)
         except OSError as error:
             self.problem = reason(error)
         return (self._earlier + own)[-_SHOWN:]
+
+    def _read(self, most: int, begin: int) -> bytes:
+        """Return its bytes from `begin` on, or b"". Raises OSError."""
+        found = bytearray(most)
+        try:
+            read = os.preadv(self._descriptor, [found], begin, os.RWF_NOWAIT)
+            if read == most:
+                return bytes(found)
+        except BlockingIOError:
+            pass  # on XFS, who reads waits for who writes
+        except (OSError, AttributeError):  # where none can be asked not to, none does
+            return os.pread(self._descriptor, most, begin)
+        read_it = lambda: os.pread(self._descriptor, most, begin)  # noqa: E731
+        return within(self._place, read_it, self._descriptor) or b""
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -144,6 +162,40 @@ class HookLog:
 
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else 0
+
+    def _is_long(self) -> bool:
+        return bool(self._end) or self._size() > 2 * HOOK_LOG_CAP
+
+    def _change(self, how: Callable[[], None]) -> None:
+        """Have a child change the file; take on what it knows of it then."""
+
+        def change() -> bytes:
+            how()
+            numbers = self._cut, self._hole, self._began
+            return b"%d %d %d " % numbers + self._end
+
+        told = within(self._place, change, self._descriptor)
+        if told is None:
+            self.problem = "not cut: who has it open keeps it from being changed"
+            self.problem += f"; see fuser {self._path}" if self._path else ""
+            return
+        *numbers, self._end = told.split(b" ", 3)
+        self._cut, self._hole, self._began = map(int, numbers)
+
+    def _shorten(self) -> None:
+        end = self._size() - _HALF
+        if _free(self._descriptor, _HALF, end):
+            self._hole = end
+        else:
+            self._take_out()
+
+    def _put_back(self) -> None:
+        self._take_out()
+        self._cut -= len(self._end)
+        mark = b"\n[... about %d bytes were here ...]\n" % self._cut
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, mark + self._end)
+        self._end = b""
 
     def _take_out(self) -> None:
         for _ in range(_TRIES):
@@ -158,10 +210,6 @@ class HookLog:
         os.ftruncate(self._descriptor, _HALF)
         self._began, self._hole = min(self._began, _HALF), _HALF
 
-    def give_back(self) -> None:
-        """Free what the disk keeps for it behind its end: fallocate(2)."""
-        os.ftruncate(self._descriptor, self._size())
-
 
 def _free(descriptor: int, begin: int, end: int) -> bool:
     """Free the room of what is in a file from `begin` to `end`, which then reads as
@@ -175,15 +223,8 @@ def _free(descriptor: int, begin: int, end: int) -> bool:
 
 
 def cut_log(path: str) -> None:
-    """Cut a hook.log that has outgrown its cap, whoever still writes into it.
-
-    Who has it open may also have made it longer without writing, or have room kept.
-    """
+    """Cut a hook.log that has outgrown its cap, whoever still writes into it."""
     with contextlib.suppress(OSError):
         status = os.lstat(path)
         if max(status.st_size, status.st_blocks * 512) > 2 * HOOK_LOG_CAP:
-            log = HookLog(path)
-            log.reopen()
-            log.complete()
-            log.give_back()
-            log.close()
+            within(os.path.dirname(path), HookLog(path).cut)

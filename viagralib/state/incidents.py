@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Container, Iterator
 
 from viagralib.base import guarded_files, records
+from viagralib.base.forked import within
 from viagralib.base.messages import reason, safe
 from viagralib.base.records import Record
 from viagralib.processes.linux import Process
@@ -181,7 +182,7 @@ def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> N
         if not old:
             return
         name = max(old, key=lambda one: number[incident_ids.daemon_of(one)])
-        shutil.rmtree(f"{state.path}/incidents/{name}", ignore_errors=True)
+        _remove(f"{state.path}/incidents/{name}")
         names.remove(name)
         total -= sizes[name]
 
@@ -192,7 +193,25 @@ def _remove_unborn(place: str) -> None:
         for entry in entries:
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
             if entry.name.startswith(".") and age > _LONGEST_BIRTH:
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove(entry.path)
+
+
+def _remove(directory: str) -> None:
+    """Remove an incident, unless somebody keeps its hook.log from being removed."""
+    within(directory, lambda: _removed(directory))
+
+
+def _removed(directory: str) -> bytes:
+    place, name = os.path.split(directory)
+    hidden = f"{place}/.{name.removeprefix('.')}"
+    with contextlib.suppress(OSError):
+        os.utime(f"{directory}/hook.log")  # waits for the file alone
+        # Who waits to remove it holds up whoever looks into its directory: none does
+        # into a hidden one.
+        os.rename(directory, hidden)
+        directory = hidden
+    shutil.rmtree(directory, ignore_errors=True)
+    return b""
 
 
 def size(directory: str) -> int:

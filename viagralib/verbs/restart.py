@@ -24,8 +24,10 @@ def restart(run: Run, options: Options, out: Printer) -> int:
     for name in names:
         if run.daemon(name) is None:
             raise Fault(safe(name), f"is {why_not_watched(run, name)}")
-    verdicts = Response(announcer).restart(names)
+    response = Response(announcer)
+    verdicts = response.restart(names)
     if options.json:
         announcer.conclude(verdicts)
     announcer.pass_on()
+    response.prune()
     return exit_code(announcer.codes.values())

@@ -110,8 +110,12 @@ class Response:
             for reset in self._finish(recovery, evidence):
                 scheduler.add(reset)
         evidence.finish()
-        keep, keep_bytes = run.settings.keep, run.settings.keep_bytes
-        incidents.prune(run.state, keep, keep_bytes, self._taken.values())
+
+    def prune(self) -> None:
+        """Remove old incidents, if there are new ones: when all is said."""
+        if self._taken:
+            keep, most = self.run.settings.keep, self.run.settings.keep_bytes
+            incidents.prune(self.run.state, keep, most, self._taken.values())
 
     def _take_on(self, name: str, verdict: Verdict) -> Recovery | None:
         """Return the recovery of a daemon that is ours to bring back now.
