@@ -27,7 +27,8 @@ AT_ONCE = 3  # scenes side by side: most of a run is waiting
 # Beyond any doubt of what it is: the fact `user` asks for the users' directory, too.
 FACTS = 'user = "root"\n'
 # Such calls do not return, or cannot fail: brk(2) has no error to return, and the C
-# library takes one for an address.
+# library takes one for an address; of futex(2), which threads wait by, it ends the
+# program at an error that the kernel does not give.
 SAFE = (
     "exit_group",
     "rt_sigreturn",
@@ -36,6 +37,7 @@ SAFE = (
     "getgid",
     "getegid",
     "brk",
+    "futex",
     "getpid",
     "getppid",
     "gettid",
