@@ -18,15 +18,15 @@ fail() {
 
 check_python() {
 	command -v "$PYTHON" >/dev/null || fail "no $PYTHON here: make PYTHON=/path/to/python3.11"
-	version=$("$PYTHON" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
+	version=$("$PYTHON" -IS -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
 		fail "$PYTHON does not run"
-	"$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+	"$PYTHON" -IS -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 		fail "$PYTHON is Python $version; 3.11 or later is needed: make PYTHON=/path/to/python3.11"
 }
 
 # Whoever can change the interpreter can change what root runs.
 check_trust_in_python() {
-	"$PYTHON" -I -B - "$PWD" <<-'END' || exit 1
+	"$PYTHON" -IS -B - "$PWD" <<-'END' || exit 1
 		import os, sys
 		sys.path.insert(0, sys.argv[1])
 		from viagralib.trust.owners import Trust
@@ -51,7 +51,7 @@ check_trust_in_places() {
 	for place in $(completions | cut -d ' ' -f 2); do
 		set -- "$@" "$PREFIX/share/$place"
 	done
-	"$PYTHON" -I -B - "$PWD" "$@" <<-'END' || exit 1
+	"$PYTHON" -IS -B - "$PWD" "$@" <<-'END' || exit 1
 			import os, sys
 			sys.path.insert(0, sys.argv[1])
 			from viagralib.trust.owners import Trust
@@ -156,7 +156,7 @@ make_environment() {
 		cp -RP "$DESTDIR$lib/venv" "$new/venv"
 		return
 	fi
-	"$PYTHON" -I -m venv --without-pip "$new/venv" || fail "$PYTHON cannot make a venv"
+	"$PYTHON" -IS -m venv --without-pip "$new/venv" || fail "$PYTHON cannot make a venv"
 	# No way into it is left in the shape of a script that names where it was made.
 	rm -f "$new"/venv/bin/[Aa]ctivate*
 	sed '/^command = /d' "$new/venv/pyvenv.cfg" >"$new/cfg"
@@ -177,7 +177,7 @@ make_environment() {
 
 # Nothing is executed, or copied, in a tree that somebody else could change.
 is_nobody_elses() {
-	"$PYTHON" -I -B - "$PWD" "$1" 2>/dev/null <<-'END'
+	"$PYTHON" -IS -B - "$PWD" "$1" 2>/dev/null <<-'END'
 		import os, sys
 		sys.path.insert(0, sys.argv[1])
 		from viagralib.trust.owners import Trust
@@ -190,7 +190,19 @@ is_reusable() {
 	is_nobody_elses "$1" || return 1
 	base='import sys; print(sys.version, sys.base_prefix)'
 	[ -x "$1/bin/python" ] && "$1/bin/python" -I -c 'import psutil' 2>/dev/null &&
-		[ "$("$1/bin/python" -I -c "$base")" = "$("$PYTHON" -I -c "$base")" ]
+		[ "$("$1/bin/python" -I -c "$base")" = "$("$PYTHON" -IS -c "$base")" ]
+}
+
+# Without -S, a Python executes what lies in its directories of packages: .pth files.
+is_site_nobody_elses() {
+	"$PYTHON" -IS -B - "$PWD" <<-'END'
+		import os, site, sys
+		sys.path.insert(0, sys.argv[1])
+		from viagralib.trust.owners import Trust
+		trust = Trust(os.geteuid())
+		places = filter(os.path.isdir, site.getsitepackages())
+		sys.exit(1 if any(map(trust.why_not, places)) else 0)
+	END
 }
 
 # Through the pip that PYTHON has, if that is of 22.3 or later, or else through one
@@ -198,7 +210,7 @@ is_reusable() {
 fetch() {
 	options="--quiet --no-compile --no-cache-dir --disable-pip-version-check --no-input"
 	environment=$new/venv/bin/python
-	if "$PYTHON" -I -m pip --python "$environment" --version; then
+	if is_site_nobody_elses && "$PYTHON" -I -m pip --python "$environment" --version; then
 		# shellcheck disable=SC2086
 		"$PYTHON" -I -m pip --python "$environment" install $options "$1"
 		return

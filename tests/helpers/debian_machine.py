@@ -23,7 +23,6 @@ from ready_machine import NAMESPACES, PATH, Machine
 from world import need, need_root
 
 CACHE = Path(os.environ.get("VIAGRA_MACHINES", "/var/cache/viagra-machines"))
-MIRROR = "http://deb.debian.org/debian"
 # What the README asks for, and what a clone from a directory needs.
 MINIMAL = ("python3", "python3-venv", "make", "git", "ca-certificates")
 # A mount namespace of its own: with the last process, all that it mounts is gone.
@@ -179,12 +178,32 @@ def _is_whole(place: Path, kind: str) -> bool:
     return all([*archives.glob(f"{name}_*")] for name in FETCHED)
 
 
+def _mirror() -> str:
+    """Return from where this machine's apt has Debian. Raises OSError."""
+    targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    done = subprocess.run(
+        [*targets, "Created-By: Packages", "Component: main"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    places = [one for one in done.stdout.split() if "security" not in one]
+    if not places:
+        raise OSError(None, "apt has no mirror of Debian here")
+    return places[0]
+
+
 def _make(new: Path, suite: str, kind: str) -> None:
     """Make a root directory. Raises OSError."""
     if not kind:
         included = f"--include={','.join(MINIMAL)}"
         make = [need("mmdebstrap"), "--quiet", "--variant=minbase", included]
-        make += ["--aptopt=Acquire::Check-Valid-Until false", suite, str(new), MIRROR]
+        make += [
+            "--aptopt=Acquire::Check-Valid-Until false",
+            suite,
+            str(new),
+            _mirror(),
+        ]
         _command([*APART, *make])
         (new / "etc/apt/apt.conf.d/99mmdebstrap").unlink()
         shutil.copy("/etc/resolv.conf", new / "etc/resolv.conf")

@@ -422,6 +422,45 @@ def test_a_package_runs_nothing_of_the_systems_site_packages(tmp_path: Path) -> 
     assert len(programs) == 4 and not executed.exists()
 
 
+def test_make_install_loads_no_packages_that_others_may_write(tmp_path: Path) -> None:
+    """Only pip does without -S, where nobody else may write what it then executes."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        lacking("root's rights, or unshare")
+    text = (ROOT / "install.sh").read_text()
+    functions = re.findall(r"^\w+\(\) \{\n.*?^\}\n", text, re.M | re.S)
+    assert set(re.findall(r'"\$PYTHON" (-I\w*) -m (\w+)', text)) == {
+        ("-IS", "venv"),
+        ("-I", "pip"),
+    }
+    script = f"""
+    {PRIVATE.format(room=tmp_path)}
+    PYTHON=/usr/bin/python3
+    first='import site; print(site.getsitepackages()[0])'
+    packages=$($PYTHON -IS -c "$first") || exit 77
+    case $packages in
+    /usr/local/*) mkdir -p $packages ;;
+    *) exit 77 ;;
+    esac
+    {"".join(functions)}
+    is_site_nobody_elses || exit 11
+    echo 'import os; os.mkdir("/usr/local/executed")' >$packages/x.pth
+    chmod 2775 $packages
+    check_python
+    check_trust_in_python
+    ! is_site_nobody_elses || exit 12
+    [ ! -e /usr/local/executed ] || exit 13
+    """
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode == 77:
+        pytest.skip("this machine's Python has no packages below /usr/local")
+    assert done.returncode == 0
+
+
 def test_defaults_on_a_machine_of_its_own(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         lacking("root's rights")

@@ -42,14 +42,16 @@ _LESS = 0.25  # as long as there is one that does not come
 _GRACE = 0.05  # seconds for a thread that has its answer, and waits for its turn
 _AT_ONCE = 256  # answers between two rests
 _MOST = 8  # silent ones of a user; from then on, none of that user's is asked about
-_LENT = 65536  # uids from here on are lent to people by subuid(5): as if of one user
+_LENT = 65536  # uids from here on that no account has are lent to people by subuid(5)
 
 _silent: dict[str, int] = {}  # the user of each pid of which nothing is told now
-_reader: list[_Reader] = []  # the one that gets answers, if there is one
+_accounts: dict[int, bool] = {}  # whether a uid from _LENT on is an account's
+# By the thread that asks: URLs are asked in threads, which look whose a socket is.
+_readers: dict[int, _Reader] = {}
 
 
 def _forget() -> None:
-    _reader.clear()
+    _readers.clear()
     _silent.clear()
 
 
@@ -113,7 +115,7 @@ class _Reader:
 
     def _leave(self) -> None:
         self.is_left = True
-        _reader.clear()
+        del _readers[_thread.get_ident()]
 
     def _work(self) -> None:
         self._native = _thread.get_native_id()
@@ -155,11 +157,11 @@ def answers(call: Callable[[str], _T], pids: Iterable[str]) -> Iterator[_T]:
     is_over = False
     while not is_over:
         try:
-            _reader[:] = _reader or [_Reader()]
+            reader = _readers.get(_thread.get_ident()) or _Reader()
         except RuntimeError:  # the system has no thread for us
             yield from (call(pid) for pid in rest if not _is_silent(pid))
             return
-        reader = _reader[0]
+        _readers[_thread.get_ident()] = reader
         some = reader.ask(call, rest)
         is_over = len(some) < _AT_ONCE and not reader.is_left
         yield from some
@@ -173,8 +175,9 @@ def ask(process: Process, call: Callable[[], _T]) -> _T:
 
     real, *_ = process.users()
     raise Unreadable(
-        "its state: it hangs inside execve(2): if it is not the daemon, set the fact "
-        f"user; else end what else user {user_name(real)} runs, a file system it may be"
+        "its state: the kernel does not answer, as while it hangs inside execve(2): if "
+        "it is not the daemon, set the fact user; else end what else user "
+        f"{user_name(real)} runs, a file system it may be"
     )
 
 
@@ -233,7 +236,13 @@ def _is_silent(pid: str) -> bool:
 
 
 def _user(pid: str) -> int:
+    """Return whose it is; _LENT for all uids that are lent; 0: nobody's any more."""
     try:
-        return min(Process(int(pid), 0.0).users()[0], _LENT)
+        uid = Process(int(pid), 0.0).users()[0]
     except (Vanished, Unreadable):
         return 0
+    if uid >= _LENT and uid not in _accounts:
+        from viagralib.base.users import user_name
+
+        _accounts[uid] = user_name(uid) != str(uid)
+    return uid if _accounts.get(uid, True) else _LENT
