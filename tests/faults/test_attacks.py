@@ -597,10 +597,13 @@ def test_a_strangers_arguments_cost_no_system_call(public: World) -> None:
     assert counts[0] >= counts[1] > 0, counts
 
 
-def test_a_worker_whose_main_process_lives_is_no_leftover(public: World) -> None:
+@pytest.mark.parametrize("user", [0, SYSTEM])
+def test_a_worker_whose_main_process_lives_is_no_leftover(
+    public: World, user: int
+) -> None:
     """Of a second instance, say, that a service account runs."""
     name = unique("worker")
-    public.watch(name, 'user = "root"\ncommand = "^main "\nleftovers = "stop"\n')
+    public.watch(name, f'user = {user}\ncommand = "^main "\nleftovers = "stop"\n')
     fake = public.bin / f"{name}"
     shutil.copy(need("dash"), fake)
     main = [str(fake), "-c", f"{fake} -c 'kill -STOP $$' & kill -STOP $$"]

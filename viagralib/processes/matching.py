@@ -110,20 +110,14 @@ def why_user(daemon: Daemon, process: Process, observer: Observer) -> str:
 
 
 def _is_left_behind(daemon: Daemon, process: Process, observer: Observer) -> bool:
-    """Return whether it is a worker of a daemon of root's that is dead itself.
-
-    Workers have given root's rights up for those of a service's user. One whose parent
-    lives has a main process of its own, which is another daemon.
-    """
+    """Return whether a worker, with a service's rights, is of a dead one of root's."""
     facts = daemon.facts
     if observer.user or not facts.command or {*map(user_id, facts.user)} != {0}:
         return False
     if process.zombie or process.elsewhere() or process.users()[1] == 0:
         return False
-    parent = table.find(process.parent)
     return not (
         any(map(observer.is_ordinary, process.users()))
-        or (parent is not None and parent.name == process.name)
         or _why_other_name(daemon.process, process)
         or observer.why_ours(process)
         or _fits(facts.command, process, is_strange=True)
@@ -132,9 +126,15 @@ def _is_left_behind(daemon: Daemon, process: Process, observer: Observer) -> boo
 
 
 def _may_be_left(daemon: Daemon, process: Process) -> bool:
-    """Return whether what is not the daemon itself may be of it, by its command."""
+    """Return whether what is not the daemon itself may be of it, by its command.
+
+    One whose parent lives has a main process of its own, which is another daemon.
+    """
     pattern = daemon.facts.leftover_command
-    return not pattern or _fits(pattern, process, is_strange=True)
+    if pattern and not _fits(pattern, process, is_strange=True):
+        return False
+    parent = table.find(process.parent)
+    return parent is None or parent.name != process.name
 
 
 def _why_doubtful(daemon: Daemon, process: Process, observer: Observer) -> str:
