@@ -22,7 +22,7 @@ from world import absent, need_root, remove_locks, until
 
 ROOT = CHECKOUT
 PYTHON = sys.executable
-LONG = 30.0  # seconds; only a machine that hangs takes this long
+LONG = 60.0  # seconds; only a machine that hangs takes this long
 
 
 def state(pid: int) -> str:

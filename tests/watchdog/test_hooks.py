@@ -758,9 +758,13 @@ def test_time_limit_is_that_of_all_steps(world: World) -> None:
     name = unique("food")
     nap = world.daemon(unique("nap"))
     steps(world, name, a=f"{nap} 0.1", b__mayfail=f"{nap} {SLEEP}", c="echo third")
-    world.facts(name, 'start_timeout = "2.5s"')
-    result = world.run()
-    assert result.code == 1, result
+    for limit in ("2.5s", "10s", "40s"):  # the first two will do but on a busy machine
+        (world.place / "steps").write_text("")
+        world.facts(name, f'start_timeout = "{limit}"')
+        result = world.run()
+        assert result.code == 1, result
+        if len(noted(world)) == 2:
+            break
     assert noted(world) == ["a", "b.mayfail"]  # no time is left for the third
     assert "still at work after" in facts_of(result.out, "hook")[1]
 
@@ -832,7 +836,7 @@ def test_hung_alarm_is_ended(world: World) -> None:
     world.hook(name, f"{nap} {SLEEP}", "fail.d")
     began = time.monotonic()
     assert world.run().code == 1
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < int(SLEEP) / 4
     assert running(f"{nap} {SLEEP}") == []
 
 
