@@ -573,6 +573,26 @@ def test_a_directory_that_others_can_write_to_is_refused(
     assert f"chmod o-w {tmp_path}/locks" in keeper.lines("stderr")[0]
 
 
+@pytest.mark.parametrize("verb", ["status", "yield"])
+@pytest.mark.parametrize("names", ["all", "one"])
+def test_where_others_can_write_nothing_is_removed_for_people(
+    make: Make, tmp_path: Path, verb: str, names: str
+) -> None:
+    """As PostgreSQL's standby.signal, in the directory that another's link leads to."""
+    (tmp_path / "data").mkdir()
+    kept = tmp_path / "data" / "standby.signal"
+    kept.touch()
+    (tmp_path / "data" / "lock").touch()
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "food").symlink_to(tmp_path / "data")
+    (tmp_path / "locks").chmod(0o777)
+    name = ["food"] if names == "one" or verb == "yield" else []
+    keeper = make("a")
+    assert keeper.run(verb, "--engine", f"file://{tmp_path}/locks", *name) == 78
+    assert f"chmod o-w {tmp_path}/locks" in keeper.lines("stderr")[0]
+    assert kept.exists()
+
+
 def test_a_directory_that_others_can_move_is_refused(
     make: Make, tmp_path: Path
 ) -> None:

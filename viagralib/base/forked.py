@@ -42,7 +42,8 @@ def within(place: str, call: Callable[[], bytes], kept: int = -1) -> bytes | Non
     try:
         if place:
             opened.append(files.open_system(place, os.O_RDONLY | os.O_DIRECTORY))
-            if not _lock(opened[0]):
+            if not _lock(opened[0]):  # to a child that an earlier run has left
+                _left.append(place)
                 return None
         opened += os.pipe()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides who ended

@@ -64,6 +64,12 @@ class FileEngine(Engine):
         except OSError as error:
             raise Fault("", f"no lock can be made: {reason(error)}") from None
 
+    def connect(self) -> None:
+        """Refuse what others could change, also to people: files are removed there."""
+        for place in (self._above, self._directory):
+            with contextlib.suppress(OSError):  # not there: no leases
+                check_ours(place)
+
     def _lock_paths(self) -> list[str]:
         """Return the lock's file, and for root one more: all state may be deleted."""
         paths = [self._path("lock")]
