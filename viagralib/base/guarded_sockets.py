@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TypeVar
 
 from viagralib.base.files import Descriptor
 from viagralib.base.guarded_files import Refused, Way
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False  # typing and collections.abc cost too much
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 def reach(path: str, call: Callable[[str], _T]) -> _T:

@@ -129,16 +129,16 @@ class _Reader:
 
     def _get_some(self) -> bool:
         """Get answers; return whether somebody still waits for them."""
-        answers = self._answers
+        answers, call, turn = self._answers, self._call, self._turn
         for pid in self._pids:
-            if _is_silent(pid):
+            if _silent and _is_silent(pid):
                 continue
             self._pid, error = pid, None
             try:
-                answer = self._call(pid)
+                answer = call(pid)
             except Exception as why:
                 error = why
-            with self._turn:
+            with turn:
                 self._pid = ""
                 if self.is_left:  # it was told in the end
                     _silent.pop(pid, None)
