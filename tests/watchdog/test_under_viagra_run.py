@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 from world import World, comm, unique, until
 
@@ -50,12 +51,7 @@ def test_what_finished_too_soon_is_not_said_to_be_tried_again(world: World) -> N
 
 def test_what_finished_by_itself_is_left_down(world: World) -> None:
     name = unique("calc")
-    hold(world, name, "-r 3 -f core,signal", world.calculation(name))
-    assert world.run().code == 0
-    done = world.place / "done"
-    done.touch()
-    until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
-    assert_told_once(world, name)
+    done = calculate(world, name, "-r 3 -f core,signal")
     assert world.starts(name) == 1
     assert "finished" in world.run("status").out
     done.unlink()
@@ -109,22 +105,23 @@ def test_an_earlier_death_is_not_the_cause(world: World) -> None:
     assert wanted in result.out, result
 
 
-def calculate(world: World, name: str) -> None:
-    """Have a daemon start, and finish; its next life will be longer."""
-    hold(world, name, "-r 3", world.calculation(name))
+def calculate(world: World, name: str, options: str = "-r 3") -> Path:
+    """Have a daemon start, and finish. Return what, once removed, makes its next life
+    longer."""
+    hold(world, name, options, world.calculation(name))
     assert world.run().code == 0
     done = world.place / "done"
     done.touch()
     until(lambda: '"finished": true' in (world.state / "deaths" / name).read_text())
     assert_told_once(world, name)
-    done.unlink()
+    return done
 
 
 def test_what_finished_in_an_earlier_life_of_the_machine_is_started(
     world: World,
 ) -> None:
     name = unique("calc")
-    calculate(world, name)
+    calculate(world, name).unlink()
     record(world, name, boot="an earlier one")
     assert world.run().code == 0
     assert world.starts(name) == 2
@@ -132,7 +129,7 @@ def test_what_finished_in_an_earlier_life_of_the_machine_is_started(
 
 def test_what_finished_and_was_started_by_hand_is_brought_back(world: World) -> None:
     name = unique("calc")
-    calculate(world, name)
+    calculate(world, name).unlink()
     environment = {
         "PATH": f"{world.program.parent}/viagralib/companions:{os.environ['PATH']}",
         "VIAGRA_STATE": str(world.state),
@@ -150,7 +147,7 @@ def test_what_finished_and_was_started_without_viagra_run_is_watched_again(
     world: World,
 ) -> None:
     name = unique("calc")
-    calculate(world, name)
+    calculate(world, name).unlink()
     child = world.spawn(["/bin/sh", "-c", f"exec {world.calculation(name)}"])
     until(lambda: comm(child.pid) == name)
     assert world.run().out.startswith(f"{name} is up again, finished since ")

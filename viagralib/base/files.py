@@ -123,6 +123,13 @@ def noting(hidden: list[int]) -> Callable[[int, OSError], None]:
     return note
 
 
+def proc_state(place: str) -> str:
+    """Return the state of the process or thread of a place in /proc: "R", "D", and so
+    on, as in proc(5). Raises OSError."""
+    line = read_once(f"{place}/stat", 512)
+    return os.fsdecode(line.rpartition(b") ")[2][:1])
+
+
 def read_proc(path: str, most: int) -> bytes:
     """Return the same of a file of /proc: there, less than was asked for is all."""
     at_once = min(most, _AT_ONCE)

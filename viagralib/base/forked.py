@@ -113,7 +113,6 @@ def _answer(pid: int, pipe: int, place: str) -> bytes | None:
 def _waits(pid: int) -> bool:
     """Return whether a child waits for something other than a processor."""
     try:
-        status = files.read_once(f"/proc/{pid}/stat", 1000)
+        return files.proc_state(f"/proc/{pid}") != "R"
     except OSError:
         return True  # as far as can be known
-    return status.rpartition(b") ")[2][:1] != b"R"

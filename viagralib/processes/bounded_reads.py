@@ -108,10 +108,9 @@ class _Reader:
     def _runs(self) -> bool:
         """Return whether it would go on, if it had a processor."""
         try:
-            line = files.read_once(f"/proc/self/task/{self._native}/stat", 64)
+            return files.proc_state(f"/proc/self/task/{self._native}") == "R"
         except OSError:
             return not self._native
-        return line.rpartition(b") ")[2][:1] == b"R"
 
     def _leave(self) -> None:
         self.is_left = True
