@@ -22,7 +22,7 @@ def test_nothing_is_started_while_the_machine_boots(world: World) -> None:
     result = world.run()
     assert (result.code, result.out) == (0, "") and world.starts(name) == 0
     said = world.run("--verbose")
-    assert "not now: the machine is up for" in said.out, said
+    assert "not now: the machine booted" in said.out, said
     assert "not now" in world.run("explain", name).out
 
 
@@ -256,7 +256,7 @@ def test_a_container_is_as_old_as_its_process_1(world: World) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0 and "the machine is up for " in done.stdout, done
+    assert done.returncode == 0 and "the machine booted " in done.stdout, done
     assert world.starts(name) == 0
 
 

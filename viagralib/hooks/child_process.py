@@ -34,7 +34,7 @@ class Child:
         self.began = time.monotonic()
         self.ended: float | None = None  # on the clock of `began`
         self.status: int | None = None  # as of os.waitstatus_to_exitcode()
-        self.failure = ""  # why it could not be executed
+        self.failure = ""  # what went wrong with it, but for its own exit
         self._release = release
         self._failure = failure
         self.tree = grow(process, mark)
@@ -78,7 +78,7 @@ class Child:
         self.ended = time.monotonic()
         self._read_failure()
         if status < 0:
-            self.failure = self.failure or "nobody knows how it ended"
+            self.failure = self.failure or "ended, and nobody saw how"
         self._close_release()
         return True
 
@@ -88,10 +88,11 @@ class Child:
 
     def _read_failure(self) -> None:
         try:
-            self.failure = os.read(self._failure, 1000).decode(errors="replace")
+            words = os.read(self._failure, 1000).decode(errors="replace")
             os.close(self._failure)
         except OSError:
-            pass  # then its status alone tells
+            return  # then its status alone tells
+        self.failure = f"could not be executed: {words}" if words else ""
 
     def _close_release(self) -> None:
         if self._release >= 0:

@@ -34,7 +34,7 @@ def outcome_of(child: Child, program: str) -> Outcome:
     """Return how an ended child went."""
     after = f"after {durations.spell(child.seconds())}"
     if child.failure:
-        return Outcome(program, f"could not be executed: {safe(child.failure)}", 127)
+        return Outcome(program, safe(child.failure), 127)
     status = child.status or 0
     if status < 0:
         return Outcome(program, f"killed by signal {-status} {after}", status)

@@ -51,7 +51,9 @@ def _booting(boot: float) -> str:
     age = _age()
     if age >= boot:
         return ""
-    return f"the machine is up for {spell(age)}, and left to itself for {spell(boot)}"
+    return (
+        f"the machine booted {spell(age)} ago, and is left to itself for {spell(boot)}"
+    )
 
 
 def _changing_state(boot: float, gate: Gate) -> str:

@@ -25,7 +25,7 @@ def why_held(state: State, daemon: Daemon) -> str:
         return ""
     return (
         f"tried {restarts} times and more, each within {spell(_GAP * within)} of the "
-        f"last: from now on once every {spell(within)}; to try it at once: "
+        f"last: from now on every {spell(within)}; to try it at once: "
         f"viagra.py restart {safe(daemon.name)}"
     )
 
@@ -39,7 +39,7 @@ def series(state: State, daemon: Daemon) -> str:
     if at is None or number < min(2, restarts):
         return ""
     since = date(records.number(record, "series_at"))
-    held = f"after try {restarts} it is held, and tried once every {spell(within)}"
+    held = f"after try {restarts} it is held, and tried every {spell(within)}"
     if number >= restarts:
         held = f"the next one not before {date(at + within)}"
     return f"try {number} since {since}; {held}"

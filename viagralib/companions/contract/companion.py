@@ -26,7 +26,7 @@ class GuardianGoneError(Exception):
 class Companion:
     """A program's name, what --help prints, and the exit codes of its own.
 
-    `misused` is for a command line that cannot be meant so, `faulty` for what else its
+    `misused` is for an invalid command line, `faulty` for what else its
     user must mend (settings), `failed` for what the system refuses.
     """
 
