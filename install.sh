@@ -322,7 +322,9 @@ install_manual() {
 	for page in man/*.[1-9]; do
 		place=$DESTDIR$MANDIR/man${page##*.}
 		mkdir -p "$place"
-		cp "$page" "$place/"
+		sed -e "s|/usr/local/sbin/viagra|$PREFIX/sbin/viagra|g" \
+			-e "s|/usr/local/share/viagra|$PREFIX/share/viagra|g" \
+			"$page" >"$place/${page##*/}"
 		chmod 644 "$place/${page##*/}"
 	done
 }

@@ -4,7 +4,7 @@
 Cron runs it every few minutes. It looks once at the process table; for each watched
 daemon that is down it takes evidence, runs the daemon's start hook, makes sure that
 the daemon is back, and prints a notice, which cron mails. When all is well it prints
-nothing. It keeps nothing running, and needs nothing that it remembers.
+nothing. It keeps nothing running, and no state is essential.
 """
 
 import gc
@@ -68,7 +68,7 @@ def main() -> int:
         if not what:
             raise
         error.__traceback__ = None  # it holds all the memory that words may need
-        err.say(f"viagra.py: could not go on: {what}; the next run tries it")
+        err.say(f"viagra.py: could not go on: {what}; the next run tries again")
         code = NOT_WELL
     except KeyboardInterrupt:
         err.say("viagra.py: interrupted: the next run sees what was begun")
@@ -136,6 +136,7 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     gc.enable()
     faults = run.find_faults() + unwritten  # with all parts that it will load
     from viagralib.base.resource_limits import widen
+    from viagralib.recovery.standing import PAUSED
     from viagralib.report.announcer import Announcer
     from viagralib.report.up_again import close  # what only a bad day needs
     from viagralib.verbs.run import Response
@@ -143,8 +144,8 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     widen()
     announcer = Announcer(run, options, out, err)
     announcer.faults(faults)
-    for text in pauses:
-        announcer.say(text)
+    for name, text in pauses.items():
+        announcer.notify(name, PAUSED, text)
     close(announcer, verdicts)
     response = Response(announcer)
     response.bring_back(verdicts)

@@ -34,6 +34,12 @@ rm -rf "$shipped" "$DESTDIR/usr/share/zsh/site-functions"
 	printf '\n  * See CHANGELOG.md.\n\n'
 	echo " -- $maintainer  $(date -u -R -d "@$SOURCE_DATE_EPOCH")"
 } >"$doc/changelog.Debian"
+# The pages name what lies elsewhere here, or only as dpkg's conffiles.
+sed -i -e '/^\.It Pa .usr.share.viagra.start\.d$/,+1d' \
+	-e 's#/usr/share/viagra/\(crontab\|prometheus\)#/usr/share/viagra/examples/\1#' \
+	-e "s|/usr/share/viagra|/usr/share/doc/$package|" \
+	-e 's|^hooks as shipped, examples for|documents, and examples for|' \
+	"$DESTDIR"/usr/share/man/man?/*
 gzip -9n "$doc"/changelog* "$DESTDIR"/usr/share/man/man*/*
 cat >"$DESTDIR/usr/share/lintian/overrides/$package" <<-END
 	# Its name is the contract with crontabs and people.

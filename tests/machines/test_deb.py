@@ -18,6 +18,12 @@ __all__ = ["fresh_debian"]  # a fixture
 SOURCE = "/root/viagra"
 HOME = "/etc/viagra/start.d"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-download"
+# What its manual pages name of its own, and does not lie in it, unpacked at $1.
+NAMED = (
+    r"zcat $1/usr/share/man/man*/* | grep -v '^\.Bl' |"
+    r" grep -o '/usr/[a-z]*/[a-z/]*viagra[a-z/.-]*' | sort -u |"
+    " while read -r path; do [ -e $1$path ] || echo $path; done"
+)
 OURS = f"find / -xdev -path {SOURCE} -prune -o -name '*viagra*' -print"
 
 
@@ -34,7 +40,10 @@ def test_installed_upgraded_over_an_edited_hook_removed_and_purged(
 ) -> None:
     machine.shell(f"git clone -q {ORIGIN} {SOURCE}")
     before = machine.shell(OURS)
-    machine.shell(f"dpkg -i {built(machine)}")  # it needs no psutil
+    package = built(machine)
+    machine.shell(f"dpkg-deb -x {package} /tmp/unpacked")
+    assert machine.shell(f"set -- /tmp/unpacked; {NAMED}") == "/usr/local/etc/viagra\n"
+    machine.shell(f"rm -r /tmp/unpacked; dpkg -i {package}")  # it needs no psutil
     told = machine.shell("viagra.py test")
     assert "\n0 faults\n" in told, told
     assert "home /etc/viagra, state /var/lib/viagra\n" in told

@@ -57,7 +57,7 @@ def test_run_says_what_it_would_execute(world: World) -> None:
     assert result.out.index(f"{first} is down") < result.out.index(f"{steps} is down")
     assert lines_of(result.out, report) == ["only report it (recovery = report)"]
     assert lines_of(result.out, sick) == [f"run stop.d/{sick}", f"run start.d/{sick}"]
-    assert lines_of(result.out, up) == [f"ask check.d/{up}, how it is"]
+    assert lines_of(result.out, up) == [f"ask check.d/{up} how it is"]
     before, after = result.out.splitlines()[-2:]
     assert before.startswith("before that, as evidence: ps, df, ss")
     assert after == "for each notice: notice.d/mail"

@@ -35,7 +35,7 @@ def test_a_heartbeat_of_the_future_is_unknown(world: World) -> None:
     os.utime(beat, (time.time() + 3600,) * 2)
     result = world.run()
     assert result.code == 1
-    assert f"{name} is unknown: heartbeat {beat} is of the future" in result.out
+    assert f"{name} is unknown: heartbeat {beat} has a time in the future" in result.out
     assert child.poll() is None and told(world, name) == []
 
 

@@ -20,7 +20,10 @@ def test_paused_is_left_alone_until_resumed(world: World) -> None:
     name = unique("pause")
     world.watch(name)
     result = world.run("pause", name, "--reason", "new disk")
-    assert result.code == 0 and f"{name} is paused until viagra.py resume" in result.out
+    assert (
+        result.code == 0
+        and f"{name} is paused until resumed: viagra.py resume {name}\n" in result.out
+    )
     quiet = world.run()
     assert (quiet.code, quiet.out) == (0, "") and world.starts(name) == 0
     assert "paused: until resumed: new disk" in world.run("status").out
@@ -37,6 +40,8 @@ def test_a_pause_without_an_end_is_recalled_once_a_day(
     world.watch(name)
     end = f", until resumed; to end that: viagra.py resume {whose}\n"
     end = end.replace("NAME", name)
+    note = f'echo "$VIAGRA_RESULT|$VIAGRA_DAEMON|$(cat)" >>{world.place}/told'
+    world.hook("note", note, "notice.d")
     for arguments, told in (([], end), (["--for", "2h"], "")):
         world.run("pause", whose.replace("NAME", name), *arguments)
         assert world.run().out == ""
@@ -47,6 +52,9 @@ def test_a_pause_without_an_end_is_recalled_once_a_day(
             done = world.run()
             assert (done.code, done.err, world.starts(name)) == (0, "", 0)
             assert done.out.endswith(said) and bool(done.out) == bool(said), done
+    about = "" if whose == "--all" else name  # cron's mail may be switched off by now
+    [said] = (world.place / "told").read_text().splitlines()
+    assert said.startswith(f"paused|{about}|") and said.endswith(end.strip())
 
 
 def test_a_pause_ends_by_itself(world: World) -> None:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-WELL = 0  # all is up, brought back, paused, off, finished, quit or not now
+WELL = 0  # all is up, brought back, paused, off, finished, quit, stopped or not now
 NOT_WELL = 1  # a daemon is down, sick or unknown
 FAULTY = 2  # usage, facts or an unsafe file; everything else is still served
 BUSY = 75  # all that is wrong is being worked on by another run (EX_TEMPFAIL)

@@ -37,6 +37,6 @@ def heartbeat(
     if is_file and min(abs(age), abs(now - clock_set_at)) <= limit:
         return Finding(WELL)
     if age < 0 or not is_file:
-        what = "is of the future" if is_file else "is no file"
+        what = "has a time in the future: check the clock" if is_file else "is no file"
         return Finding(UNKNOWN, f"heartbeat {safe(file)} {what}")
     return Finding(SICK, f"heartbeat {safe(file)}: silent for {spell(age)}")

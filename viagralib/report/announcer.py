@@ -162,4 +162,4 @@ class Announcer:
         is_last = not self.run.is_state_unsafe and announced.is_enough(
             self.run.state, name, word
         )
-        return "; what is new of this today is in viagra.py check" if is_last else ""
+        return "; no more mail about this today: see viagra.py check" if is_last else ""

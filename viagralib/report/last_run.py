@@ -15,7 +15,7 @@ def tell(run: Run) -> str:
     if not run.is_ours:
         return "when the last run was, its owner can see"
     if not run.previous:
-        return "no run yet: put viagra.py into a crontab (see crontab.example)"
+        return "no run yet: it needs a line in a crontab: man viagra.py, EXAMPLES"
     age = time.time() - run.previous
     if age < 0:
         return "last run in the future: the clock was set back"

@@ -9,6 +9,7 @@ from viagralib.base.messages import FAULTY, Fault, exit_code, safe
 from viagralib.base.users import user_name
 from viagralib.processes.table import told
 from viagralib.processes.verdicts import UP, Verdict
+from viagralib.settings.hook_files import NO_STEP, NOT_EXECUTABLE
 from viagralib.state.run_context import Run
 
 FORMAT = 1  # of the JSON documents: grows when a key changes its meaning or goes
@@ -35,9 +36,12 @@ def line(name: str, verdict: Verdict, standing: str = "") -> str:
 def why_not_watched(run: Run, name: str) -> str:
     """Return why a file of start.d is not watched, with what switches it on."""
     why = run.settings.set_aside[name]
-    if not why.startswith("off: not executable"):
+    what = f"{run.settings.home}/start.d/{name}"
+    if why.startswith(NO_STEP):
+        what += "/*"
+    elif not why.startswith(NOT_EXECUTABLE):
         return safe(why)
-    return f"{safe(why)}: chmod +x {safe(f'{run.settings.home}/start.d/{name}')}"
+    return f"{safe(why)}: chmod +x {safe(what)}"
 
 
 def nothing_watched(run: Run) -> str:

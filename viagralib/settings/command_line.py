@@ -107,14 +107,15 @@ def _check(options: Options, given: list[str]) -> None:
     verb = options.verb
     for name in given:
         if verb not in verbs_of(name):
-            raise Fault("", f"{name} makes no sense with {verb}")
+            verbs = ", ".join(verbs_of(name))
+            raise Fault("", f"{name} does not go with {verb}, only with {verbs}")
     if verb == "explain" and len(options.names) != 1:
         raise Fault("", "explain needs one NAME: viagra.py explain NAME")
     if verb in ("restart", "pause", "resume") and not (options.names or options.all):
         of_all = "" if verb == "restart" else ", or --all"
         raise Fault("", f"{verb} needs a NAME: viagra.py {verb} NAME ...{of_all}")
     if options.all and options.names:
-        raise Fault("", "--all and NAME say two things: give one of them")
+        raise Fault("", "--all and NAME do not go together: give one of them")
     if verb == "test" and options.names:
         raise Fault("", "test takes no NAME: it looks at all of them")
     if options.duration and options.until:

@@ -22,7 +22,7 @@ OPTIONS = {
     "--reason": ("TEXT", "why; it is shown wherever the daemon is"),
     "--since": ("7d", "how far back to look"),
     "--html": ("", "one HTML page"),
-    "--all": ("", "pause, or resume, all daemons, of later hooks as well"),
+    "--all": ("", "pause, or resume, all daemons, also those of later hooks"),
     "--checks": ("", "run each check of check.d once, and say what it answers"),
     "--dry-run": ("", "say what run or restart would execute, and do nothing"),
     "--dir": ("DIR", "the home, with start.d in it"),

@@ -33,7 +33,7 @@ def find_home(given: str | None) -> str:
     raise Fault(
         "",
         f"no start.d found in {safe(', '.join(places))}: "
-        "make one, or name its directory with --dir",
+        "make one, or name the directory that holds it with --dir",
     )
 
 

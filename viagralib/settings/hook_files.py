@@ -17,6 +17,9 @@ _PACKAGERS = (
     ".pacnew .pacsave .ucf-old .ucf-new .ucf-dist"
 )
 COPY_ENDINGS = (*_EDITORS.split(), *_PACKAGERS.split())
+NOT_EXECUTABLE = "off: not executable"
+NO_STEP = "off: the directory holds no executable step"
+
 # What belongs beside hooks and is none, whatever its mode: `chmod +x *` happens.
 NO_HOOKS = {
     "README": "no hook: for people to read",
@@ -111,7 +114,7 @@ def why_off(directory: str, name: str) -> str:
     if why := why_copy(name) or NO_HOOKS.get(name, ""):
         return why
     if hook_templates.is_template(name):
-        return "no hook by itself: ln -s it to its name and an instance's, food@one"
+        return f"a template, no hook itself: ln -s {safe(name)} {safe(name)}INSTANCE"
     path = f"{directory}/{name}"
     try:
         mode = os.stat(path).st_mode
@@ -128,11 +131,11 @@ def why_off(directory: str, name: str) -> str:
             safe(name), f"could not look at its hook: {reason(error)}"
         ) from None
     if stat.S_ISDIR(mode):
-        return "off: the directory holds no executable step" if is_off else ""
+        return NO_STEP if is_off else ""
     if not stat.S_ISREG(mode):
         return "neither a file nor a directory"
     if not mode & 0o111:
-        return "off: not executable"
+        return NOT_EXECUTABLE
     if why := why_no_name(name):
         raise Fault(safe(name), f"no name for a hook: {why}; rename it")
     return ""

@@ -45,4 +45,4 @@ def _keep(file: str, seen: float, booted: float) -> None:
         guarded_files.put(file, b"")
         os.utime(file, (seen, booted))
     except OSError:
-        pass  # the next run tries it
+        pass  # the next run tries again

@@ -25,7 +25,7 @@ def why_held(state: State, daemon: Daemon) -> str:
         return ""
     return (
         f"tried {restarts} times and more, each within {spell(_GAP * within)} of the "
-        f"last: from now on every {spell(within)}; to try it at once: "
+        f"last: from now on one try every {spell(within)}; to try it at once: "
         f"viagra.py restart {safe(daemon.name)}"
     )
 

@@ -178,15 +178,21 @@ class Run:
         whys = {name: why_paused(self.state, name) for name in names}
         return {name: why for name, why in whys.items() if why}
 
-    def overdue_pauses(self) -> list[str]:
-        """Return what is to be said now of the pauses of before without an end."""
+    def overdue_pauses(self) -> dict[str, str]:
+        """Return what is to be said now of the pauses of before without an end, by
+        daemon; "": of all."""
         known = [] if self.is_state_unsafe else self._pauses
         if not known:
-            return []
+            return {}
         from viagralib.state.pauses import recall
 
         about = [one for one in known if one in self.names or one == PAUSE_OF_ALL]
-        return [text for one in about if (text := recall(self.state, one))]
+        told = {one: recall(self.state, one) for one in about}
+        return {
+            "" if one == PAUSE_OF_ALL else one: text
+            for one, text in told.items()
+            if text
+        }
 
     def known_pids(self) -> list[int]:
         """Return where the daemons were found last, for a look to begin with."""

@@ -76,7 +76,7 @@ def _would(run: Run, overview: Overview, name: str, wanted: bool) -> list[str]:
     """Return what would be done for a daemon, step by step."""
     verdict, daemon = overview.verdicts[name], run.settings.daemons[name]
     checks = [] if wanted or verdict.word != UP else daemon.programs("check.d")
-    asked = [f"ask {describe(daemon, one, 'check.d')}, how it is" for one in checks]
+    asked = [f"ask {describe(daemon, one, 'check.d')} how it is" for one in checks]
     if verdict.word == UNKNOWN:
         return ["start nothing, since it cannot be judged", *_alarm(daemon)]
     if not wanted:

@@ -28,9 +28,12 @@ def pause(run: Run, options: Options, out: Printer) -> int:
         except OSError as error:
             text = f"could not pause it: {reason(error)}"
             raise Fault(safe(name), text) from None
-    ends = f"until {date(until)}" if until else "until viagra.py resume"
-    said = [f"{safe(name)} is paused {ends}{_if_off(run, name)}" for name in run.names]
-    said = [f"all daemons are paused {ends}"] if options.all else said
+    said = [
+        f"{safe(name)} is paused {_end(until, safe(name))}{_if_off(run, name)}"
+        for name in run.names
+    ]
+    if options.all:
+        said = [f"all daemons are paused {_end(until, '--all')}"]
     return _answer(run, options, out, said)
 
 
@@ -50,6 +53,13 @@ def resume(run: Run, options: Options, out: Printer) -> int:
         how = seen.lines([name], everything=False)
         said.append("; ".join([text, *how]))
     return _answer(run, options, out, said)
+
+
+def _end(until: float | None, whose: str) -> str:
+    """Return when a pause of `whose` ends, or by what."""
+    return (
+        f"until {date(until)}" if until else f"until resumed: viagra.py resume {whose}"
+    )
 
 
 def _if_off(run: Run, name: str) -> str:

@@ -125,7 +125,8 @@ class Keeper:
         if self._records.is_forbidden:
             self._become(INIT)
             self._away_until = 0.0  # once it is allowed again, it is allowed now
-            self._refuse("forbidden here: viagra-lease allow ends that")
+            cure = f"viagra-lease allow {safe(self._engine.name)}"
+            self._refuse(f"forbidden here; to end that: {cure}")
             return True
         self._become(SECONDARY)
         if left := self._records.rest_left():

@@ -131,7 +131,7 @@ class _Resource:
         text = safe(role)
         text += f", pid {self._keeper['pid']}" if self._keeper else ", no keeper"
         if self._is_forbidden:
-            text += ", forbidden (viagra-lease allow ends that)"
+            text += f", forbidden; to end that: viagra-lease allow {safe(self.name)}"
         if self._rest_left:
             text += f", next try in {durations.spell(self._rest_left)}"
         return text

@@ -12,7 +12,7 @@ from viagralib.settings.hook_files import why_no_name
 
 USAGE = (
     "usage: viagra-run [-f events] [-i events] [-l contract | child | none]\n"
-    "           [-o options] [-r count [-t]] [-v] [-n name] [-b min:max]\n"
+    "           [-o terms] [-r count [-t]] [-v] [-n name] [-b min:max]\n"
     "           [-w duration] [-L file] [--user name] [--] command [argument ...]\n"
     "  -f  events that are fatal: core, signal, hwerr, exit, none\n"
     "  -r  restart so often; 0: without end       -b  pauses between restarts: 1s:1m\n"
