@@ -111,10 +111,11 @@ install_all() {
 # Built beside the old one and put in its place when whole: cron does not wait.
 install_program() {
 	new=$DESTDIR$lib.new
+	mkdir -p "${new%/*}"
+	mkdir "$new" 2>/dev/null || fail "another make install is at work; if none is:" \
+		"rm -r $new"
 	trap 'rm -rf "$new" "$new.list"' EXIT
 	trap 'exit 1' INT TERM HUP
-	rm -rf "$new"
-	mkdir -p "$new"
 	find viagra.py viagralib -name __pycache__ -prune -o -type f -print >"$new.list"
 	while read -r file; do
 		mkdir -p "$(dirname "$new/$file")"
@@ -128,6 +129,7 @@ install_program() {
 	rm -rf "$DESTDIR$lib.old"
 	[ ! -e "$DESTDIR$lib" ] || mv "$DESTDIR$lib" "$DESTDIR$lib.old"
 	mv "$new" "$DESTDIR$lib"
+	trap - EXIT INT TERM HUP # what is there now is another's
 	rm -rf "$DESTDIR$lib.old"
 }
 
@@ -262,7 +264,7 @@ install_settings() {
 	[ -z "$updated" ] || echo "updated in $home, where nobody had edited them:$updated"
 	[ -z "$left_out" ] || echo "left out of $home, where they were deleted:$left_out"
 	[ -z "$kept" ] || echo "kept as found in $home, while others are shipped:$kept." \
-		"To compare: diff -ru $share/start.d $home/start.d"
+		"To compare: diff -ru $share $home"
 }
 
 install_setting() {

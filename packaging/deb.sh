@@ -91,6 +91,7 @@ END
 script postrm <<-END
 	if [ "\$1" = purge ]; then
 		rm -rf /var/lib/viagra /run/viagra
+		rm -f /etc/systemd/system/timers.target.wants/viagra.timer
 	fi
 	[ ! -d /run/systemd/system ] || systemctl --system daemon-reload >/dev/null || :
 END

@@ -26,7 +26,7 @@ from companion_programs import (
     program,
     state,
 )
-from world import need_root, until
+from world import need, need_root, until
 
 from viagralib import VERSION
 from viagralib.companions.contract import process_contract
@@ -557,10 +557,8 @@ def test_interrupt_from_a_terminal_comes_once(
             "sys.exit(5)\n"
         )
         # The first terminal that a session's leader opens becomes its own.
-        take = f'exec <{os.ttyname(theirs)}; exec "$@"'
-        inner = run.argv
-        run.argv = ["sh", "-c", take, "sh"]
-        run.start(*inner, *terms, PYTHON, "-I", "-S", "-c", text)
+        through_a_shell(run, f'exec <{os.ttyname(theirs)}; exec "$@"')
+        run.start(*terms, PYTHON, "-I", "-S", "-c", text)
         run.pids("stderr")
         os.write(ours, b"\x03")
         until(lambda: run.lines("stdout"))
@@ -571,6 +569,19 @@ def test_interrupt_from_a_terminal_comes_once(
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+@pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
+def test_hangup_of_its_terminal_reaches_the_command(
+    run: Program, terms: tuple[str, ...]
+) -> None:
+    ours, theirs = os.openpty()
+    through_a_shell(run, f'exec <{os.ttyname(theirs)}; exec "$@"')
+    run.start(*terms, "sh", "-c", "echo $$ >>out; exec sleep 1000")
+    run.pids()
+    os.close(theirs)
+    os.close(ours)
+    assert run.end() == 123
 
 
 def test_hangup_that_is_ignored_stays_ignored(run: Program) -> None:
@@ -625,6 +636,28 @@ def test_informative_events_are_told_only(run: Program) -> None:
 def test_silent_without_being_asked(run: Program) -> None:
     assert run.run("-r", "1", "-f", "signal", "sh", "-c", DIE) == 123
     assert run.lines("stderr") == []
+
+
+def through_a_shell(run: Program, script: str) -> None:
+    """Have a shell's script become the program, by `exec "$@"`."""
+    run.argv = ["sh", "-c", script, "sh", *run.argv]
+
+
+def test_where_it_says_things_may_be_closed(run: Program) -> None:
+    through_a_shell(run, 'exec "$@" >&- 2>&-')
+    for argv, code in ((["-v", "true"], 0), (["/none"], 127), (["--help"], 0)):
+        assert run.run(*argv) == code
+
+
+@pytest.mark.parametrize("terms", [(), ("-o", "noorphan")])
+def test_children_of_the_shell_that_became_it_are_no_members(
+    run: Program, terms: tuple[str, ...]
+) -> None:
+    through_a_shell(run, 'sleep 1000 & echo $! >>out; sleep 0.01 & exec "$@"')
+    assert run.run(*terms, "sh", "-c", "sleep 0.1; exit 3") == 3
+    [stranger] = run.pids()
+    assert lives(stranger)
+    os.kill(stranger, signal.SIGKILL)
 
 
 # Additions
@@ -723,6 +756,33 @@ def test_record_of_a_command_that_could_not_be_started_again(run: Program) -> No
     found = record(run)
     assert (found["death"]["signal"], found["death"]["instance"]) == (9, 0)
     assert found["end"]["finished"] is False
+
+
+def test_a_restart_waits_for_a_process_to_be_had(run: Program) -> None:
+    need_root()
+    user = 65532  # of whom there are no other processes
+    run.directory.chmod(0o777)
+    text = (
+        "import ctypes, os, sys; sys.path.insert(0, sys.argv[1]);"
+        "from viagralib.companions.run import main as run;"
+        f"os.setgroups([]); os.setgid({user}); os.setuid({user});"
+        "sys.exit(run.main(sys.argv[2:]))"
+    )
+
+    def allow(most: str) -> None:
+        command = [need("prlimit"), f"--pid={run.runner.pid}", f"--nproc={most}:"]
+        subprocess.run(command, user=user, group=user, extra_groups=[], check=True)
+
+    run.argv = [PYTHON, "-I", "-c", text, str(ROOT)]
+    run.start("-r", "0", "-f", "signal", "sh", "-c", "echo $$ >>out; exec sleep 1000")
+    [first] = run.pids()
+    allow("1")
+    os.kill(first, signal.SIGKILL)
+    until(lambda: "could not start it again yet: " in "".join(run.lines("stderr")))
+    allow("20")
+    assert run.pids(count=2)[1] != first
+    run.send(signal.SIGTERM)
+    assert run.end() == 0 and len(run.lines("stderr")) == 1
 
 
 @pytest.mark.parametrize(
@@ -844,10 +904,11 @@ def test_full_disk_costs_output_but_not_the_command(run: Program) -> None:
     disk = run.directory / "disk"
     disk.mkdir()
     run.mount(f"mount -t tmpfs -o size=64k tmpfs '{disk}'")
-    script = "head -c 300000 /dev/zero; echo $$ >>out; exit 5"
+    script = "head -c 900000 /dev/zero; echo $$ >>out; exit 5"  # in many portions
     assert run.run("-L", "disk/log", "sh", "-c", script) == 5
     assert len(run.lines()) == 1
-    assert "output lost: No space left" in run.lines("stderr")[0]
+    [told] = run.lines("stderr")
+    assert "output lost: No space left" in told
 
 
 def _link(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import re
@@ -197,6 +198,30 @@ def test_socket_must_accept(wait: Program, kind: str) -> None:
         check(wait, f"socket:{path}", None)
     wait.err.unlink()
     check(wait, f"socket:{path}", "Connection refused")
+
+
+def test_a_socket_with_a_full_queue_holds_neither_way(wait: Program) -> None:
+    path = str(wait.directory / "sock")
+    with contextlib.ExitStack() as ends:
+        server = ends.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(path)
+        server.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = ends.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        for options in ((), ("--not",)):
+            assert wait.run(*SHORT, *options, f"socket:{path}") == 1
+
+
+@pytest.mark.parametrize("condition", ["tcp:a..b:80", "http://a..b/"])
+def test_a_host_that_can_be_no_name_holds_neither_way(
+    wait: Program, condition: str
+) -> None:
+    for options in ((), ("--not",)):
+        assert wait.run("--timeout", "0s", *options, condition) == 1
+    assert "killed" not in "".join(wait.lines("stderr"))
 
 
 def test_socket_must_be_one(wait: Program) -> None:

@@ -387,7 +387,12 @@ def test_install_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
     assert f"{python} cannot make a venv" in told
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(files) == [python, planted]
-    assert not (installation.prefix / "lib" / "viagra.new").exists()
+    new = installation.prefix / "lib" / "viagra.new"
+    assert not new.exists()
+    new.mkdir(parents=True)  # what another one is making
+    told = installation.make("install", 2, environment=OFFLINE).stdout
+    assert f"another make install is at work; if none is: rm -r {new}" in told
+    assert list(new.parent.iterdir()) == [new] and list(new.iterdir()) == []
 
 
 def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ class Companion:
 
 
 def say(program: str, text: str) -> None:
-    """Tell people, on stderr; a reader that has gone does not matter."""
-    with contextlib.suppress(OSError, ValueError):
+    """Tell people, on stderr; that it is closed or nobody reads it does not matter."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{program}: {text}\n")
         sys.stderr.flush()
 
@@ -96,7 +96,7 @@ def duration(option: str, value: str) -> float:
 
 
 def _print(text: str) -> int:
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     return 0

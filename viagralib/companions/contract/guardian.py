@@ -27,7 +27,6 @@ import struct
 from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract import process_contract, signals
 from viagralib.companions.contract.companion import say
-from viagralib.processes import reaper
 
 _DEADLINE = struct.Struct("d")
 # sigtimedwait(2) counts time awake, the deadline also counts sleep (suspend): while
@@ -65,10 +64,10 @@ def stand(program: str, killed: int, late: int) -> Link:
 
     `program` begins the guardian's messages. It exits with the holder's status; with
     `killed` when the holder was killed, with `late` when a deadline has passed.
-    Raises OSError (no more processes), and what `reaper.hold` raises. The
+    Raises OSError (no more processes), and what `process_contract.hold` raises. The
     signals of `signals.collect` must be blocked already.
     """
-    reaper.hold()
+    process_contract.hold()
     from_guardian, guardian_end = os.pipe()
     deadlines, to_guardian = os.pipe()
     guardian = os.getpid()
@@ -79,7 +78,7 @@ def stand(program: str, killed: int, late: int) -> Link:
         _guard(program, holder, deadlines, killed, late)
     os.close(guardian_end)
     os.close(deadlines)
-    reaper.hold()
+    process_contract.hold()
     os.set_blocking(to_guardian, False)
     signals.watch(from_guardian)
     return Link(guardian, from_guardian, to_guardian)
@@ -135,6 +134,7 @@ def _status_of(holder: int) -> int | None:
             return status
         if pid == 0:
             return None
+        process_contract.strangers.discard(pid)
 
 
 def _leave(program: str, message: str | None, status: int) -> None:

@@ -5,6 +5,9 @@ FreeBSD: procctl(2)). From then on a member whose parent dies becomes the holder
 child, also after a double fork and setsid(2). So "no child left" means "no member
 left", and that needs no look at the process table. What it cannot see: the death of
 a member whose own parent is alive and reaps it; only Solaris's kernel tells of those.
+
+A shell that becomes the holder (`exec`) may have children already, such as a process
+substitution that waits for what the command writes. They are strangers, no members.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ import os
 import signal
 import time
 
-from viagralib.processes import table
+from viagralib.processes import reaper, table
 from viagralib.processes.linux import Process
 from viagralib.processes.pidfd import is_past_killing, send
 
 _LOOK_AGAIN = 0.05  # seconds: a grandchild's death sends the holder no signal
+strangers: set[int] = set()  # pids of our children from before; until they are reaped
 
 
 class Death:
@@ -48,8 +52,16 @@ class Death:
         return f"signal {self.signal}" + (", core" if self.core else "")
 
 
+def hold() -> None:
+    """Make this process the holder of a contract. Raises as `reaper.hold`."""
+    strangers.clear()  # of who forked us
+    if _has_children():
+        strangers.update(child.pid for child in table.children_finder()(os.getpid()))
+    reaper.hold()
+
+
 def reap() -> list[Death]:
-    """Return the children that have ended since the last call; in which order they
+    """Return the members that have ended since the last call; in which order they
     did is not told."""
     deaths: list[Death] = []
     while True:
@@ -65,6 +77,9 @@ def reap() -> list[Death]:
         except ProcessLookupError:
             group = session = 0  # a system that forgets it at once; no group is 0
         os.waitpid(found.si_pid, 0)
+        if found.si_pid in strangers:
+            strangers.remove(found.si_pid)
+            continue
         plain = found.si_code == os.CLD_EXITED
         deaths.append(
             Death(
@@ -79,12 +94,18 @@ def reap() -> list[Death]:
 
 
 def is_empty() -> bool:
-    """Return whether this process has no child, and so the contract no member."""
+    """Return whether there is no member: this process has no child, or strangers."""
+    if strangers and _has_children():
+        return not adopted()
+    return not _has_children()
+
+
+def _has_children() -> bool:
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return True
-    return False
+        return False
+    return True
 
 
 def end(group: int | None = None) -> list[Death]:
@@ -119,12 +140,15 @@ def survivors(group: int | None = None) -> list[Process]:
 
 
 def below(pid: int) -> list[Process]:
-    """Return all that descend from `pid`: parents before children. Raises OSError."""
+    """Return all that descend from `pid`, but for strangers: parents before children.
+
+    Raises OSError.
+    """
     found: list[Process] = []
     children_of = table.children_finder()
     waiting = [pid]
     for parent in waiting:
-        there = children_of(parent)
+        there = [one for one in children_of(parent) if one.pid not in strangers]
         found += there
         waiting += [child.pid for child in there]
     return found
@@ -132,4 +156,5 @@ def below(pid: int) -> list[Process]:
 
 def adopted() -> list[Process]:
     """Return the members whose parent is this process."""
-    return table.children_finder()(os.getpid())
+    children = table.children_finder()(os.getpid())
+    return [child for child in children if child.pid not in strangers]

@@ -19,7 +19,8 @@ _BY_KERNEL = frozenset({0x80, 0x10006})
 
 
 class Arrival:
-    """One signal that was taken: its number, and whether a terminal sent it."""
+    """One signal that was taken: its number, and whether a terminal sent it, which
+    then has sent it to its whole foreground group."""
 
     def __init__(self, number: int, by_terminal: bool) -> None:
         self.number = number
@@ -50,7 +51,9 @@ def wait(wanted: frozenset[int], seconds: float | None) -> Arrival | None:
         found = signal.sigtimedwait(wanted, max(seconds, 0.0))
     if found is None:
         return None
-    return Arrival(found.si_signo, found.si_code in _BY_KERNEL)
+    # A hangup is sent to the leader of the session alone.
+    is_own = found.si_signo == signal.SIGHUP and os.getsid(0) == os.getpid()
+    return Arrival(found.si_signo, found.si_code in _BY_KERNEL and not is_own)
 
 
 def watch(descriptor: int) -> None:

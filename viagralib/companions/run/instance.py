@@ -6,7 +6,10 @@ import signal
 from collections.abc import Collection
 
 from viagralib.base.clocks import boot_clock
+from viagralib.companions.contract import process_contract, spawn
 from viagralib.companions.contract.process_contract import Death
+from viagralib.companions.run.options import Options
+from viagralib.companions.run.output_file import OutputFile
 from viagralib.processes import table
 from viagralib.state.death_records import now
 
@@ -40,6 +43,27 @@ class Instance:
         if self.ended and self.ended.code != 0:
             return self.ended
         return self.last or self.ended
+
+    def is_fatal_exit(self, death: Death, is_last: bool, together: list[Death]) -> bool:
+        """Return whether -f exit means this end, one of those collected `together`.
+
+        The command's exit 0 that leaves others running is a daemon's way into the
+        background; the end of its children is an everyday event. Of those that ended
+        together with it, a daemon (in a session of its own) was left running; the
+        others may as well have ended before it, as what a script kills does.
+        """
+        if death.pid != self.pid or death.code is None:
+            return is_last and death.code is not None
+        alone = all(one.session == death.session for one in together)
+        return death.code != 0 or (alone and process_contract.is_empty())
+
+
+def begin(options: Options, number: int, outfile: OutputFile | None) -> Instance:
+    """Start instance `number` of the command. Raises as `spawn.start`."""
+    environment = spawn.environment(options.user, number)
+    output = outfile.entrance if outfile else None
+    prepare = options.user.become if options.user else None
+    return Instance(spawn.start(options.argv, environment, output, prepare))
 
 
 def events_of(death: Death, own: Collection[int], is_last: bool) -> frozenset[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 
 from viagralib.base.messages import Fault
-from viagralib.companions.contract import guardian, signals, spawn
+from viagralib.companions.contract import guardian, process_contract, signals, spawn
 from viagralib.companions.contract.companion import Companion, say
 from viagralib.companions.run.instance_record import first_instance
 from viagralib.companions.run.options import USAGE, Options, parse
 from viagralib.companions.run.output_file import OutputFile
 from viagralib.companions.run.supervisor import PROGRAM, Supervisor
-from viagralib.processes import reaper
 from viagralib.state import death_records
 
 BAD_USAGE = 125
@@ -50,7 +49,7 @@ def _hold(options: Options) -> int:
     if "noorphan" in options.terms:
         link = guardian.stand(PROGRAM, killed=INTERNAL, late=INTERNAL)
     else:
-        reaper.hold()
+        process_contract.hold()
     outfile = OutputFile(options.output, options.user) if options.output else None
     return Supervisor(options, wanted, link, _recorder(options), outfile).run()
 

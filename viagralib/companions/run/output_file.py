@@ -29,6 +29,7 @@ class OutputFile:
         self._user = user
         self._owners = {0, os.geteuid()} | ({user.uid} if user else set())
         self._file = self._open()
+        self._is_lossy = False
         self._exit, self.entrance = os.pipe()
         signals.watch(self._exit)
 
@@ -43,7 +44,8 @@ class OutputFile:
         return None
 
     def copy(self) -> str | None:
-        """Move what is in the pipe to the file; return why not. Never blocks.
+        """Move what is in the pipe to the file; return why not, once until something
+        could be written again. Never blocks.
 
         What cannot be written (full disk) is lost, so that the command goes on.
         """
@@ -56,8 +58,11 @@ class OutputFile:
             try:
                 while text:
                     text = text[os.write(self._file, text) :]
+                self._is_lossy = False
             except OSError as error:
-                trouble = f"{self._path}: output lost: {reason(error)}"
+                if not self._is_lossy:
+                    trouble = f"{self._path}: output lost: {reason(error)}"
+                self._is_lossy = True
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT

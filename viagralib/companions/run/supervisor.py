@@ -13,7 +13,7 @@ from viagralib.companions.contract.companion import GuardianGoneError, say
 from viagralib.companions.contract.guardian import Link
 from viagralib.companions.contract.process_contract import Death
 from viagralib.companions.run.backoff import Backoff
-from viagralib.companions.run.instance import Instance, events_of
+from viagralib.companions.run.instance import Instance, begin, events_of
 from viagralib.companions.run.instance_record import InstanceRecord
 from viagralib.companions.run.options import Options
 from viagralib.companions.run.output_file import OutputFile
@@ -22,6 +22,7 @@ from viagralib.state.death_records import Recorder, now
 
 PROGRAM = "viagra-run"
 ABNORMAL = 123  # the command was killed by a signal
+_AGAIN = 1.0  # seconds until a restart that had no process to be had is tried again
 
 
 class Supervisor:
@@ -49,35 +50,44 @@ class Supervisor:
 
     def run(self) -> int:
         """Return the exit code. Raises NotStarted, GuardianGoneError, OSError."""
-        while True:
-            self._begin()
+        while self._begin():
             self._watch()
             if not self._is_to_restart():
                 break
-            self._records.restarts += 1
             self._pause()
             if self._passed.to_end:
                 break
+            self._records.restarts += 1
         return self._finish()
 
-    def _begin(self) -> None:
-        options, instance = self._options, self._records.number
-        environment = spawn.environment(options.user, instance)
-        output = self._outfile.entrance if self._outfile else None
-        prepare = options.user.become if options.user else None
-        try:
-            pid = spawn.start(options.argv, environment, output, prepare)
-        except spawn.NotStarted:
-            if self._records.restarts:
-                self._record({"at": now(), "finished": False})
-            if "noorphan" in options.terms:
-                process_contract.end()
-            raise
-        self._instance = Instance(pid)
+    def _begin(self) -> bool:
+        """Start an instance; return whether nobody asked us to end before."""
+        options, is_told, number = self._options, False, self._records.number
+        while True:
+            try:
+                self._instance = begin(options, number, self._outfile)
+                break
+            except spawn.NotStarted:
+                if self._records.restarts:
+                    self._record({"at": now(), "finished": False})
+                if "noorphan" in options.terms:
+                    process_contract.end()
+                raise
+            except OSError as error:  # no process to be had
+                if not self._records.restarts:
+                    raise
+                if not is_told:
+                    self._say(f"could not start it again yet: {reason(error)}")
+                is_told = True
+            self._wait(_AGAIN)
+            if self._passed.to_end:
+                self._records.restarts -= 1
+                return False
         self._record()
-        self._tell(f"started {pid}, instance {instance}")
+        self._tell(f"started {self._instance.pid}, instance {number}")
         if "fork" in options.told:
-            self._say(f"event fork: {pid}")
+            self._say(f"event fork: {self._instance.pid}")
+        return True
 
     def _watch(self) -> None:
         """Return when this instance is over."""
@@ -135,28 +145,13 @@ class Supervisor:
         for event in sorted(events & self._options.told):
             self._say(f"event {event}: {death.pid}: {death}")
         fatal = events & self._options.fatal
-        if "exit" in fatal and not self._is_fatal_exit(death, is_last, together):
+        if "exit" in fatal and not instance.is_fatal_exit(death, is_last, together):
             fatal -= {"exit"}
         if fatal and not self._passed.to_end and not instance.fault:
             self._tell(f"fatal {', '.join(sorted(fatal))}: {death.pid}: {death}")
             self._end_members(death)
         if self._passed.to_end and "noorphan" in self._options.terms and instance.ended:
             self._passed.ask(member.pid for member in process_contract.adopted())
-
-    def _is_fatal_exit(
-        self, death: Death, is_last: bool, together: list[Death]
-    ) -> bool:
-        """Return whether -f exit means this end.
-
-        The command's exit 0 that leaves others running is a daemon's way into the
-        background; the end of its children is an everyday event. Of those that ended
-        together with it, a daemon (in a session of its own) was left running; the
-        others may as well have ended before it, as what a script kills does.
-        """
-        if death.pid != self._instance.pid or death.code is None:
-            return is_last and death.code is not None
-        alone = all(one.session == death.session for one in together)
-        return death.code != 0 or (alone and process_contract.is_empty())
 
     def _end_members(self, fault: Death) -> None:
         """End what a fatal event ends: all, a process group, or the command alone."""
@@ -218,11 +213,15 @@ class Supervisor:
         delay = self._backoff.next(boot_clock() - self._instance.began)
         self._record()
         self._tell(f"starting again in {delay:g} s")
-        until = boot_clock() + delay
-        while not self._passed.to_end and (left := until - boot_clock()) > 0:
-            self._hear(signals.wait(self._wanted, left))
+        self._wait(delay)
         while not self._passed.are_met:  # what -t had kept for the next instance
             self._hear(signals.wait(self._wanted, self._passed.left()))
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, still listening, unless we are asked to end."""
+        until = boot_clock() + seconds
+        while not self._passed.to_end and (left := until - boot_clock()) > 0:
+            self._hear(signals.wait(self._wanted, left))
 
     def _finish(self) -> int:
         if "noorphan" in self._options.terms:

@@ -116,6 +116,8 @@ def _why_not_listening(path: str) -> str | None:
                     continue  # a socket, of another kind
                 if error.errno == errno.EACCES:
                     raise
+                if error.errno == errno.EAGAIN:
+                    raise CannotTell("its queue of connections is full") from None
                 return answer
         return None
     return answer
@@ -201,6 +203,8 @@ def _tcp(what: str) -> _Check:
                 return None
         except socket.gaierror as error:
             raise CannotTell(_without_file(error)) from None
+        except UnicodeError as error:  # of a host that can be no name
+            raise CannotTell(safe(str(error))) from None
         except OSError as error:
             return _without_file(error)
 
@@ -216,7 +220,7 @@ def _http(what: str) -> _Check:
         try:
             return http_answer.why_not(address, seconds)
         except OSError as error:
-            return safe(_without_file(error))
+            raise CannotTell(safe(_without_file(error))) from None
 
     return check
 
