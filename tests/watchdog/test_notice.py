@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from world import SLEEP, World, missing, need, unique, until
 
+from viagralib.base.printer import Printer
+
 DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
 FULL = """\
 [defaults]
@@ -331,6 +333,17 @@ def test_slow_reader_gets_all_of_it(world: World) -> None:
     )
     assert sorted(text.splitlines()) == sorted(kept.splitlines())
     assert len(text) > 2000
+
+
+def test_what_is_printed_costs_what_its_length_does() -> None:
+    def cost(length: int) -> float:
+        with open(os.devnull, "wb") as nowhere:
+            began = time.process_time()
+            Printer(nowhere.fileno()).say("x" * length)
+            return time.process_time() - began
+
+    few, many = (min(cost(size) for _ in range(3)) for size in (1 << 18, 1 << 22))
+    assert many < few * 80, (few, many)  # sixteen times as much
 
 
 def test_notices_of_two_are_not_mixed(world: World) -> None:

@@ -18,7 +18,7 @@ class Printer:
     def __init__(self, descriptor: int) -> None:
         self.patience = PATIENCE
         self._descriptor = descriptor
-        self._waiting = b""
+        self._waiting = bytearray()
         self.broken = False  # nobody reads: what was said is in the incidents alone
         try:
             os.fstat(descriptor)
@@ -58,6 +58,6 @@ class Printer:
                 if not select.select([], [self._descriptor], [], left)[1]:
                     return
                 written = os.write(self._descriptor, self._waiting[:_CHUNK])
-                self._waiting = self._waiting[written:]
+                del self._waiting[:written]
             except (OSError, ValueError):  # closed, or its reader has gone
                 self.broken = True
