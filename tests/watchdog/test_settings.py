@@ -79,6 +79,7 @@ BAD_FACTS = [
     ("patience = 3", 'patience: must be a duration in quotes, such as "30s"'),
     ('patience = "3"', "patience: '3' needs a unit"),
     ('patience = "soon"', "patience: 'soon' is no duration"),
+    ('patience = "1.h"', "patience: '1.h' is no duration"),
     ('patience = "-1s"', "patience: '-1s' is no duration"),
     ('patience = "1000000w"', "patience: '1000000w' is longer than 100 years"),
     (f'patience = "{"9" * 5000}s"', "is longer than 100 years"),

@@ -16,10 +16,10 @@ def parse(text: str) -> float:
     """
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(number) :]
-    whole, _, fraction = number.partition(".")
-    if not (number.isascii() and whole.isdigit() and (fraction or "0").isdigit()):
+    parts = number.split(".", 1)
+    if not (number.isascii() and all(map(str.isdigit, parts))):
         raise ValueError(f"{shown(text)} is no duration: write it like 30s, 10m or 2h")
-    if number.endswith(".") or unit not in SECONDS:
+    if unit not in SECONDS:
         raise ValueError(f"{shown(text)} needs a unit, one of {', '.join(SECONDS)}")
     if len(number) > 18 or float(number) * SECONDS[unit] > LONGEST:
         raise ValueError(f"{shown(text)} is longer than 100 years")
