@@ -52,7 +52,7 @@ class Verdict:
         return self.word == UP and not self.reason
 
     def processes(self, kind: str = COUNTED) -> list[Process]:
-        """Return the candidates of this kind, oldest pid first."""
+        """Return the candidates of this kind, the lowest pid first."""
         return [one.process for one in self.candidates if one.kind == kind]
 
     def oldest(self) -> Process:
