@@ -400,6 +400,18 @@ def test_hook_may_be_a_binary(world: World) -> None:
     assert alive(pid)
     assert world.run().out == ""
     assert alive(pid)
+    world.kill(pid)
+    gone = world.place / "gone"  # whoever types it there
+    code = f"mkdir {gone} && cd {gone} && rmdir {gone} && exec \"$@\""
+    for verb in ("check", "run"):
+        done = subprocess.run(
+            ["sh", "-c", code, "sh", *world.command(verb)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stderr == "" and done.returncode == (verb == "check"), done
+    assert "became the daemon" in done.stdout
 
 
 def test_hook_may_become_the_daemon(world: World) -> None:

@@ -45,9 +45,12 @@ def close_all_but(kept: Iterable[int]) -> None:
 
 
 def real_path(path: str) -> str:
-    """Return what the links of a path lead to; itself, where there are too many."""
+    """Return what the links of a path lead to; itself, where there are too many.
+
+    "" stays "", which os.path.realpath takes for where we are: that may be gone.
+    """
     try:
-        return os.path.realpath(path)
+        return os.path.realpath(path) if path else ""
     except RecursionError:  # Python follows more links than the system does
         return path
 

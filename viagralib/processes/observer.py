@@ -169,7 +169,7 @@ class Observer:
                     self._interpreters.update(map(file_identity, interpreters))
                     if identity := file_identity(program):
                         last = interpreters[-1] if interpreters else ""
-                        self._hook_files[identity] = os.path.realpath(last)
+                        self._hook_files[identity] = real_path(last)
         return self._hook_files
 
     def whose(self, executable: str, daemon: Daemon) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from viagralib.base import guarded_files
+from viagralib.base.files import real_path
 from viagralib.processes.linux import Process, Unreadable
 from viagralib.processes.observer import (
     SERVICE_PLACES,
@@ -42,7 +43,7 @@ def is_at_work(process: Process, scripts: list[str], observer: Observer) -> bool
     wanted = set(map(file_identity, scripts))
     if not scripts or not wanted & set(scripts_of(process)):
         return False
-    interpreters = {os.path.realpath(observer.interpreter(one)) for one in scripts}
+    interpreters = {real_path(observer.interpreter(one)) for one in scripts}
     try:
         program = process.executable()
     except Unreadable:

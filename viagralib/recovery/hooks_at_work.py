@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from viagralib.base import records
 from viagralib.base.durations import spell
+from viagralib.base.files import real_path
 from viagralib.processes import service_scripts, table
 from viagralib.processes.linux import Process
 from viagralib.processes.matching import cut
@@ -119,6 +120,6 @@ def _script_names(daemon: Daemon, observer: Observer) -> set[str]:
     hooks = [*daemon.programs("start.d"), *daemon.programs("stop.d")]
     for program in (*hooks, *service_scripts.of(daemon)):
         paths = [program, observer.interpreter(program)]
-        paths += [*map(os.path.realpath, paths)]
+        paths += [*map(real_path, paths)]
         names |= {os.path.basename(path) for path in paths}
     return {cut(name) for name in names} | names
