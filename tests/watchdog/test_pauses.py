@@ -115,6 +115,17 @@ def test_a_pause_survives_a_reboot_and_quit_does_not(world: World) -> None:
     assert "paused: until Thu Dec 24 18:00:00" in world.run("status").out
 
 
+def test_a_pause_counts_for_what_cannot_be_judged(world: World) -> None:
+    name = unique("odd")
+    world.watch(name, f'pidfile = "{world.place}/none"\n')
+    world.up(name)
+    assert world.run("pause", name).code == 0
+    for verb in ("run", "check", "status", "explain"):
+        told = world.run(verb, name)
+        assert told.code == 0 and f"{name} is unknown: " in told.out, told
+        assert "(paused: until resumed)" in told.out, told
+
+
 def test_paused_while_its_patience_runs(world: World) -> None:
     name = unique("late")
     world.watch(name, 'patience = "2s"\n')

@@ -39,7 +39,7 @@ def look(run: Run) -> Overview:
         last = incidents.last_of(run.state, name)
         verdict.phase = last.phase if last else ""
         found = None
-        if verdict.word != UNKNOWN:
+        if verdict.word != UNKNOWN or name in overview.standings:  # paused
             found = standing.find(run, daemon, verdict.word, last)
         overview.codes[name] = found.code if found else NOT_WELL
         if found and found.word == UNKNOWN:
