@@ -149,10 +149,11 @@ def watch(run: Run, options: Options, out: Printer, err: Printer) -> int:
     close(announcer, verdicts)
     response = Response(announcer)
     response.bring_back(verdicts)
+    verdicts |= announcer.newest
     announcer.conclude(verdicts)
     if run.settings.metrics:
         standings = {name: one.word for name, one in announcer.standings.items()}
-        write(run, verdicts | announcer.newest, standings, faults)
+        write(run, verdicts, standings, faults)
     announcer.pass_on()
     response.prune()
     return exit_code(announcer.codes.values())

@@ -894,17 +894,23 @@ def test_needed_one_counts_although_it_was_not_named(world: World) -> None:
     assert (world.starts(base), world.starts(upper)) == (0, 0)
 
 
-def test_back_within_its_patience_is_not_started(world: World) -> None:
+@pytest.mark.parametrize("asked", ["by cron", "by hand", "--json"])
+def test_back_within_its_patience_is_not_started(world: World, asked: str) -> None:
     name = unique("food")
     world.watch(name, 'patience = "30s"')
+    words = {"by cron": (), "by hand": (name,), "--json": ("run", "--json")}[asked]
     run = subprocess.Popen(
-        world.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        world.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     until(lambda: world.incidents(name))
-    world.up(name)
+    pid = world.up(name).pid
     out, err = run.communicate(timeout=30)
-    assert (run.returncode, out, err) == (0, "", "")
-    assert world.starts(name) == 0
+    if asked == "--json":
+        found = json.loads(out)["daemons"][name]
+        assert (found["verdict"], found["pids"]) == ("up", [pid])
+    else:
+        assert out == ("" if asked == "by cron" else f"{name} is up: pid {pid}\n")
+    assert (run.returncode, err, world.starts(name)) == (0, "", 0)
     [incident] = world.incidents(name)
     record = world.record(incident)
     assert (record["status"], record["result"]) == ("closed", "came back by itself")

@@ -155,6 +155,26 @@ def test_restart_waits_for_another_runs_work(world: World) -> None:
     assert second.stdout.read().startswith(f"Restarting {name}\n".encode())
 
 
+def test_restart_tells_of_what_somebody_else_restarts(world: World) -> None:
+    name = unique("kept")
+    world.hook(name, "exit 1")
+    pid = world.place / "pid"
+    daemon = f"{world.daemon(name)} 1000 & echo $! >{pid}; wait"
+    keeper = world.spawn(["sh", "-c", f"while :; do {daemon}; done"])
+    [first] = until(lambda: world.pids(name))
+    again = f'[ "$(cat /proc/$(cat {pid})/comm)" = {name} ]'
+    world.hook(
+        name,
+        f"kill {first}\nuntil ! [ -e /proc/{first} ] && {again}; do sleep 0.05; done",
+        kind="stop.d",
+    )
+    told = world.run("restart", name)
+    [second] = until(lambda: world.pids(name))
+    assert first != second
+    assert (told.code, told.out) == (0, f"{name} is up: pid {second}\n"), told
+    world.kill(keeper.pid)
+
+
 def files(place: Path) -> dict[str, tuple[int, bytes]]:
     """Return what lies below a directory: when each was changed, and its content."""
     return {

@@ -26,8 +26,7 @@ def restart(run: Run, options: Options, out: Printer) -> int:
             raise Fault(safe(name), f"is {why_not_watched(run, name)}")
     response = Response(announcer)
     verdicts = response.restart(names)
-    if options.json:
-        announcer.conclude(verdicts)
+    announcer.conclude(verdicts | announcer.newest)
     announcer.pass_on()
     response.prune()
     return exit_code(announcer.codes.values())
