@@ -11,7 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from world import SLEEP, World, environment, reads_kernel_log, unique, until
+from world import (
+    SLEEP,
+    World,
+    environment,
+    reads_kernel_log,
+    unique,
+    until,
+)
 
 FILES = {"incident.json", "notice.txt", "hook.log", "ps.txt"}
 SETTINGS = """\
@@ -120,6 +127,42 @@ def test_up_again_is_said_once(world: World) -> None:
     assert second == f"  evidence  {incident}"
     assert world.record(incident)["status"] == "closed"
     assert world.run().out == ""
+
+
+@pytest.mark.parametrize("meanwhile", ["faulty", "too many"])
+def test_up_again_is_said_whatever_is_seen_in_between(
+    world: World, meanwhile: str
+) -> None:
+    name = unique("food")
+    world.hook(name, "exit 1")
+    world.facts(name, "count = [1, 1]\n")
+    assert world.run().code == 1
+    [incident] = world.incidents(name)
+    many = ""
+    if meanwhile == "faulty":
+        world.facts(name, "cuont = [1, 1]\n")
+        assert world.run().code == 2
+        world.facts(name, "count = [1, 1]\n")
+    else:
+        world.up(name)
+        many = f"{name} is up: 2 processes, more than 1\n"
+    world.up(name)
+    for lines in (3 if many else 2, 0):  # said once
+        told = world.run()
+        assert told.code == 0 and told.out.count("\n") == lines, told
+        assert told.out == "" or told.out.endswith(f"{incident}\n{many}"), told
+    assert world.record(incident)["status"] == "closed"
+    if many:  # and that it was up since then is not forgotten
+        open_one = world.state / "open" / name
+        said = json.loads(open_one.read_text())
+        world.write(open_one, json.dumps(said | {"since": 1e9}), 0o600)
+        for pid in world.pids(name):
+            world.kill(pid)
+        assert world.run().code == 1
+        world.up(name)
+        told = world.run()
+        assert f"{name} is up again, down since " in told.out, told
+        assert " 2001\n" not in told.out, told
 
 
 def test_next_notice_says_what_was_before(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from viagralib.base.messages import WELL
-from viagralib.processes.verdicts import Verdict
+from viagralib.processes.verdicts import UP, Verdict
 from viagralib.report.announcer import UP_AGAIN, Announcer
 from viagralib.state import announced, death_records, incidents
 from viagralib.state.incidents import CLOSED, OPEN, Incident
@@ -18,13 +18,20 @@ def close(announcer: Announcer, verdicts: dict[str, Verdict]) -> None:
     if run.is_state_unsafe:
         return
     for name in run.state.names("open"):
-        if name in verdicts and verdicts[name].is_well:
+        if name in verdicts and _is_over(run, name, verdicts[name]):
             _close(announcer, name)
         elif name == announced.GENERAL:
             if "" not in codes:
                 announced.close(run.state, name)
         elif run.daemon(name) is None and name not in codes:
             announced.close(run.state, name)
+
+
+def _is_over(run: Run, name: str, verdict: Verdict) -> bool:
+    """Return whether it is up, and nothing is open but that this has a reason."""
+    record = announced.of(run.state, name)
+    is_only_said = record.get("word") == UP and "incident" not in record
+    return verdict.is_well or (verdict.word == UP and not is_only_said)
 
 
 def _close(announcer: Announcer, name: str) -> None:

@@ -24,6 +24,7 @@ _OVER = " (over)"  # behind what was said of what has ended: it may be said agai
 _NUMBERS = re.compile(r"(?:\d[\d.:]*(?: ?(?:ms|[smhdw])\b)? ?)+")  # and durations
 GENERAL = "viagra.toml"  # what is no daemon's: no daemon can have that name
 FAULT = "faulty"  # the word for what is refused
+_NO_END = (UP, FAULT)  # words whose end nobody is told of
 
 
 def of(state: State, name: str) -> Record:
@@ -42,11 +43,15 @@ def announce(
     """Note that `name` is `word`, which `text` tells; return whether to say it now.
 
     What was said already is said again after AGAIN, unless it is not to be said daily.
+    What is `up` or faulty meanwhile does not end what is open: that is still to be told.
     """
     key = f"{word}: {_NUMBERS.sub('0 ', text)}"
     said, said_at = _said(state, name, daily=daily)
     if key in said or _is_enough(said, word):
         return False
+    record = of(state, name)
+    if word in _NO_END and record.get("told") and record.get("word") not in _NO_END:
+        word = str(record.get("word"))
     note(state, name, word, said=[*said, key], said_at=said_at, told=True)
     return True
 
@@ -89,12 +94,13 @@ def close(state: State, name: str) -> None:
 
 
 def note(state: State, name: str, word: str, **more: object) -> None:
-    """Keep that `name` is open as `word`, since the first time; and more of it.
+    """Keep that `name` is open as `word`, since it is not well; and more of it.
 
     On a full disk it is forgotten, and so said again: better twice than never.
     """
     record = of(state, name)
-    record.setdefault("since", time.time())
+    if record.get("word", UP) in _NO_END:
+        record["since"] = time.time()
     record.update(word=word, **more)
     with contextlib.suppress(OSError):
         state.prepare()
@@ -113,6 +119,6 @@ def put_back(state: State, name: str, record: Record) -> None:
 def up_again(name: str, record: Record) -> str:
     """Return the line that closes what was open for a daemon; "": it was not told."""
     word = safe(str(record.get("word") or ""))
-    if not record.get("told") or word in ("", UP, FAULT):
+    if not record.get("told") or word in ("", *_NO_END):
         return ""
     return f"{safe(name)} is up again, {word} since {date(record.get('since'))}"
