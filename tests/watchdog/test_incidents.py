@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from other_users import ORDINARY, give, public_world, run_as, up_as, users_python
 from world import (
     SLEEP,
     World,
     environment,
+    need_root,
     reads_kernel_log,
     unique,
     until,
@@ -163,6 +165,24 @@ def test_up_again_is_said_whatever_is_seen_in_between(
         told = world.run()
         assert f"{name} is up again, down since " in told.out, told
         assert " 2001\n" not in told.out, told
+
+
+def test_a_lock_that_nobody_takes_makes_nothing_down(program: Path) -> None:
+    need_root()
+    with public_world(program) as world:
+        name = unique("food")
+        world.hook(name, "exit 1")
+        give(world, ORDINARY)
+        command = [users_python(), *world.command()[1:]]
+        assert run_as(command, ORDINARY).code == 1
+        up_as(world, name, ORDINARY)
+        shutil.rmtree(world.state / "locks")
+        world.state.chmod(0o500)
+        told = run_as(command, ORDINARY)
+        assert (told.code, told.out, told.err) == (0, "", "")
+        world.state.chmod(0o700)
+        told = run_as(command, ORDINARY)
+        assert told.code == 0 and " is up again, down since " in told.out, told
 
 
 def test_next_notice_says_what_was_before(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from viagralib.base.messages import BUSY, FAULTY, NOT_WELL, Fault, reason
 from viagralib.base.printer import Printer
-from viagralib.processes.verdicts import DOWN, UNKNOWN, Verdict, judge
+from viagralib.processes.verdicts import UNKNOWN, Verdict, judge
 from viagralib.recovery.standing import FINISHED, HELD, NOT_NOW, PAUSED, Standing
 from viagralib.report.verdict_lines import Overview, nothing_watched, sentence, written
 from viagralib.settings.command_line import Options
@@ -105,13 +105,14 @@ class Announcer:
         if why.is_alarming or not daily:
             self._say_if_new(name, why.word, why.reason, daily=daily)
 
-    def lock(self, name: str) -> Lock | None:
-        """Take a daemon's lock; None when another run has it, or nobody can."""
+    def lock(self, name: str, word: str) -> Lock | None:
+        """Take the lock of a daemon that is `word`; None when another run has it, or
+        nobody can."""
         try:
             lock = self.run.state.lock(name, self.run.settings.home)
         except OSError as error:
-            text = f"not started: could not lock it: {reason(error)}"
-            self.announce(name, DOWN, text)
+            text = f"could not lock it, so nothing is done: {reason(error)}"
+            self.announce(name, word, text)
             return None
         if lock is None:
             self.leave_alone(name, Standing(NOT_NOW, ANOTHER_RUN))

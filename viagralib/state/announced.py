@@ -43,7 +43,7 @@ def announce(
     """Note that `name` is `word`, which `text` tells; return whether to say it now.
 
     What was said already is said again after AGAIN, unless it is not to be said daily.
-    What is `up` or faulty meanwhile does not end what is open: that is still to be told.
+    What is `up` or faulty meanwhile does not end what is open: its end is told later.
     """
     key = f"{word}: {_NUMBERS.sub('0 ', text)}"
     said, said_at = _said(state, name, daily=daily)

@@ -51,7 +51,7 @@ class Response:
         for name, verdict in verdicts.items():
             if verdict.word == UNKNOWN:
                 self.announcer.announce(name, UNKNOWN, verdict.reason)
-            elif recovery := self._restart(name):
+            elif recovery := self._restart(name, verdict.word):
                 recoveries.append(recovery)
         self._recover(recoveries)
         return verdicts
@@ -81,7 +81,7 @@ class Response:
         daemon = self.run.settings.daemons[name]
         if daemon.facts.sick_after == 1:
             return False
-        lock = self.announcer.lock(name)
+        lock = self.announcer.lock(name, verdict.word)
         if lock is not None:
             verdict.few = sick_runs.count(self.run, daemon)
             lock.release()
@@ -122,7 +122,7 @@ class Response:
 
         One that is left alone gets a recovery as well when fail.d must hear of it.
         """
-        lock = self.announcer.lock(name)
+        lock = self.announcer.lock(name, verdict.word)
         if lock is None:
             return None
         last = incidents.last_of(self.run.state, name)
@@ -145,10 +145,10 @@ class Response:
             self.run, self.run.settings.daemons[name], verdict.word, last
         )
 
-    def _restart(self, name: str) -> Recovery | None:
+    def _restart(self, name: str, word: str) -> Recovery | None:
         """Return a restart that somebody wants now; wait for another run's end."""
         deadline = time.monotonic() + _LONGEST_WAIT
-        while (lock := self.announcer.lock(name)) is None:
+        while (lock := self.announcer.lock(name, word)) is None:
             if self.announcer.codes[name] != BUSY or time.monotonic() > deadline:
                 return None
             time.sleep(0.1)
@@ -209,7 +209,7 @@ class Response:
         resets = []
         for name in recovery.daemon.facts.resets:
             why_not = self._why_not_reset(name)
-            lock = None if why_not else self.announcer.lock(name)
+            lock = None if why_not else self.announcer.lock(name, UP)
             if lock is None:
                 why_not = why_not or ANOTHER_RUN
                 recovery.resets.append(f"{name} skipped ({why_not})")
