@@ -402,7 +402,7 @@ def test_hook_may_be_a_binary(world: World) -> None:
     assert alive(pid)
     world.kill(pid)
     gone = world.place / "gone"  # whoever types it there
-    code = f"mkdir {gone} && cd {gone} && rmdir {gone} && exec \"$@\""
+    code = f'mkdir {gone} && cd {gone} && rmdir {gone} && exec "$@"'
     for verb in ("check", "run"):
         done = subprocess.run(
             ["sh", "-c", code, "sh", *world.command(verb)],

@@ -51,7 +51,7 @@ def find(run: Run, daemon: Daemon, word: str, last: Incident | None) -> Standing
     """
     by_manager = _by_systemd if service_manager.is_there() else _by_openrc
     return (
-        _by_decision(run, daemon)
+        _by_decision(run, daemon, word)
         or _by_machine(run)
         or by_manager(run, daemon, word, last)
         or _by_others(run, daemon, word, last)
@@ -59,11 +59,12 @@ def find(run: Run, daemon: Daemon, word: str, last: Incident | None) -> Standing
     )
 
 
-def _by_decision(run: Run, daemon: Daemon) -> Standing | None:
+def _by_decision(run: Run, daemon: Daemon, word: str) -> Standing | None:
     """Somebody wants it so: an administrator, the facts, or the daemon itself."""
     if paused := pauses.why_paused(run.state, daemon.name):
         return Standing(PAUSED, paused)
-    if at := death_records.finished_at(run.state, daemon.name):
+    at = death_records.finished_at(run.state, daemon.name)
+    if at and (word == DOWN or at >= run.began):  # else it was started since
         start = f"to start it: viagra.py restart {safe(daemon.name)}"
         return Standing(FINISHED, f"it ended with exit 0 at {date(at)}; {start}")
     if is_quit(run, daemon):

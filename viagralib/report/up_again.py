@@ -7,7 +7,7 @@ import contextlib
 from viagralib.base.messages import WELL
 from viagralib.processes.verdicts import UP, Verdict
 from viagralib.report.announcer import UP_AGAIN, Announcer
-from viagralib.state import announced, death_records, incidents
+from viagralib.state import announced, incidents
 from viagralib.state.incidents import CLOSED, OPEN, Incident
 from viagralib.state.run_context import Run
 
@@ -52,7 +52,6 @@ def _close(announcer: Announcer, name: str) -> None:
     if line := announced.up_again(name, record):
         announcer.notify(name, UP_AGAIN, f"{line}{more}", incident)
     announced.close(state, name)
-    death_records.forget_finished(state, name)
     lock.release()
 
 

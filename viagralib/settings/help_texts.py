@@ -16,6 +16,14 @@ VERB_TEXTS = {
     "history": ("[NAME ...]", "incidents, newest first; show ID: one of them, whole"),
     "test": ("", "every fault in hooks, facts and permissions"),
 }
+# Words that others have for a verb of ours.
+MEANT = {
+    "help": " (is --help meant?)",
+    "start": " (is 'restart NAME' meant?)",
+    "stop": " (is 'pause NAME' meant? then stop it as always)",
+    "list": " (is 'status' meant?)",
+    "log": " (is 'history' meant?)",
+}
 OPTIONS = {
     "--for": ("2h", "for how long: 30s, 10m, 2h, 7d"),
     "--until": ("TIME", "until 18:00 today, or 2026-12-24T18:00"),

@@ -106,9 +106,12 @@ def finished_at(state: State, name: str) -> float:
     return records.number(end, "at") or 1.0
 
 
-def forget_finished(state: State, name: str) -> None:
-    """Forget that it ended well: somebody has started it since, without viagra-run."""
-    if finished_at(state, name):
+def forget_finished(state: State, name: str, seen: float) -> None:
+    """Forget that it ended well, before it was `seen` to run (seconds since 1970).
+
+    Somebody has started it since, without viagra-run.
+    """
+    if 0.0 < finished_at(state, name) < seen:
         state.remove("deaths", name)
 
 

@@ -6,16 +6,18 @@ import os
 import sys
 import time
 
+from viagralib.base import records
 from viagralib.base.messages import Fault, resembling, safe
 from viagralib.processes import table
 from viagralib.processes.observer import Observer
-from viagralib.processes.verdicts import Verdict
+from viagralib.processes.verdicts import SICK, UP, Verdict
 from viagralib.settings.command_line import VERBS
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
 from viagralib.settings.homes import PROGRAM
 from viagralib.settings.viagra_toml import Settings
 from viagralib.state import known_pids
 from viagralib.state.directory import HOOK_LOG_CAP, PAUSE_OF_ALL, State
+from viagralib.trust.programs import own_environment
 
 TYPE_CHECKING = False  # typing and collections.abc cost too much
 if TYPE_CHECKING:
@@ -23,14 +25,6 @@ if TYPE_CHECKING:
     from viagralib.trust.programs import ProgramTrust
 
 _HOUR = 3600.0  # seconds
-# Words that others have for a verb of ours.
-_MEANT = {
-    "help": " (is --help meant?)",
-    "start": " (is 'restart NAME' meant?)",
-    "stop": " (is 'pause NAME' meant? then stop it as always)",
-    "list": " (is 'status' meant?)",
-    "log": " (is 'history' meant?)",
-}
 _CRONS = ("cron", "crond", "CROND", "fcron", "bcron-exec", "busybox")
 
 
@@ -77,7 +71,9 @@ class Run:
             if name not in self._all_names():
                 text = f"start.d in {self.settings.home} has no such hook"
                 words = [*self._all_names(), *VERBS]
-                near = _MEANT.get(name) or resembling(name, words)
+                from viagralib.settings.help_texts import MEANT
+
+                near = MEANT.get(name) or resembling(name, words)
                 hint = "viagra.py test lists them, viagra.py --help the verbs"
                 raise Fault(safe(name), f"{text}{near}: {hint}")
 
@@ -132,7 +128,7 @@ class Run:
             parts = [why for part in self._parts() for why in trust.whys(part)]
             judge_ours = trust.whys_loaded if quick else trust.whys_below
             ours = judge_ours(f"{PROGRAM}/viagralib")
-            ours += [why for part in _environment() for why in trust.whys(part)]
+            ours += [why for part in own_environment() for why in trust.whys(part)]
             whys = dict.fromkeys([*state, *parts, *ours])
             self.is_state_unsafe, self.is_unsafe = bool(state), bool(whys)
             if whys:
@@ -142,7 +138,7 @@ class Run:
 
     def faults_of_environment(self) -> list[Fault]:
         """Return what others could change of our own Python's packages, all of them."""
-        if not _environment() or self.is_unsafe:
+        if not own_environment() or self.is_unsafe:
             return []
         whys = self.observer.trust.whys_below(sys.prefix)
         return [Fault("", f"refused: {why}") for why in whys]
@@ -205,6 +201,7 @@ class Run:
         nothing shows in `test`."""
         if self.is_state_unsafe:
             return
+        self._forget_finished(verdicts)
         try:
             self.state.note_run()
             if not self.is_narrowed:
@@ -214,6 +211,17 @@ class Run:
             pass
         if self.is_first_of_hour:
             self._cut_logs()
+
+    def _forget_finished(self, verdicts: dict[str, Verdict]) -> None:
+        """Forget of those that run that they ended well under viagra-run, before."""
+        for name in self.state.names("deaths"):
+            if name not in verdicts or verdicts[name].word not in (UP, SICK):
+                continue
+            end = records.inner(self.state.read("deaths", name), "end")
+            if end.get("finished"):
+                from viagralib.state import death_records  # hardly ever
+
+                death_records.forget_finished(self.state, name, self.began)
 
     def _cut_logs(self) -> None:
         """Cut what daemons have written into a hook.log that they hold open.
@@ -238,20 +246,6 @@ class Run:
         """Return what a run is made of, beside the library: itself, and the home."""
         home = self.settings.home
         return [f"{PROGRAM}/viagra.py", f"{home}/start.d", f"{home}/viagra.toml"]
-
-
-def _environment() -> list[str]:
-    """Return what can have our own Python load code at its start; [] for another's.
-
-    A .pth file is executed: site(3), that is Python's module of that name.
-    """
-    prefix = sys.prefix
-    if not prefix.startswith(f"{PROGRAM}/"):
-        return []
-    places = [place for place in sys.path if place.startswith(f"{prefix}/")]
-    names = [f"{p}/{name}" for p in places for name in os.listdir(p)]
-    paths = [name for name in names if name.endswith(".pth")]
-    return [sys.executable, f"{prefix}/pyvenv.cfg", *places, *paths]
 
 
 def _is_of_cron() -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from viagralib.base import files, guarded_files
 from viagralib.base.messages import Fault, reason, safe
 from viagralib.settings.configuration import HOOK_KINDS, Daemon
+from viagralib.settings.homes import PROGRAM
 from viagralib.trust.owners import Trust
 
 # Where hooks and evidence find programs, in this order, as far as it is safe.
@@ -170,3 +172,17 @@ def _why_no_program(path: str) -> str:
     elif not os.path.isfile(path) or not os.access(path, os.X_OK):
         why = "is no program"
     return f"'{safe(path)}', which {why}" if why else ""
+
+
+def own_environment() -> list[str]:
+    """Return what can have our own Python load code at its start; [] for another's.
+
+    A .pth file is executed: site(3), that is Python's module of that name.
+    """
+    prefix = sys.prefix
+    if not prefix.startswith(f"{PROGRAM}/"):
+        return []
+    places = [place for place in sys.path if place.startswith(f"{prefix}/")]
+    names = [f"{p}/{name}" for p in places for name in os.listdir(p)]
+    paths = [name for name in names if name.endswith(".pth")]
+    return [sys.executable, f"{prefix}/pyvenv.cfg", *places, *paths]
