@@ -18,7 +18,12 @@ from typing import Any
 import pytest
 
 from viagralib.base.clocks import boot_clock
-from viagralib.companions.lease.engine import Entry, Snapshot, UnreachableError
+from viagralib.companions.lease.engine import (
+    DeafError,
+    Entry,
+    Snapshot,
+    UnreachableError,
+)
 from viagralib.companions.lease.engine_url import open_engine
 from viagralib.companions.lease.etcd_client import fair_limit
 from viagralib.companions.lease.etcd_engine import EtcdEngine
@@ -239,6 +244,29 @@ def granted(path: bytes, odd: object) -> Answers:
 def test_an_odd_answer_takes_no_lease(member: Make, path: bytes, odd: object) -> None:
     with pytest.raises(UnreachableError):
         engine(member(granted(path, odd))).take()
+
+
+def test_a_standby_that_could_not_be_put_is_put_again(member: Make) -> None:
+    etcd = member(granted(b"/kv/put", {"error": "no leader", "code": 14}))
+    keeper = engine(etcd)
+    with pytest.raises(UnreachableError, match="no leader"):
+        keeper.stand_by()
+    etcd.answer = cluster("2")
+    keeper.stand_by()
+    keeper.stand_by()
+    assert len(orders(etcd, b"/kv/put")) == 2
+
+
+def test_a_stream_that_is_refused_is_asked_of_the_next_member(member: Make) -> None:
+    """It is no renewal that failed."""
+    deaf = member(granted(b"/watch", {"error": "no streams", "code": 12}))
+    sound = member(says(text_of({"result": {"created": True}})))
+    asked = engine(deaf, sound)
+    with pytest.raises(DeafError, match="no streams"):
+        asked.watch(as_primary=True)
+    assert asked.watch(as_primary=True)
+    assert not asked.watch(as_primary=True)
+    assert (len(deaf.requests), len(sound.requests)) == (1, 1)
 
 
 def test_poisoned_values_are_no_orders(member: Make) -> None:

@@ -22,8 +22,15 @@ from documents import checked
 from other_users import ORDINARY, give, public_world, run_as, users_python
 from world import need_root, until
 
-from viagralib.companions.lease.decisions import GoesBefore
-from viagralib.companions.lease.engine import Entry
+from viagralib.base.clocks import boot_clock
+from viagralib.companions.contract.guardian import Link
+from viagralib.companions.lease.decisions import GoesBefore, LastSign
+from viagralib.companions.lease.engine import DeafError, Engine, Entry, Lease
+from viagralib.companions.lease.events import Events
+from viagralib.companions.lease.node_records import NodeRecords
+from viagralib.companions.lease.options import parse
+from viagralib.companions.lease.primary import Primary
+from viagralib.companions.lease.role_programs import RoleProgram
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="looks at processes through /proc"
@@ -505,6 +512,68 @@ def test_status_names_who_had_it_last_as_long_as_nobody_has_it(make: Make) -> No
     running(keeper)
     assert status(keeper)["last"] is None
     assert "token" not in status(keeper)["primary"]
+
+
+# As primary, without a keeper
+
+
+class Hears(Events):
+    """Hears nothing, and counts how often it has listened."""
+
+    count = 0
+
+    def listen(self, until: float) -> None:
+        self.count += 1
+        time.sleep(max(0.0, until - boot_clock()))
+
+
+class Deaf(Engine):
+    """Renews for one more second, and tells of no changes."""
+
+    def renew(self, lease: Lease, until: float) -> Lease:
+        return Lease(lease.token, boot_clock() + 1.0)
+
+    def watch(self, as_primary: bool) -> bool:
+        raise DeafError("refused")
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[tuple[Primary, Hears]]:
+    """Give a primary that has to stop a command which swallows TERM, in 0.2 s."""
+    plan = parse([TTL, "--stop", "200ms", "food", "true"])
+    engine = Deaf("food", 2.0, Entry("here"))
+    ends = os.pipe()
+    told = RoleProgram("viagra-lease", None, "food")
+    events = Hears(frozenset(), Link(os.getpid(), *ends), told)
+    records = NodeRecords(str(tmp_path), "food")
+    yield Primary(plan, engine, events, records, LastSign()), events
+    for end in ends:
+        os.close(end)
+
+
+def test_what_tells_of_no_changes_has_renewed_all_the_same(
+    primary: tuple[Primary, Hears], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, _ = primary
+    began = boot_clock()
+    made._keep(Lease(1, began))
+    made._renew()
+    assert capsys.readouterr().err == (
+        "viagra-lease: food: renewed, but sees changes late: refused\n"
+    )
+    assert made._renew_at > began + 0.6  # as ever: a third of the ttl
+
+
+def test_who_stops_late_waits_for_the_end_and_does_not_spin(
+    primary: tuple[Primary, Hears],
+) -> None:
+    made, events = primary
+    made._keep(Lease(1, boot_clock() + 0.6))  # so it is late, and may take the 0.2 s
+    made._renew_at = boot_clock()
+    with subprocess.Popen(["sleep", "1000"]) as command:
+        events.follow(command.pid)
+        made._stop()
+    assert events.count <= 2
 
 
 # What may happen to the files

@@ -23,6 +23,10 @@ class UnreachableError(Exception):
     """The engine did not answer, or not with sense; the text says why, for people."""
 
 
+class DeafError(UnreachableError):
+    """The engine answers, but does not tell of changes."""
+
+
 class LostError(Exception):
     """The lease is not ours any more: another node may have it at this moment."""
 
@@ -152,12 +156,12 @@ class Engine:
     def withdraw(self) -> None:
         """Be a standby no longer. Raises UnreachableError."""
 
-    def watch(self, as_primary: bool) -> None:
-        """Have SIGIO sent at each change from now on. Raises UnreachableError."""
+    def watch(self, as_primary: bool) -> bool:
+        """Have SIGIO sent at each change from now on; False: it was so for this role.
 
-    def is_watching(self, as_primary: bool) -> bool:
-        """Return whether changes are told as after `watch`, for the same role."""
-        return True
+        Raises DeafError.
+        """
+        return False
 
     def has_changed(self) -> bool:
         """Return whether a change was told since the last call."""

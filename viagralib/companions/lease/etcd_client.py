@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from viagralib.base import guarded_files
 from viagralib.base.clocks import boot_clock
 from viagralib.base.messages import Fault, reason, safe
-from viagralib.companions.lease.engine import UnreachableError
+from viagralib.companions.lease.engine import DeafError, UnreachableError
 from viagralib.companions.lease.engine_url import Address
 from viagralib.companions.lease.etcd_wire import (
     ODD,
@@ -78,10 +78,14 @@ class Members:
     def stream(self, path: str, order: Answer) -> Stream:
         """Return an answer that goes on, of the member that is asked first.
 
-        Raises UnreachableError.
+        Raises DeafError; then another is asked first.
         """
         request = Request(path, order, boot_clock() + self._limit)
-        return self._call(Member.stream, request)
+        try:
+            return self._call(Member.stream, request)
+        except UnreachableError as error:
+            self._members.append(self._members.pop(0))
+            raise DeafError(str(error)) from None
 
     def is_first(self, stream: Stream) -> bool:
         """Return whether the stream is from the member that is asked first now."""

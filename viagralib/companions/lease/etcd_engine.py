@@ -151,10 +151,11 @@ class EtcdEngine(Engine):
                 not self._standby
                 or not ask("/lease/keepalive", order, messages.kept)[0]
             ):
-                self._standby = self._grant(self.ttl)
+                standby = self._grant(self.ttl)
                 key = f"{self._keys.base}standby/{self.entry.node}.{self.entry.pid}"
-                entry = messages.put(key, self.entry.now().text(), self._standby)
+                entry = messages.put(key, self.entry.now().text(), standby)
                 ask("/kv/put", entry["request_put"], messages.nothing)
+                self._standby = standby  # only now: else nobody would put it again
             self._standby_since = now
         return self._look()
 
@@ -165,10 +166,18 @@ class EtcdEngine(Engine):
         if lease_id:
             self._revoke(lease_id)
 
-    def watch(self, as_primary: bool) -> None:
-        """Ask for a stream of changes, of which nothing is read but that some came."""
-        if self._stream is not None:
-            self._stream.close()
+    def watch(self, as_primary: bool) -> bool:
+        """Ask for a stream of changes, of which nothing is read but that some came.
+
+        Of another member, where the last one does not answer: it may be cut off, and
+        nothing would come from it.
+        """
+        stream = self._stream
+        if stream is not None:
+            is_same = stream.is_open and as_primary is self._is_primarys
+            if is_same and self._members.is_first(stream):
+                return False
+            stream.close()
             self._stream = None
         below = messages.below(self._keys.base)
         if as_primary:  # from NAME/primary on: not NAME/last, which it puts itself
@@ -176,19 +185,7 @@ class EtcdEngine(Engine):
         stream = self._members.stream("/watch", {"create_request": below})
         signals.watch(stream.fileno())
         self._stream, self._is_primarys = stream, as_primary
-
-    def is_watching(self, as_primary: bool) -> bool:
-        """Return whether changes are told.
-
-        A member that did not answer may be cut off: nothing would come from it.
-        """
-        stream = self._stream
-        return (
-            stream is not None
-            and stream.is_open
-            and as_primary is self._is_primarys
-            and self._members.is_first(stream)
-        )
+        return True
 
     def has_changed(self) -> bool:
         """Return whether anything came, the stream's end included."""

@@ -143,8 +143,7 @@ class Keeper:
         """Be known as a standby, and take the lease if it is free and our turn."""
         self._engine.has_changed()  # before the look, so that nothing is missed
         snapshot = self._engine.stand_by()
-        if not self._engine.is_watching(as_primary=False):
-            self._engine.watch(as_primary=False)
+        if self._engine.watch(as_primary=False):
             snapshot = self._engine.stand_by()
         now = boot_clock()
         self._last_sign.see(snapshot, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -20,6 +21,7 @@ from viagralib.companions.lease.decisions import (
     may_tell_end,
 )
 from viagralib.companions.lease.engine import (
+    DeafError,
     Engine,
     Entry,
     Lease,
@@ -148,8 +150,7 @@ class Primary:
         self._events.follow(spawn.start(words, environment))
         limit = boot_clock() + FENCE_LIMIT
         self._hold(lambda: limit)
-        death = self._events.death
-        if death and death.code == 0:
+        if (death := self._events.death) and death.code == 0:
             return ""
         how = str(death) if death else self._why or "it takes too long"
         return f"could not fence {safe(other.host)}: {how}"
@@ -188,9 +189,10 @@ class Primary:
         """Renew the lease if an engine answers. Raises LostError."""
         try:
             self._keep(self._engine.renew(self._lease, self._soft()))
-            if not self._engine.is_watching(bool(self._noted)):
-                self._engine.watch(bool(self._noted))
+            if self._engine.watch(bool(self._noted)):
                 self._keep(self._engine.renew(self._lease, self._soft()))
+        except DeafError as error:  # it is renewed: with the next renewal, once more
+            self._tell.trouble(f"renewed, but sees changes late: {error}", "changes")
         except UnreachableError as error:
             self._renew_at = boot_clock() + _ASK_AGAIN
             if not self._trouble:
@@ -223,9 +225,10 @@ class Primary:
         hard = self._limits.kill_at(self._lease.deadline)
         end = min(boot_clock() + self._plan.stop, hard)
         while not self._events.death and boot_clock() < end:
-            if self._renew_at <= boot_clock() < self._soft():
+            is_late = boot_clock() >= self._soft()  # then nothing is renewed any more
+            if not is_late and boot_clock() >= self._renew_at:
                 self._renew()
-            self._events.listen(min(end, self._renew_at))
+            self._events.listen(end if is_late else min(end, self._renew_at))
         why = f"stopped the command: {self._why}"
         return Outcome(why, None, self._code(), self._is_switch, self._is_late)
 
@@ -240,8 +243,7 @@ class Primary:
         while not self._is_lost and (left := process_contract.survivors()):
             self._wait_for(", ".join(str(member.pid) for member in left))
         self._events.extend(math.inf)
-        ended = may_tell_end(bool(self._noted), process_contract.survivors())
-        if ended:
+        if ended := may_tell_end(bool(self._noted), process_contract.survivors()):
             self._last_sign.ended = self._noted
         try:
             self._engine.give_up(self._lease, ended, self._is_lost)
@@ -251,10 +253,8 @@ class Primary:
     def _wait_for(self, pids: str) -> None:
         """Keep the lease, as long as it can be, while processes do not die of KILL."""
         self._tell.trouble(f"does not die of KILL, so the lease is kept: {pids}")
-        try:
+        with contextlib.suppress(LostError):
             while process_contract.survivors() and boot_clock() < self._lease.deadline:
                 self._renew()
                 self._events.listen(boot_clock() + 1)
-        except LostError:
-            pass
         self._is_lost = bool(process_contract.survivors())
