@@ -206,6 +206,15 @@ print("http.client" in sys.modules, "socket" in sys.modules, "ssl" in sys.module
     assert said.stdout.split() == ["False", "False", "False"]
 
 
+def test_any_state_directory_holds_the_locks(make: Make) -> None:
+    keeper = make("a")
+    odd = "st#b?%41\udcff"  # relative, and no UTF-8
+    keeper.environment["VIAGRA_STATE"] = odd
+    assert keeper.run("food", "true") == 0
+    keeper.environment["VIAGRA_STATE"] = str(keeper.directory / odd)
+    assert (keeper.directory / odd / "leases/food/lock").exists()
+
+
 # One at a time
 
 
@@ -229,7 +238,9 @@ def test_one_runs_it_and_the_other_takes_over(make: Make) -> None:
 @pytest.mark.parametrize("victim", ["keeper", "guardian"])
 def test_a_keeper_that_is_killed_takes_all_with_it(make: Make, victim: str) -> None:
     first, second = make("a"), make("b")
-    keep(first)
+    (first.directory / "tell").write_text("#!/bin/sh\nexec sleep 1000\n")
+    (first.directory / "tell").chmod(0o755)
+    keep(first, "--on-role", "./tell")
     running(first)
     keep(second)
     stands_by(second)
@@ -306,6 +317,7 @@ def test_with_no_wait_held_elsewhere(make: Make, options: list[str], code: int) 
     assert second.end() == code
     assert second.lines() == []
     assert second.lines("stderr") == []  # the exit code has told it
+    assert status(second)["role"] == "primary"  # here, still
 
 
 @pytest.mark.parametrize(
@@ -459,9 +471,9 @@ def of_another_node(keeper: Program) -> None:
     (place / "last").write_text(json.dumps(entry))
 
 
-def fence(keeper: Program, code: int) -> str:
+def fence(keeper: Program, code: int, first: str = "") -> str:
     script = keeper.directory / "fence"
-    script.write_text(f'#!/bin/sh\necho "$*" >>fenced\nexit {code}\n')
+    script.write_text(f'#!/bin/sh\n{first}\necho "$*" >>fenced\nexit {code}\n')
     script.chmod(0o755)
     return str(script)
 
@@ -469,7 +481,9 @@ def fence(keeper: Program, code: int) -> str:
 def test_a_fence_comes_before_the_command(make: Make) -> None:
     keeper = make("a")
     of_another_node(keeper)
-    keep(keeper, "--fence", fence(keeper, 0))
+    # What is passed on to the command is nothing for the fence.
+    hup = "kill -HUP $PPID; sleep 0.2"
+    keep(keeper, "--fence", fence(keeper, 0, hup))
     running(keeper)
     assert keeper.lines("fenced") == ["food other-node 7"]
 
@@ -592,6 +606,8 @@ def test_the_state_may_be_deleted(make: Make, tmp_path: Path) -> None:
     _, later = running(second)
     assert not lives(pid)
     assert later >= token
+    assert first.end() == 70  # nobody else sees its lock: it has to be started anew
+    assert "deleted: start anew" in first.lines("stderr")[-1]
 
 
 def test_what_cannot_be_noted_is_not_started(make: Make, tmp_path: Path) -> None:

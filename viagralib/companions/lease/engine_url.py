@@ -36,7 +36,8 @@ def open_engine(url: str, name: str, ttl: float, entry: Entry) -> Engine:
             raise Fault("--engine", f"{shown(url)} is not like file:///directory")
         from viagralib.companions.lease.file_engine import FileEngine
 
-        return FileEngine(unquote(parts.path), name, ttl, entry)
+        path = unquote(parts.path, errors="surrogateescape")
+        return FileEngine(path, name, ttl, entry)
     if parts.scheme in ("etcd", "etcds"):
         from viagralib.companions.lease.etcd_engine import EtcdEngine
 

@@ -28,6 +28,7 @@ class Events:
         self._role_program = role_program
         self.asked_by = 0  # the signal by which somebody asked the keeper to end
         self.child = 0  # the pid of the program that is waited for
+        self._hears = True  # whether what is passed on is for it
         self.death: Death | None = None  # its end
 
     @property
@@ -52,12 +53,12 @@ class Events:
             return
         if arrival.number in (signal.SIGTERM, signal.SIGINT):
             self.asked_by = arrival.number
-        elif self.child and not self.death:
+        elif self.child and self._hears and not self.death:
             self.tell_child(arrival.number)
 
-    def follow(self, pid: int) -> None:
-        """Wait for the end of this child, from now on."""
-        self.child = pid
+    def follow(self, pid: int, hears: bool = True) -> None:
+        """Wait for the end of this child, from now on; it `hears` what is passed on."""
+        self.child, self._hears = pid, hears
         self.death = None
 
     def tell_child(self, number: int) -> None:

@@ -13,7 +13,12 @@ from viagralib.companions.contract.spawn import NotStarted
 from viagralib.companions.lease.decisions import LastSign, is_our_turn
 from viagralib.companions.lease.engine import Engine, Lease, UnreachableError
 from viagralib.companions.lease.events import Events
-from viagralib.companions.lease.node_records import NodeRecords
+from viagralib.companions.lease.node_records import (
+    INIT,
+    PRIMARY,
+    SECONDARY,
+    NodeRecords,
+)
 from viagralib.companions.lease.options import PROGRAM, Plan
 from viagralib.companions.lease.primary import Primary
 from viagralib.companions.lease.reporter import Reporter
@@ -21,7 +26,6 @@ from viagralib.companions.lease.role_programs import LIMIT, RoleProgram
 
 WELL = 0
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits(3)
-INIT, SECONDARY, PRIMARY = "init", "secondary", "primary"  # hastmon's words
 
 _ASK_AGAIN = 1.0  # seconds, at most, when no member has answered
 _TURN = 0.25  # seconds between two looks at a lease that is free, and others' first
@@ -200,6 +204,8 @@ class Keeper:
     def _finish(self) -> None:
         """Have the last changes told, then end whatever is left."""
         until = boot_clock() + LIMIT
-        while not self._role_program.is_done and boot_clock() < until:
-            self._events.listen(min(until, boot_clock() + 1))
-        process_contract.end()
+        try:
+            while not self._role_program.is_done and boot_clock() < until:
+                self._events.listen(min(until, boot_clock() + 1))
+        finally:
+            process_contract.end()

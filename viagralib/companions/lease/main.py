@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from urllib.parse import quote  # engine_url needs the others
 
 from viagralib.companions.contract import guardian, signals
 from viagralib.companions.contract.companion import Companion
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> int:
 
 def _work(plan: Plan) -> int:
     state = death_records.state_directory()
-    engine = plan.engine or f"file://{state}/leases"
+    place = quote(os.path.abspath(state), errors="surrogateescape")
+    engine = plan.engine or f"file://{place}/leases"
     if plan.verb == "keep":
         return _keep(plan, engine, state)
     from viagralib.companions.lease import verbs

@@ -21,6 +21,8 @@ from viagralib.processes.pidfd import send
 from viagralib.state import keeper_records
 from viagralib.state.directory import this_boot
 
+INIT, SECONDARY, PRIMARY = "init", "secondary", "primary"  # hastmon's words
+
 
 class NodeRecords:
     """The files of one resource on this node."""
@@ -69,7 +71,12 @@ class NodeRecords:
         return max(0.0, until - boot_clock())
 
     def note_role(self, role: str) -> None:
-        """Note that this process is the keeper, and its role. Raises OSError."""
+        """Note that this process is the keeper, and its role. Raises OSError.
+
+        Another keeper here stays the one that is noted, until this is primary.
+        """
+        if role != PRIMARY and self.keeper().get("pid", os.getpid()) != os.getpid():
+            return
         own = table.find(os.getpid())
         record: Record = {
             "role": role,

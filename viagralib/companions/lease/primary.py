@@ -147,7 +147,7 @@ class Primary:
         words = [program, self._engine.name, other.node, str(other.token)]
         environment = {**os.environ, "VIAGRA_FENCE_HOST": safe(other.host)}
         self._tell.trouble(f"fencing {safe(other.host)} ({safe(other.node)})")
-        self._events.follow(spawn.start(words, environment))
+        self._events.follow(spawn.start(words, environment), hears=False)
         limit = boot_clock() + FENCE_LIMIT
         self._hold(lambda: limit)
         if (death := self._events.death) and death.code == 0:

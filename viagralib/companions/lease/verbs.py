@@ -13,8 +13,8 @@ from viagralib.companions.contract.companion import say
 from viagralib.companions.lease import node
 from viagralib.companions.lease.engine import Engine, Entry, Snapshot, UnreachableError
 from viagralib.companions.lease.engine_url import open_engine
-from viagralib.companions.lease.keeper import INIT, UNREACHABLE, WELL
-from viagralib.companions.lease.node_records import NodeRecords
+from viagralib.companions.lease.keeper import UNREACHABLE, WELL
+from viagralib.companions.lease.node_records import INIT, NodeRecords
 from viagralib.companions.lease.options import PROGRAM, Plan
 
 VERSION = 1  # of the JSON document
