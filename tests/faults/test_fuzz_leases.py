@@ -30,7 +30,7 @@ entries = values.map(
 ) | records(*KEYS)
 rests = (numbers | json_values).map(
     lambda until: json.dumps({"boot": this_boot(), "until": until}).encode()
-) | records("boot", "until")
+) | records("boot", "until", "pid")
 
 
 def no_number(text: str) -> None:

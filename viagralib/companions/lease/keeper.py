@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from viagralib.base import durations
@@ -58,7 +59,7 @@ class Keeper:
         self._events = Events(wanted, link, self._role_program)
         self._role = INIT
         self._tell = Reporter(plan, engine.name)
-        self._away_until = 0.0  # boot clock: others shall have their turn
+        self._away_until = 0.0  # boot clock, for what could not be noted
         self._free_since: float | None = None
         self._last_sign = LastSign()
 
@@ -83,17 +84,17 @@ class Keeper:
         try:
             ending = primary.serve(lease, lambda: self._become(PRIMARY))
         except NotStarted:
-            self._rest()
+            self._rest(self._plan.retry_after)
             raise
         if ending.code is not None:
-            self._rest()
+            self._rest(self._plan.retry_after)
             return ending.code
         self._become(SECONDARY)
         if self._events.to_end:
             # As a service manager asks: then it ended as it was to.
             return WELL if self._events.asked_by == signal.SIGTERM else ending.asked
         if ending.away:
-            self._away_until = boot_clock() + self._plan.retry_after
+            self._rest(self._plan.retry_after, os.getpid())
         return None
 
     # As secondary
@@ -137,10 +138,14 @@ class Keeper:
             text = f"the command ended here, next try in {durations.spell(left)}"
             self._refuse(text, "rest")
             return True
-        if boot_clock() < self._away_until:
+        own = os.getpid()
+        left = self._records.rest_left(own) or self._away_until - boot_clock()
+        if left > 0:
             if self._engine.look().primary is None:
+                text = f"others go first, next try in {durations.spell(left)}"
+                self._refuse(text, "away")
                 return True
-            self._away_until = 0.0  # another has taken its turn
+            self._rest(0.0, own)  # another has taken its turn
         return False
 
     def _try(self) -> Lease | None:
@@ -188,12 +193,14 @@ class Keeper:
             self._tell.trouble(f"could not note the role: {reason(error)}")
         self._role_program.tell(old, role)
 
-    def _rest(self) -> None:
-        """Let another node have its turn, also after this keeper's end."""
+    def _rest(self, seconds: float, pid: int = 0) -> None:
+        """Let other nodes have their turn, also after our end; or other keepers."""
+        self._away_until = 0.0
         try:
-            self._records.rest(self._plan.retry_after)
+            self._records.rest(seconds, pid)
         except OSError as error:
             self._tell.trouble(f"could not note when to try again: {reason(error)}")
+            self._away_until = boot_clock() + seconds
 
     def _leave(self) -> None:
         try:

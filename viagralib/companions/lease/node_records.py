@@ -3,7 +3,8 @@
 Files in `leases/NAME/` of the state directory, which may be deleted at any time:
 
     forbidden    somebody said `viagra-lease forbid`
-    rest         until when this node is not to try again, after the command ended
+    rest         until when this node is not to try again, after the command ended;
+                 with a pid, that keeper, so that others have their turn
     keeper       the keeper that is here: role, pid and start time, since
 """
 
@@ -57,16 +58,18 @@ class NodeRecords:
                 pass
         self._nudge()
 
-    def rest(self, seconds: float) -> None:
-        """Have this node not try again for so long. Raises OSError."""
-        record: Record = {"boot": this_boot(), "until": boot_clock() + seconds}
+    def rest(self, seconds: float, pid: int = 0) -> None:
+        """Have this node, or one keeper here, not try for so long. Raises OSError."""
+        until = boot_clock() + seconds
+        record: Record = {"boot": this_boot(), "until": until, "pid": pid}
         records.write(f"{self._directory}/rest", record)
 
-    def rest_left(self) -> float:
-        """Return for how many seconds more this node is not to try."""
+    def rest_left(self, pid: object = 0) -> float:
+        """Return for how many seconds more this node, or keeper, is not to try."""
         record = records.read(f"{self._directory}/rest")
         until = records.number(record, "until")
-        if record.get("boot") != this_boot() or until is None:
+        is_ours = (records.integer(record, "pid") or 0) in {0, pid}
+        if record.get("boot") != this_boot() or until is None or not is_ours:
             return 0.0
         return max(0.0, until - boot_clock())
 

@@ -87,7 +87,7 @@ class _Resource:
         self._snapshot = snapshot
         self._keeper = records.keeper()
         self._is_forbidden = records.is_forbidden
-        self._rest_left = records.rest_left()
+        self._rest_left = records.rest_left(self._keeper.get("pid"))
 
     def document(self) -> dict[str, object]:
         """Return it for JSON; times in seconds."""
