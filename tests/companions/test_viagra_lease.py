@@ -20,13 +20,20 @@ import pytest
 from companion_programs import ROOT, Program, children, lives, program, state
 from documents import checked
 from other_users import ORDINARY, give, public_world, run_as, users_python
-from world import need_root, until
+from world import need_root, remove_locks, until
 
 from viagralib.base.clocks import boot_clock
 from viagralib.companions.contract.guardian import Link
 from viagralib.companions.lease.decisions import GoesBefore, LastSign
-from viagralib.companions.lease.engine import DeafError, Engine, Entry, Lease
+from viagralib.companions.lease.engine import (
+    DeafError,
+    Engine,
+    Entry,
+    Lease,
+    UnreachableError,
+)
 from viagralib.companions.lease.events import Events
+from viagralib.companions.lease.file_engine import FileEngine
 from viagralib.companions.lease.node_records import NodeRecords
 from viagralib.companions.lease.options import parse
 from viagralib.companions.lease.primary import Primary
@@ -616,6 +623,21 @@ def test_the_state_may_be_deleted(make: Make, tmp_path: Path) -> None:
     assert later >= token
     assert first.end() == 70  # nobody else sees its lock: it has to be started anew
     assert "deleted: start anew" in first.lines("stderr")[-1]
+
+
+def test_a_lock_that_is_out_of_sight_is_waited_for(tmp_path: Path) -> None:
+    """As in a file system that was unmounted: a new one would be another lock."""
+    place = tmp_path / "leases"
+    engine = FileEngine(str(place), "food", 2.0, Entry("here"))
+    engine.prepare()
+    gone = place.rename(tmp_path / "gone")
+    with pytest.raises(UnreachableError, match="No such file"):
+        engine.stand_by()
+    shutil.rmtree(gone)
+    # For a second, its primary may not have seen it.
+    with pytest.raises((UnreachableError, OSError), match="the lock was deleted"):
+        engine.stand_by()
+    remove_locks({tmp_path})
 
 
 def test_what_cannot_be_noted_is_not_started(make: Make, tmp_path: Path) -> None:

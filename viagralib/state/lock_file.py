@@ -44,6 +44,11 @@ class LockFile:
             return False
         return os.path.samestat(now, os.fstat(self._descriptor))
 
+    def deleted_at(self) -> float:
+        """Return since when no path leads to this file, as ctime; 0 where one does."""
+        now = os.fstat(self._descriptor)
+        return 0.0 if now.st_nlink else now.st_ctime
+
     def write(self, text: str) -> None:
         """Append text. Raises OSError."""
         files.write(self._descriptor, text.encode())

@@ -80,21 +80,18 @@ class FileEngine(Engine):
                 paths.append(path)
         return paths
 
-    def _is_new(self) -> bool:
-        """Return whether all state may just have been deleted, under a primary."""
-        is_all = len(self._locks) == 1  # else that one still has the lock in /run
-        return is_all and 0 <= time.time() - self._touched("lock") / 1e9 < _NEW
-
     # The three calls
 
     def take(self) -> Lease | None:
         """Lock; the token is larger than the last one, and than the last second's."""
         began = boot_clock()
-        if self._is_new() or not all(lock.take() for lock in self._locks):
+        # All state may just have been deleted, but for a second lock, in /run.
+        is_new = len(self._locks) == 1 and _is_recent(self._touched("lock") / 1e9)
+        if is_new or not all(lock.take() for lock in self._locks):
             self._unlock()
             return None
         if not all(lock.is_in_place() for lock in self._locks):
-            raise Fault("", "the lock was removed or replaced: start anew")
+            raise OSError(None, "the lock was replaced: start anew")
         try:
             before, _ = read_entry(self._text("lease"))
             token = max(before.token + 1 if before else 0, int(time.time()))
@@ -133,7 +130,13 @@ class FileEngine(Engine):
     # Standing by
 
     def stand_by(self) -> Snapshot:
-        """Have an entry in a locked file of our own, and look."""
+        """Have an entry in a locked file of our own, and look. Raises OSError."""
+        with _failures():
+            deleted = max(lock.deleted_at() for lock in self._locks)
+            if _is_recent(deleted):
+                raise UnreachableError("the lock was deleted")
+        if deleted:  # the guardian shares no other
+            raise OSError(None, "the lock was deleted: start anew")
         with _failures():
             if self._standby and not self._standby.is_in_place():
                 self.withdraw()  # another took it for a dead one's
@@ -190,10 +193,9 @@ class FileEngine(Engine):
 
     def _touched(self, kind: str) -> int:
         """Return when a file was last written or renewed (ns since 1970), or 0."""
-        try:
+        with contextlib.suppress(OSError):
             return os.stat(self._path(kind)).st_mtime_ns
-        except OSError:
-            return 0
+        return 0
 
     def _left(self, ttl: float) -> float | None:
         renewed = self._touched("lease") / 1e9
@@ -201,9 +203,7 @@ class FileEngine(Engine):
 
     def _standbys(self) -> Iterator[Entry]:
         """Yield the entries whose owners live; what others left is removed."""
-        for kind in _files(self._directory):
-            if not kind.startswith("standby."):
-                continue
+        for kind in _files(self._directory, "standby."):
             lives = self._standby if kind == self._own_entry else self._is_locked(kind)
             entry, _ = read_entry(self._text(kind))
             if not lives:
@@ -223,11 +223,10 @@ class FileEngine(Engine):
 
     def _text(self, kind: str) -> str:
         """Return what a file says; "" when it is not there or no file of ours."""
-        try:
+        with contextlib.suppress(OSError):
             text = guarded_files.read(self._path(kind), LARGEST_ENTRY)
-        except OSError:
-            return ""
-        return text.decode(errors="replace").strip()
+            return text.decode(errors="replace").strip()
+        return ""
 
     def _write(self, kind: str, text: str) -> None:
         """Replace a file: a token that is forgotten would be given twice."""
@@ -242,6 +241,10 @@ class FileEngine(Engine):
             lock.release()
 
 
+def _is_recent(moment: float) -> bool:
+    return 0 <= time.time() - moment < _NEW
+
+
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
     try:
@@ -250,8 +253,7 @@ def _failures() -> Iterator[None]:
         raise UnreachableError(reason(error)) from None
 
 
-def _files(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except OSError:
-        return []
+def _files(directory: str, prefix: str = "") -> list[str]:
+    with contextlib.suppress(OSError):
+        return sorted(n for n in os.listdir(directory) if n.startswith(prefix))
+    return []
