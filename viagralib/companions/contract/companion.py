@@ -51,9 +51,9 @@ class Companion:
         done unless all of `argv` makes sense.
         """
         if argv[:1] == ["--help"]:
-            return _print(self._usage)
+            return show(self._usage)
         if argv[:1] == ["--version"]:
-            return _print(f"{self.name} {VERSION}")
+            return show(f"{self.name} {VERSION}")
         try:
             task = parse(argv)
         except Fault as fault:
@@ -95,7 +95,8 @@ def duration(option: str, value: str) -> float:
         raise Fault(option, str(error)) from None
 
 
-def _print(text: str) -> int:
+def show(text: str) -> int:
+    """Print what was asked for; return the exit code. Closed does not matter."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 
 from viagralib.base import durations
 from viagralib.base.messages import Fault, reason, safe
-from viagralib.companions.contract.companion import say
+from viagralib.companions.contract.companion import say, show
 from viagralib.companions.lease import node
 from viagralib.companions.lease.engine import Engine, Entry, Snapshot, UnreachableError
 from viagralib.companions.lease.engine_url import open_engine
@@ -44,7 +43,7 @@ def obey(plan: Plan, url: str, state: str) -> int:
         text = json.dumps({"version": VERSION, "leases": told}, indent=1)
     else:
         text = "\n".join(line for one in seen for line in one.lines()) or "no leases"
-    sys.stdout.write(f"{text}\n")
+    show(text)
     is_well = snapshots and all(one.primary for one in snapshots.values())
     return WELL if is_well else NOT_SO
 
