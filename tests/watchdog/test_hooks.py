@@ -884,6 +884,29 @@ def test_not_started_while_the_needed_one_stays_down(world: World) -> None:
     assert len(world.incidents(upper)) <= 1
 
 
+def test_what_came_back_while_it_waited_is_left_alone(world: World) -> None:
+    base, upper = unique("base"), unique("upper")
+    go = world.place / "go"
+    world.hook(
+        base,
+        f"while ! [ -e {go} ]; do sleep 0.05; done\n"
+        f"{world.daemon(base)} {SLEEP} >/dev/null 2>&1 &",
+    )
+    world.watch(upper, f'after = ["{base}"]')
+    run = start_run(world)
+    until(lambda: [phase_of(world, one) for one in world.incidents(upper)] == ["wait"])
+    child = world.up(upper)
+    go.touch()
+    assert run.wait(180) == 0
+    assert child.poll() is None and world.starts(upper) == 0
+    [incident] = world.incidents(upper)
+    assert world.record(incident)["result"] == "came back by itself"
+
+
+def phase_of(world: World, incident: Path) -> object:
+    return world.record(incident).get("phase")
+
+
 def test_needed_one_counts_although_it_was_not_named(world: World) -> None:
     base, upper = unique("base"), unique("upper")
     world.watch(base)

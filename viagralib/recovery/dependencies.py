@@ -7,7 +7,7 @@ from viagralib.health.checkup import Checkup
 from viagralib.hooks.execution import Task
 from viagralib.processes.overlaps import overlap
 from viagralib.processes.verdicts import UP, judge
-from viagralib.recovery.recovery import CAME_BACK, WAITS, Recovery
+from viagralib.recovery.recovery import WAITS, Recovery
 from viagralib.settings.configuration import Daemon
 
 
@@ -31,20 +31,14 @@ def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Task[boo
     return True
 
 
-def wait_for_others(recovery: Recovery, others: dict[str, Recovery]) -> Task[bool]:
+def wait_for_others(recovery: Recovery, others: dict[str, Recovery]) -> Task[None]:
     """Wait while a daemon is being started whose facts fit the same processes.
 
-    Returns whether this one is to be started: its own hook must not add another.
+    That start may be this one's, too: its own hook must not add another.
     """
     alike = [one for one in others.values() if overlap(one.daemon, recovery.daemon)]
-    has_waited = False
     while any(one.is_starting for one in alike):
         yield from recovery.next_look()
-        has_waited = True
-    if has_waited and recovery.verdict.word == UP and not recovery.is_wanted:
-        recovery.end(CAME_BACK)
-        return False
-    return True
 
 
 def _ask_after(recovery: Recovery, needed: Daemon) -> Task[str]:

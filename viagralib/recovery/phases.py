@@ -2,7 +2,7 @@
 
     phase    what happens in it                           next, or how it ends
     confirm  down, or sick, at each look of `patience`    wait; came back, unknown
-    wait     what `after` names is brought up first       stop; waits, came back
+    wait     what `after` names is brought up first       stop; waits, and as above
     stop     what must not be there at the start ends     start; quit, failed, not now
     start    the hook's programs run, in order            settle; came back, not now,
                                                           unknown
@@ -82,11 +82,16 @@ def _bring_back(
         return
     evidence.share(recovery.incident.directory)  # a killed run must leave it there
     recovery.enter(WAIT)
+    confirmed = recovery.verdict
     if not (yield from wait_for_needed(recovery, others)):
         return
-    if not (yield from wait_for_others(recovery, others)):
-        return
-    recovery.enter(STOP)
+    yield from wait_for_others(recovery, others)
+    while recovery.verdict is not confirmed:  # it has waited, perhaps for long
+        if not (yield from _stays_down(recovery, evidence)):
+            return
+        confirmed = recovery.verdict
+        yield from wait_for_others(recovery, others)
+    recovery.enter(STOP)  # with no look in between: of two alike, one goes on
     if not (yield from _is_cleared(recovery)):
         return
     if process := hooks_at_work.of(recovery.daemon, recovery.run.observer, None):
