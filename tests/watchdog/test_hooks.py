@@ -917,11 +917,12 @@ def test_needed_one_counts_although_it_was_not_named(world: World) -> None:
     assert (world.starts(base), world.starts(upper)) == (0, 0)
 
 
-@pytest.mark.parametrize("asked", ["by cron", "by hand", "--json"])
+@pytest.mark.parametrize("asked", ["by cron", "on its way", "by hand", "--json"])
 def test_back_within_its_patience_is_not_started(world: World, asked: str) -> None:
     name = unique("food")
-    world.watch(name, 'patience = "30s"')
-    words = {"by cron": (), "by hand": (name,), "--json": ("run", "--json")}[asked]
+    low = 2 if asked == "on its way" else 1
+    world.watch(name, f'patience = "30s"\ncount = [{low}, 9]')
+    words = {"by hand": [name], "--json": ["run", "--json"]}.get(asked, [])
     run = subprocess.Popen(
         world.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -932,7 +933,7 @@ def test_back_within_its_patience_is_not_started(world: World, asked: str) -> No
         found = json.loads(out)["daemons"][name]
         assert (found["verdict"], found["pids"]) == ("up", [pid])
     else:
-        assert out == ("" if asked == "by cron" else f"{name} is up: pid {pid}\n")
+        assert out == (f"{name} is up: pid {pid}\n" if asked == "by hand" else "")
     assert (run.returncode, err, world.starts(name)) == (0, "", 0)
     [incident] = world.incidents(name)
     record = world.record(incident)

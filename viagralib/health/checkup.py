@@ -63,7 +63,7 @@ def _by_processes(run: Run, daemon: Daemon, verdict: Verdict) -> Verdict:
     if verdict.word == SICK and halted and not _stays(run, halted):
         verdict = judge([daemon], run.observer)[daemon.name]
     if verdict.word == SICK and not is_of_age(daemon, verdict):
-        return _too_young(run, verdict)
+        return too_young(run, verdict)
     if verdict.word == UP and (why := _why_in_wait(run, daemon, verdict)):
         run.unwell[daemon.name] = UNKNOWN
         return Verdict(UNKNOWN, why, verdict.candidates)
@@ -118,10 +118,10 @@ def _outcome(run: Run, checkup: Checkup) -> Verdict:
     verdict = checkup.verdict()
     if verdict.word == UP or is_of_age(checkup.daemon, verdict):
         return verdict
-    return _too_young(run, verdict)
+    return too_young(run, verdict)
 
 
-def _too_young(run: Run, verdict: Verdict) -> Verdict:
+def too_young(run: Run, verdict: Verdict) -> Verdict:
     """Return what a young one is: up. Whoever only looks sees what comes of it."""
     why = f"too young to be {verdict.word}: {verdict.reason}"
     is_told = run.only_looks

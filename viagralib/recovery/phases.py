@@ -18,7 +18,7 @@ import contextlib
 import time
 
 from viagralib.evidence.collector import Evidence
-from viagralib.health.checkup import Checkup
+from viagralib.health.checkup import Checkup, is_of_age, too_young
 from viagralib.hooks.child_process import Child
 from viagralib.hooks.execution import (
     Execution,
@@ -107,6 +107,9 @@ def _stays_down(recovery: Recovery, evidence: Evidence) -> Task[bool]:
     while True:
         taken = evidence.poll()
         yield from _look(recovery, checked=recovery.why == SICK)
+        verdict, daemon = recovery.verdict, recovery.daemon
+        if verdict.word == SICK and not is_of_age(daemon, verdict):
+            recovery.verdict = too_young(recovery.run, verdict)
         if recovery.is_wanted:
             if taken:
                 return True
