@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from world import World, comm, unique, until
+from world import SLEEP, World, comm, unique, until
 
 
 def hold(world: World, name: str, options: str, command: str) -> None:
@@ -201,6 +201,22 @@ def test_a_check_hook_that_waits(world: World) -> None:
     assert result.code == 1
     wanted = rf"{name} is sick: .*viagra-wait: path:{beat}: No such"
     assert re.search(wanted, result.out), result
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_hook_that_is_its_daemon_is_stopped_when_it_stays_sick(
+    world: World, held: bool
+) -> None:
+    name = unique("sick")
+    starts = world.place / f"{name}.starts"
+    world.hook(name, f"echo started >>{starts}\nexec {world.daemon(name)} {SLEEP}")
+    if held:
+        hold(world, name, "", f"{world.daemon(name)} {SLEEP}")
+    world.facts(name, 'start_timeout = "0.5s"\n')
+    world.hook(name, f"[ $(wc -l <{starts}) -gt 1 ] || exit 2", kind="check.d")
+    assert world.run().code == 1
+    told = until(lambda: (one := world.run()).out and one)  # once it is of age
+    assert told.out.startswith(f"Restarting {name}\n"), told
 
 
 def test_a_restart_goes_through_viagra_run(world: World) -> None:

@@ -16,6 +16,7 @@ from viagralib.processes.observer import SHELLS, Observer
 from viagralib.processes.pidfd import is_running
 from viagralib.processes.table import told
 from viagralib.processes.tree import ProcessTree
+from viagralib.processes.verdicts import UP, Verdict, judge
 from viagralib.settings.configuration import Daemon
 from viagralib.state.incidents import Incident, recorded_hook
 
@@ -25,17 +26,20 @@ def of(daemon: Daemon, observer: Observer, last: Incident | None) -> Process | N
 
     It interprets one of the daemon's hooks, started by hand or by another program, or
     the script of init.d or rc.d that a ready hook would call, or it is the hook of a
-    run that was killed (`last` is the daemon's open incident).
+    run that was killed (`last` is the daemon's open incident), and not its daemon yet.
     Only root's, and our own user's: nobody else can start the daemon.
     """
     if last is not None:
         process = recorded_hook(last)
         if process is not None and is_running(process):
-            return table.find(process.pid)
-        if process is not None and _is_fresh(last, daemon):
+            now = table.find(process.pid)
+            if now is not None and not _has_become_it(daemon, now, observer):
+                return now
+        elif process is not None and _is_fresh(last, daemon):
             mark = f"VIAGRA_MARK={last.mark}"
             left = ProcessTree([process], mark=mark).living()
-            if left:  # of a hook whose run was killed: what may become the daemon
+            # Of a hook whose run was killed: what may become the daemon.
+            if left and _judge(daemon, observer).word != UP:
                 return left[0]
     seen: Iterable[Process] | None = observer.hooks_at_work
     if seen is None:
@@ -45,6 +49,22 @@ def of(daemon: Daemon, observer: Observer, last: Incident | None) -> Process | N
         if told(lambda: _starts(daemon, process, scripts, observer), False):  # noqa: B023
             return process
     return None
+
+
+def _has_become_it(daemon: Daemon, hook: Process, observer: Observer) -> bool:
+    """Return whether a hook has become the daemon, or its parent, such as viagra-run.
+
+    It has done what it was to do: a daemon that is sick all the same is ours to stop.
+    """
+    if told(lambda: observer.is_hook_at_work(hook, daemon), True):
+        return False
+    counted = _judge(daemon, observer).processes()
+    above = [parent.pid for one in counted for parent in table.ancestors(one.pid)]
+    return hook.pid in above  # themselves included
+
+
+def _judge(daemon: Daemon, observer: Observer) -> Verdict:
+    return judge([daemon], observer, every=True)[daemon.name]
 
 
 def _starts(
