@@ -397,7 +397,9 @@ def test_an_incident_that_is_a_link_elsewhere_is_not_followed(world: World) -> N
 
 def test_run_that_is_killed_leaves_its_evidence(world: World) -> None:
     name = unique("food")
-    world.hook(name, f"touch {world.place}/begun\nexec {world.daemon(unique('nap'))} 9")
+    world.hook(
+        name, f"touch {world.place}/begun\nexec {world.daemon(unique('nap'))} 90"
+    )
     run = world.spawn(world.command())
     until((world.place / "begun").exists)
     world.kill(run.pid)
@@ -407,6 +409,9 @@ def test_run_that_is_killed_leaves_its_evidence(world: World) -> None:
     assert (incident / "kernel.txt").exists() or not reads_kernel_log()
     leftovers = [path.name for path in incident.iterdir() if path.name.startswith(".")]
     assert leftovers == []
+    told = world.run("restart", name)  # its hook is at work, and no script any more
+    assert told.code == 1 and "not restarted: being started by pid " in told.out, told
+    assert world.incidents(name) == [incident]
 
 
 def test_fifty_daemons_dead_at_once(world: World) -> None:

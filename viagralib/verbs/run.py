@@ -155,11 +155,13 @@ class Response:
         self.announcer.standings.pop(name, None)
         daemon = self.run.settings.daemons[name]
         verdict = judge([daemon], self.run.observer)[name]
-        process = hooks_at_work.of(daemon, self.run.observer, None)
+        last = incidents.last_of(self.run.state, name)
+        process = hooks_at_work.of(daemon, self.run.observer, last)
         if process is not None:
             lock.release()
-            text = f"not restarted: being started by pid {process.pid}"
-            self.announcer.announce(name, verdict.word, text)
+            blocks = hooks_at_work.why_blocked(daemon, process)
+            why = blocks or f"being started by pid {process.pid}"
+            self.announcer.announce(name, verdict.word, f"not restarted: {why}")
             return None
         why = f"{_BY_HAND}; {verdict.reason}" if verdict.reason else _BY_HAND
         return self._begin(name, MANUAL, verdict, why, lock)
