@@ -1074,6 +1074,18 @@ def test_run_killed_while_its_hook_works(world: World) -> None:
     assert world.run().out == ""
 
 
+def test_run_killed_while_its_alarm_hangs(world: World) -> None:
+    name, nap = unique("food"), world.daemon(unique("nap"))
+    world.hook(name, "exit 1")
+    world.hook(name, f"touch {world.place}/alarmed\nexec {nap} {SLEEP}", "fail.d")
+    run = start_run(world)
+    until((world.place / "alarmed").exists)
+    world.kill(run.pid)
+    world.facts(name, QUICK)  # the next alarm is ended soon
+    told = until(lambda: (one := world.run(name)).code and one)  # at first: not now
+    assert f"Restarting {name}\n" in told.out, told
+
+
 @pytest.mark.parametrize("delay", [0.05, 0.15, 0.25, 0.35, 0.45, 0.6, 0.8])
 def test_one_daemon_whenever_the_run_is_killed(world: World, delay: float) -> None:
     name = unique("food")

@@ -398,7 +398,7 @@ def test_an_incident_that_is_a_link_elsewhere_is_not_followed(world: World) -> N
 def test_run_that_is_killed_leaves_its_evidence(world: World) -> None:
     name = unique("food")
     world.hook(
-        name, f"touch {world.place}/begun\nexec {world.daemon(unique('nap'))} 90"
+        name, f"touch {world.place}/begun\nexec {world.daemon(unique('nap'))} {SLEEP}"
     )
     run = world.spawn(world.command())
     until((world.place / "begun").exists)

@@ -89,7 +89,8 @@ def launch(execution: Execution, program: str) -> Task[child_process.Child | Out
             found = gate.hook(program)
             with Descriptor(execution.incident.log.open()) as log:
                 child = child_process.start(gate, found, words, log, environment)
-            execution.incident.note_hook(child.process)
+            if execution.kind != "fail.d":  # which starts nothing, and stops nothing
+                execution.incident.note_hook(child.process)
             return child
         except OSError as error:
             why = f"{reason(error)}{_LIMITS.get(error.errno or 0, '')}"
