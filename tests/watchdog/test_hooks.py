@@ -369,6 +369,19 @@ def test_not_now_keeps_what_was_open_before(world: World) -> None:
     assert world.starts("alarm") == 1
 
 
+def test_not_now_after_it_was_stopped_is_a_failure(world: World) -> None:
+    name = unique("food")
+    world.hook(name, "exit 75")
+    child = world.up(name)
+    result = world.run("restart", name)
+    assert child.wait(10) == -signal.SIGTERM
+    assert (result.code, facts_of(result.out, "now")) == (1, ["down, not brought back"])
+    [incident] = world.incidents(name)
+    assert world.record(incident)["status"] == "open"
+    quiet = world.run()  # nothing was up: not now, as ever
+    assert (quiet.code, quiet.out) == (0, "")
+
+
 def test_killed_hook_is_told_with_its_signal(world: World) -> None:
     name = unique("food")
     world.hook(name, "kill -9 $$")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from world import World, unique
 
 # What depends on what
@@ -35,6 +37,17 @@ def test_a_reset_reaches_beyond_the_names(world: World) -> None:
     world.up(other)
     assert world.run(base).code == 0
     assert (world.starts(base), world.starts(other), world.starts(third)) == (1, 1, 0)
+
+
+def test_a_reset_that_is_put_off_after_the_stop_is_told(world: World) -> None:
+    base, other = unique("base"), unique("other")
+    world.watch(base, f'resets = ["{other}"]\n')
+    world.hook(other, "exit 75")
+    child = world.up(other)
+    result = world.run()
+    assert child.wait(10) == -signal.SIGTERM
+    assert result.code == 1 and result.out.count("Restarting ") == 2, result
+    assert "now       down, not brought back\n" in result.out
 
 
 def test_circles_are_faults_that_name_them(world: World) -> None:

@@ -95,7 +95,7 @@ def _bring_back(
     if not (yield from _is_cleared(recovery)):
         return
     if process := hooks_at_work.of(recovery.daemon, recovery.run.observer, None):
-        recovery.end(PUT_OFF, f"being started by pid {process.pid}")
+        recovery.put_off(f"being started by pid {process.pid}")
         return
     recovery.enter(START)
     yield from _start(recovery)
@@ -176,7 +176,7 @@ def _start(recovery: Recovery) -> Task[None]:
             recovery.end_brought_back(up_at - began)
         else:
             recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
-    elif failed and failed.code == NOT_NOW:
+    elif failed and failed.code == NOT_NOW and not recovery.has_stopped_it:
         recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
     else:
         yield from give_up(recovery, execution, failed)
@@ -206,9 +206,8 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
             recovery.run.observer.forget_bearers()
             yield from recovery.next_look()
             recovery.note_log_position()
-            if why_not := recovery.why_not_begin():
+            if recovery.calls_off():
                 started.abandon()
-                recovery.end(*why_not)
                 return None
         outcome = yield from finish(execution, program, started)
         recovery.note_outcome(outcome)

@@ -83,6 +83,11 @@ class Recovery:
         return self.why in (RESET, MANUAL)
 
     @property
+    def has_stopped_it(self) -> bool:
+        """Whether this run has ended it: to put its start off is to leave it down."""
+        return bool(self.stopped) and self.why != DOWN
+
+    @property
     def is_starting(self) -> bool:
         """Whether it is being started, or stopped for that."""
         return not self.result and self.phase in (STOP, START, SETTLE, VERIFY)
@@ -140,6 +145,10 @@ class Recovery:
         self.result = result
         self.remark = remark
 
+    def put_off(self, remark: str) -> None:
+        """End it before its start; as a failure, if it is this run that stopped it."""
+        self.end(FAILED if self.has_stopped_it else PUT_OFF, remark)
+
     def end_brought_back(self, seconds: float) -> None:
         """End it with success: the daemon was up so long after its hook's start."""
         self.seconds = seconds
@@ -160,15 +169,14 @@ class Recovery:
         }
         return execution
 
-    def why_not_begin(self) -> tuple[str, str] | None:
-        """Return with which result, and remark, to call a start off; None: begin.
-
-        By the last look before the start.
-        """
+    def calls_off(self) -> bool:
+        """End it if the last look before the start says so; return whether it did."""
         if self.verdict.word == UP:
-            return CAME_BACK, ""
-        if self.verdict.word != DOWN and not missing(self.daemon, self.verdict):
-            return UNDECIDED, self.verdict.reason
+            self.end(CAME_BACK)
+        elif self.verdict.word != DOWN and not missing(self.daemon, self.verdict):
+            self.end(UNDECIDED, self.verdict.reason)
         # Somebody may have paused it since this run began.
-        paused = why_paused(self.run.state, self.daemon.name)
-        return (PUT_OFF, f"paused {paused}") if paused and not self.is_wanted else None
+        elif paused := why_paused(self.run.state, self.daemon.name):
+            if not self.is_wanted:
+                self.put_off(f"paused {paused}")
+        return bool(self.result)
