@@ -215,7 +215,7 @@ def test_a_hook_that_is_its_daemon_is_stopped_when_it_stays_sick(
     world.facts(name, 'start_timeout = "0.5s"\n')
     world.hook(name, f"[ $(wc -l <{starts}) -gt 1 ] || exit 2", kind="check.d")
     assert world.run().code == 1
-    told = until(lambda: (one := world.run()).out and one)  # once it is of age
+    told = until(lambda: one if (one := world.run()).out else None)  # once it is of age
     assert told.out.startswith(f"Restarting {name}\n"), told
 
 

@@ -50,7 +50,7 @@ from viagralib.recovery.recovery import (
 )
 from viagralib.recovery.stopping import give_up, run_all, stop
 from viagralib.state import announced
-from viagralib.state.restart_limit import note_try
+from viagralib.state.restart_limit import note_try, take_back
 
 RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
@@ -178,6 +178,8 @@ def _start(recovery: Recovery) -> Task[None]:
             recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
     elif failed and failed.code == NOT_NOW and not recovery.has_stopped_it:
         recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
+        with contextlib.suppress(OSError):
+            take_back(recovery.run.state, recovery.daemon, recovery.tries)
     else:
         yield from give_up(recovery, execution, failed)
 
@@ -199,8 +201,6 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
     times = max(1, missing(recovery.daemon, recovery.verdict))
     for program in recovery.daemon.programs() * times:
         is_first = not execution.children
-        if is_first:
-            _count_try(recovery)
         started = yield from launch(execution, program)
         if is_first and isinstance(started, Child):
             recovery.run.observer.forget_bearers()
@@ -209,6 +209,8 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
             if recovery.calls_off():
                 started.abandon()
                 return None
+        if is_first:
+            _count_try(recovery)
         outcome = yield from finish(execution, program, started)
         recovery.note_outcome(outcome)
         if outcome.failed:
@@ -219,7 +221,7 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
 def _count_try(recovery: Recovery) -> None:
     if not recovery.is_wanted:
         with contextlib.suppress(OSError):
-            note_try(recovery.run.state, recovery.daemon)
+            recovery.tries = note_try(recovery.run.state, recovery.daemon)
 
 
 def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[float]:

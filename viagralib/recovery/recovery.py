@@ -75,6 +75,7 @@ class Recovery:
         self.cause = ""  # of death, for people
         self.earlier = earlier  # what was open for the daemon before this
         self.alarmed = bool(earlier.get("alarmed"))  # whether fail.d has had its turn
+        self.tries: Record | None = None  # of its limit, before this one was counted
         self.seconds = 0.0  # from the start of the hook until the daemon was up
 
     @property
@@ -171,12 +172,12 @@ class Recovery:
 
     def calls_off(self) -> bool:
         """End it if the last look before the start says so; return whether it did."""
+        # Somebody may have done that since this run began.
+        paused = why_paused(self.run.state, self.daemon.name)
         if self.verdict.word == UP:
             self.end(CAME_BACK)
         elif self.verdict.word != DOWN and not missing(self.daemon, self.verdict):
             self.end(UNDECIDED, self.verdict.reason)
-        # Somebody may have paused it since this run began.
-        elif paused := why_paused(self.run.state, self.daemon.name):
-            if not self.is_wanted:
-                self.put_off(f"paused {paused}")
+        elif paused and not self.is_wanted:
+            self.put_off(f"paused {paused}")
         return bool(self.result)

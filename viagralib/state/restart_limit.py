@@ -14,6 +14,7 @@ from viagralib.state.directory import State
 
 # Tries with gaps below this many times `within` are one series.
 _GAP = 2
+_TRIES = ("tries", "tried_at", "series_at")  # what counts/NAME holds of them
 
 
 def why_held(state: State, daemon: Daemon) -> str:
@@ -45,10 +46,14 @@ def series(state: State, daemon: Daemon) -> str:
     return f"try {number} since {since}; {held}"
 
 
-def note_try(state: State, daemon: Daemon) -> None:
-    """Note that the daemon's hook is run now. Raises OSError."""
+def note_try(state: State, daemon: Daemon) -> Record:
+    """Note that the daemon's hook is run now; return its tries before this one.
+
+    Raises OSError.
+    """
     _, within = daemon.facts.limit
     record = state.read("counts", daemon.name)
+    before = {key: record[key] for key in _TRIES if key in record}
     goes_on = 0 <= _gap(record) < _GAP * within
     record["tries"] = _series(record) + 1 if goes_on else 1
     record["tried_at"] = time.time()
@@ -56,6 +61,18 @@ def note_try(state: State, daemon: Daemon) -> None:
         record["series_at"] = record["tried_at"]
     state.prepare()
     state.write("counts", daemon.name, record)
+    return before
+
+
+def take_back(state: State, daemon: Daemon, before: Record | None) -> None:
+    """Let the newest try not count, if there was one: it was put off. Raises OSError.
+
+    `before` are the tries before it.
+    """
+    if before is not None:
+        record = state.read("counts", daemon.name)
+        rest = {key: value for key, value in record.items() if key not in _TRIES}
+        state.write("counts", daemon.name, rest | before)
 
 
 def _series(record: Record) -> int:
