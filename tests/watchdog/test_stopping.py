@@ -230,15 +230,23 @@ def test_what_does_not_count_is_not_added_again_and_again(world: World) -> None:
     assert world.pids(other) == []
 
 
-def test_what_is_needed_must_be_well_however_young_it_is(world: World) -> None:
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_is_needed_must_be_well_however_young_it_is(
+    world: World, meanwhile: bool
+) -> None:
     needed, upper = unique("need"), unique("upper")
-    world.watch(needed, 'start_timeout = "60s"\n')
+    world.watch(needed, 'start_timeout = "60s"\npatience = "60s"\n')
     world.hook(needed, f"[ -e {world.place}/ready ] || exit 2", kind="check.d")
     world.watch(upper, f'after = ["{needed}"]\n')
-    world.up(needed)
-    result = world.run()
-    assert result.code == 1 and world.starts(upper) == 0
-    assert f"waits for {needed}, which is sick" in result.out
+    if not meanwhile:
+        world.up(needed)
+    run = world.spawn(world.command(), stdout=subprocess.PIPE)
+    if meanwhile:
+        until(lambda: world.incidents(needed))
+        world.up(needed)
+    said = run.communicate(timeout=180)[0].decode()
+    assert run.returncode == 1 and world.starts(upper) == 0, said
+    assert f"waits for {needed}, which is sick" in said
     (world.place / "ready").touch()
     assert world.run().code == 0 and world.starts(upper) == 1
 

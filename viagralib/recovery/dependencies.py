@@ -7,7 +7,7 @@ from viagralib.health.checkup import Checkup
 from viagralib.hooks.execution import Task
 from viagralib.processes.overlaps import overlap
 from viagralib.processes.verdicts import UP, judge
-from viagralib.recovery.recovery import WAITS, Recovery
+from viagralib.recovery.recovery import BACK, WAITS, Recovery
 from viagralib.settings.configuration import Daemon
 
 
@@ -19,9 +19,9 @@ def wait_for_needed(recovery: Recovery, others: dict[str, Recovery]) -> Task[boo
         needed = recovery.run.daemon(name)
         if needed is None:
             continue  # it is off: nobody wants it up
-        if name in others:
-            word = others[name].verdict.word
-        elif name in recovery.run.unwell:
+        if name in others and others[name].result == BACK:
+            word = UP
+        elif name not in others and name in recovery.run.unwell:
             word = recovery.run.unwell[name]
         else:
             word = yield from _ask_after(recovery, needed)
