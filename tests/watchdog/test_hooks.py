@@ -598,14 +598,18 @@ def test_hook_out_of_time_is_left_alone_when_the_daemon_may_be_there(
     assert len(world.pids(name)) == 1
 
 
-def test_short_life_is_no_return(world: World) -> None:
-    name = unique("food")
-    world.hook(name, f"{world.daemon(name)} 0.2 &")
-    world.facts(name, 'start_timeout = "1s"')
+@pytest.mark.parametrize("seconds", [0.2, 0.8], ids=["settles", "is verified"])
+def test_short_life_is_no_return(world: World, seconds: float) -> None:
+    """What its hook left beside it is ended, whenever it dies."""
+    name, other = unique("food"), world.daemon(unique("other"))
+    world.hook(name, f"{other} {SLEEP} &\n{world.daemon(name)} {seconds} &")
+    world.hook(name, "exit 2", kind="check.d")
+    world.facts(name, 'start_timeout = "1.5s"')
     result = world.run()
     assert result.code == 1, result
     [now] = facts_of(result.out, "now")
-    assert now.startswith("down, not brought back")
+    assert now.startswith("down, not brought back") and "not well" not in now
+    assert world.pids(other.name) == []
 
 
 def test_daemon_that_forks_away_from_its_first_process_is_back(world: World) -> None:

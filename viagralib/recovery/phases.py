@@ -28,7 +28,7 @@ from viagralib.hooks.execution import (
     names_of,
 )
 from viagralib.hooks.outcome import NOT_NOW, Outcome
-from viagralib.processes.verdicts import SICK, UNKNOWN, UP, missing
+from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, missing
 from viagralib.recovery import hooks_at_work
 from viagralib.recovery.dependencies import wait_for_needed, wait_for_others
 from viagralib.recovery.recovery import (
@@ -174,6 +174,8 @@ def _start(recovery: Recovery) -> Task[None]:
         recovery.enter(VERIFY)
         if (yield from _gets_well(recovery, execution)):
             recovery.end_brought_back(up_at - began)
+        elif recovery.verdict.word == DOWN:  # it has died since
+            yield from give_up(recovery, execution, failed)
         else:
             recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
     elif failed and failed.code == NOT_NOW and not recovery.has_stopped_it:
