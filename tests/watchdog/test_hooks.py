@@ -370,19 +370,6 @@ def test_not_now_keeps_what_was_open_before(world: World) -> None:
     assert world.starts("alarm") == 1
 
 
-def test_not_now_after_it_was_stopped_is_a_failure(world: World) -> None:
-    name = unique("food")
-    world.hook(name, "exit 75")
-    child = world.up(name)
-    result = world.run("restart", name)
-    assert child.wait(10) == -signal.SIGTERM
-    assert (result.code, facts_of(result.out, "now")) == (1, ["down, not brought back"])
-    [incident] = world.incidents(name)
-    assert world.record(incident)["status"] == "open"
-    quiet = world.run()  # nothing was up: not now, as ever
-    assert (quiet.code, quiet.out) == (0, "")
-
-
 def test_killed_hook_is_told_with_its_signal(world: World) -> None:
     name = unique("food")
     world.hook(name, "kill -9 $$")
@@ -812,7 +799,7 @@ def test_daemon_that_a_step_started_early_does_not_keep_the_rest(world: World) -
 
 def alarm(world: World, name: str) -> None:
     text = f'echo "$VIAGRA_DAEMON $VIAGRA_REASON $#" >> {world.place}/alarm'
-    world.hook(name, text, "fail.d")
+    world.hook(name, f"{text}\necho $$ > {world.place}/alarm.pid", "fail.d")
 
 
 def alarms(world: World) -> list[str]:
@@ -829,6 +816,10 @@ def test_alarm_is_raised_once_while_the_incident_is_open(world: World) -> None:
     for _ in range(3):
         assert world.run().code == 1
     assert alarms(world) == [f"{name} down 0"]
+    # Of a run that is killed meanwhile, the next one must not take it for a start.
+    incident = world.record(world.incidents(name)[0])
+    hook = dict(incident["hook"])  # type: ignore[call-overload]
+    assert hook["pid"] != int((world.place / "alarm.pid").read_text())
     good.touch()
     assert world.run().code == 0
     assert len(alarms(world)) == 1
@@ -912,17 +903,13 @@ def test_what_came_back_while_it_waited_is_left_alone(world: World) -> None:
     )
     world.watch(upper, f'after = ["{base}"]')
     run = start_run(world)
-    until(lambda: [phase_of(world, one) for one in world.incidents(upper)] == ["wait"])
+    until(lambda: recorded(world, upper, "phase") == "wait")
     child = world.up(upper)
     go.touch()
     assert run.wait(180) == 0
     assert child.poll() is None and world.starts(upper) == 0
     [incident] = world.incidents(upper)
     assert world.record(incident)["result"] == "came back by itself"
-
-
-def phase_of(world: World, incident: Path) -> object:
-    return world.record(incident).get("phase")
 
 
 def test_needed_one_counts_although_it_was_not_named(world: World) -> None:
@@ -1029,13 +1016,14 @@ def start_run(world: World) -> subprocess.Popen[bytes]:
     return world.spawn(world.command())
 
 
-def hook_is_recorded(world: World, name: str) -> bool:
+def recorded(world: World, name: str, key: str) -> object:
+    """Return what the incident of a run at work has under this key, or None."""
     for incident in world.incidents(name):
         try:
-            return "hook" in world.record(incident)
+            return world.record(incident).get(key)
         except (OSError, ValueError):
             continue
-    return False
+    return None
 
 
 def test_run_killed_before_the_release_has_started_nothing(world: World) -> None:
@@ -1044,7 +1032,7 @@ def test_run_killed_before_the_release_has_started_nothing(world: World) -> None
         world.watch(name)
         run = start_run(world)
         deadline = time.monotonic() + 20
-        while not hook_is_recorded(world, name):
+        while not recorded(world, name, "hook"):
             assert time.monotonic() < deadline
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
@@ -1090,19 +1078,6 @@ def test_run_killed_while_its_hook_works(world: World) -> None:
     assert str(incident) in after.out
     assert (world.starts(name), len(world.pids(name))) == (1, 1)
     assert world.run().out == ""
-
-
-def test_run_killed_while_its_alarm_hangs(world: World) -> None:
-    name, nap = unique("food"), world.daemon(unique("nap"))
-    world.hook(name, "exit 1")
-    world.hook(name, f"touch {world.place}/alarmed\nexec {nap} {SLEEP}", "fail.d")
-    run = start_run(world)
-    until((world.place / "alarmed").exists)
-    world.kill(run.pid)
-    world.facts(name, QUICK)  # the next alarm is ended soon
-    # At first: not now.
-    told = until(lambda: one if (one := world.run(name)).code else None)
-    assert f"Restarting {name}\n" in told.out, told
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.15, 0.25, 0.35, 0.45, 0.6, 0.8])

@@ -48,6 +48,10 @@ def test_a_reset_that_is_put_off_after_the_stop_is_told(world: World) -> None:
     assert child.wait(10) == -signal.SIGTERM
     assert result.code == 1 and result.out.count("Restarting ") == 2, result
     assert "now       down, not brought back\n" in result.out
+    [incident] = world.incidents(other)
+    assert world.record(incident)["status"] == "open"
+    quiet = world.run()  # nothing was up: not now, as ever
+    assert (quiet.code, quiet.out) == (0, "")
 
 
 def test_circles_are_faults_that_name_them(world: World) -> None:

@@ -203,7 +203,7 @@ def test_a_check_hook_that_waits(world: World) -> None:
     assert re.search(wanted, result.out), result
 
 
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("held", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_hook_that_is_its_daemon_is_stopped_when_it_stays_sick(
     world: World, held: bool
 ) -> None:
