@@ -14,19 +14,12 @@ The incident's record and `status` name a phase by the same word.
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from viagralib.evidence.collector import Evidence
 from viagralib.health.checkup import Checkup, is_of_age, too_young
 from viagralib.hooks.child_process import Child
-from viagralib.hooks.execution import (
-    Execution,
-    Task,
-    finish,
-    launch,
-    names_of,
-)
+from viagralib.hooks.execution import Execution, Task, finish, launch, names_of
 from viagralib.hooks.outcome import NOT_NOW, Outcome
 from viagralib.processes.verdicts import DOWN, SICK, UNKNOWN, UP, missing
 from viagralib.recovery import hooks_at_work
@@ -50,7 +43,6 @@ from viagralib.recovery.recovery import (
 )
 from viagralib.recovery.stopping import give_up, run_all, stop
 from viagralib.state import announced
-from viagralib.state.restart_limit import note_try, take_back
 
 RECHECK = 0.2  # seconds between two checkups of a daemon that is not well yet
 
@@ -147,7 +139,7 @@ def _is_cleared(recovery: Recovery) -> Task[bool]:
     if recovery.is_short:
         return True
     if rest := (yield from stop(recovery)):
-        _count_try(recovery)
+        recovery.count_try()
         recovery.end(FAILED, names_of(rest, "not started, since these still live"))
         return False
     if recovery.why == SICK and facts.recovery == "quit":
@@ -179,9 +171,7 @@ def _start(recovery: Recovery) -> Task[None]:
         else:
             recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
     elif failed and failed.code == NOT_NOW and not recovery.has_stopped_it:
-        recovery.end(PUT_OFF, f"says {failed.what} (exit {failed.code})")
-        with contextlib.suppress(OSError):
-            take_back(recovery.run.state, recovery.daemon, recovery.tries)
+        recovery.put_off(f"says {failed.what} (exit {failed.code})")
     else:
         yield from give_up(recovery, execution, failed)
 
@@ -212,18 +202,12 @@ def _run_programs(recovery: Recovery, execution: Execution) -> Task[Outcome | No
                 started.abandon()
                 return None
         if is_first:
-            _count_try(recovery)
+            recovery.count_try()
         outcome = yield from finish(execution, program, started)
         recovery.note_outcome(outcome)
         if outcome.failed:
             return outcome
     return None
-
-
-def _count_try(recovery: Recovery) -> None:
-    if not recovery.is_wanted:
-        with contextlib.suppress(OSError):
-            recovery.tries = note_try(recovery.run.state, recovery.daemon)
 
 
 def _settles(recovery: Recovery, execution: Execution, until: float) -> Task[float]:

@@ -17,6 +17,7 @@ from viagralib.processes.verdicts import DOWN, UNKNOWN, UP, Verdict, missing
 from viagralib.state.incidents import Incident
 from viagralib.state.lock_file import Lock
 from viagralib.state.pauses import why_paused
+from viagralib.state.restart_limit import note_try, take_back
 from viagralib.state.run_context import Run
 
 # Its phases: see phases.py.
@@ -75,7 +76,7 @@ class Recovery:
         self.cause = ""  # of death, for people
         self.earlier = earlier  # what was open for the daemon before this
         self.alarmed = bool(earlier.get("alarmed"))  # whether fail.d has had its turn
-        self.tries: Record | None = None  # of its limit, before this one was counted
+        self._tries: Record | None = None  # of its limit, before this one was counted
         self.seconds = 0.0  # from the start of the hook until the daemon was up
 
     @property
@@ -146,9 +147,18 @@ class Recovery:
         self.result = result
         self.remark = remark
 
+    def count_try(self) -> None:
+        """Count it for the limit, unless somebody wants it."""
+        if not self.is_wanted:
+            with contextlib.suppress(OSError):
+                self._tries = note_try(self.run.state, self.daemon)
+
     def put_off(self, remark: str) -> None:
-        """End it before its start; as a failure, if it is this run that stopped it."""
+        """End it without a start, nor a try; as a failure, if this run stopped it."""
         self.end(FAILED if self.has_stopped_it else PUT_OFF, remark)
+        if self._tries is not None and self.result == PUT_OFF:
+            with contextlib.suppress(OSError):
+                take_back(self.run.state, self.daemon, self._tries)
 
     def end_brought_back(self, seconds: float) -> None:
         """End it with success: the daemon was up so long after its hook's start."""

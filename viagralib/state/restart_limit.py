@@ -64,15 +64,11 @@ def note_try(state: State, daemon: Daemon) -> Record:
     return before
 
 
-def take_back(state: State, daemon: Daemon, before: Record | None) -> None:
-    """Let the newest try not count, if there was one: it was put off. Raises OSError.
-
-    `before` are the tries before it.
-    """
-    if before is not None:
-        record = state.read("counts", daemon.name)
-        rest = {key: value for key, value in record.items() if key not in _TRIES}
-        state.write("counts", daemon.name, rest | before)
+def take_back(state: State, daemon: Daemon, before: Record) -> None:
+    """Let the newest try not count; `before` are those before it. Raises OSError."""
+    record = state.read("counts", daemon.name)
+    rest = {key: value for key, value in record.items() if key not in _TRIES}
+    state.write("counts", daemon.name, rest | before)
 
 
 def _series(record: Record) -> int:
