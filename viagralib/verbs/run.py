@@ -45,7 +45,8 @@ class Response:
 
     def restart(self, names: list[str]) -> dict[str, Verdict]:
         """Restart daemons now, up or not; return their verdicts of before."""
-        daemons = [self.run.settings.daemons[name] for name in names]
+        # One order for everybody: two that restart the same must not hold each other up.
+        daemons = [self.run.settings.daemons[name] for name in sorted(names)]
         verdicts = judge(daemons, self.run.observer)
         recoveries = []
         for name, verdict in verdicts.items():
