@@ -105,7 +105,13 @@ def test_evidence_is_shared_by_the_incidents_of_a_run(world: World) -> None:
     names = [unique("food") for _ in range(3)]
     for name in names:
         world.watch(name)
-    assert world.run().code == 0
+    # The first incident of all, which does not stay.
+    first, needed = unique("drink"), unique("water")
+    world.watch(first, f'after = ["{needed}"]')
+    world.watch(needed, 'recovery = "report"')
+    assert world.run().code == 1
+    kept = [*(world.state / "incidents").iterdir()]
+    assert {*kept} == {world.incidents(name)[0] for name in names}
     files = [world.incidents(name)[0] / "ps.txt" for name in names]
     assert len({file.stat().st_ino for file in files}) == 1
     assert files[0].stat().st_nlink == 3

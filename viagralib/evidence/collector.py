@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -57,6 +58,7 @@ class Evidence:
         self.problems: list[str] = []
         self.kernel_log: list[kernel_log.Line] = []
         self.is_told = False  # by a notice of this run: what is no daemon's own
+        self._is_discarded = False
         self._timeout = settings.evidence_timeout
         self._gate = gate
         self._commands = settings.commands
@@ -101,6 +103,8 @@ class Evidence:
         """Wait until all of it is taken, at most for the time limit of each capture."""
         while not self.poll():
             time.sleep(0.02)
+        if self._is_discarded:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def text(self, name: str) -> str:
         """Return one capture, by the name of its file; "" when there is none."""
@@ -117,6 +121,18 @@ class Evidence:
                 continue  # shared before
             except OSError as error:
                 self.problems.append(f"{name}: {reason(error)}")
+
+    def discard(self, directory: str) -> None:
+        """Remove an incident of this run; the one with the captures is hidden until
+        the end, for others may still share them."""
+        if directory != self.directory:
+            shutil.rmtree(directory, ignore_errors=True)
+            return
+        place, name = os.path.split(directory)
+        with contextlib.suppress(OSError):
+            os.rename(directory, f"{place}/.{name}")
+            self.directory = f"{place}/.{name}"
+        self._is_discarded = bool(directory)
 
     def _start(
         self, name: str, commands: tuple[str, ...], may_fail: bool = False

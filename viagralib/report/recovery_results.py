@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 
 from viagralib.base.messages import NOT_WELL, WELL
+from viagralib.evidence.collector import Evidence
 from viagralib.health import log_alarms
 from viagralib.processes.verdicts import UP
 from viagralib.recovery import standing
@@ -28,7 +28,7 @@ from viagralib.state.incidents import CLOSED, OPEN
 _WELL = (BACK, CAME_BACK, PUT_OFF, QUIT)
 
 
-def write_down(recovery: Recovery, notice: str) -> None:
+def write_down(recovery: Recovery, notice: str, evidence: Evidence) -> None:
     """Bring the incident and what is open for the daemon to their end."""
     incident = recovery.incident
     incident.write("notice.txt", notice + "\n")
@@ -42,7 +42,7 @@ def write_down(recovery: Recovery, notice: str) -> None:
         ended=time.time(),
     )
     if recovery.result in (WAITS, PUT_OFF):  # nothing was done
-        shutil.rmtree(incident.directory, ignore_errors=True)
+        evidence.discard(incident.directory)
         incident.directory = ""
     with contextlib.suppress(OSError):
         if recovery.result == BACK:

@@ -45,7 +45,7 @@ class Response:
 
     def restart(self, names: list[str]) -> dict[str, Verdict]:
         """Restart daemons now, up or not; return their verdicts of before."""
-        # One order for everybody: two that restart the same must not hold each other up.
+        # In one order: two that restart the same must not wait for each other.
         daemons = [self.run.settings.daemons[name] for name in sorted(names)]
         verdicts = judge(daemons, self.run.observer)
         recoveries = []
@@ -201,7 +201,7 @@ class Response:
             recovery.note_cause(*cause_of_death.find(recovery, evidence))
         resets = self._resets(recovery) if recovery.result == BACK else []
         text = notice.write(recovery, evidence)
-        recovery_results.write_down(recovery, text)
+        recovery_results.write_down(recovery, text, evidence)
         recovery.lock.release()
         recovery_results.tell(self.announcer, recovery, text)
         syslog.log(recovery)
