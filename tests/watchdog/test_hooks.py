@@ -364,6 +364,8 @@ def test_not_now_keeps_what_was_open_before(world: World) -> None:
     since = json.loads(first.read_text())["since"]
     flag.touch()
     assert world.run().code == 0
+    [incident] = world.incidents(name)
+    assert world.record(incident)["status"] == "open"
     flag.unlink()
     assert world.run().code == 1
     assert json.loads(first.read_text())["since"] == since

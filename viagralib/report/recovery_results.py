@@ -21,7 +21,7 @@ from viagralib.recovery.recovery import (
 )
 from viagralib.recovery.standing import NOT_NOW, Standing
 from viagralib.report.announcer import UP_AGAIN, Announcer
-from viagralib.state import announced
+from viagralib.state import announced, incidents
 from viagralib.state.directory import this_boot
 from viagralib.state.incidents import CLOSED, OPEN
 
@@ -58,6 +58,9 @@ def _note_what_is_open(recovery: Recovery, is_written: bool) -> None:
     if recovery.result in (PUT_OFF, WAITS):  # nothing was done
         recovery.earlier.pop("quit", None)  # whoever restarted it wants it tried
         announced.put_back(state, name, recovery.earlier)
+        was_open = str(recovery.earlier.get("incident") or "")
+        if "before" in incident.record and (last := incidents.load(state, was_open)):
+            last.update(status=OPEN)
     elif recovery.result == QUIT:
         announced.close(state, name)
         quits = {"quit": this_boot(), "ended": QUIT, "incident": incident.id}
