@@ -1114,6 +1114,10 @@ def test_hook_started_by_hand_is_not_started_again(world: World) -> None:
     )
     hand = world.spawn(["/bin/sh", str(path)])
     until(lambda: world.starts(name))
+    world.facts(name, 'recovery = "report"')
+    quiet = world.run()
+    assert (quiet.code, quiet.out) == (0, ""), quiet
+    world.facts(name, "")
     result = world.run("--verbose")
     assert result.code == 0, result
     assert f"not now: being started by pid {hand.pid}" in result.out

@@ -68,11 +68,6 @@ class Response:
             pass  # the same is told with names, and by `status`: a dip is no mail
         elif word == UNKNOWN and not self._wants_alarm(name, word):
             tell(name, word, why)
-        elif (
-            word != UNKNOWN
-            and self.run.settings.daemons[name].facts.recovery == "report"
-        ):
-            tell(name, word, f"{why}; only reported (recovery = report)")
         else:
             return False
         return True
@@ -131,6 +126,11 @@ class Response:
         if why and not (why.is_alarming and self._wants_alarm(name, why.word)):
             lock.release()
             self.announcer.leave_alone(name, why)
+            return None
+        if not why and self.run.settings.daemons[name].facts.recovery == "report":
+            lock.release()
+            text = f"{verdict.reason}; only reported (recovery = report)"
+            self.announcer.announce(name, verdict.word, text)
             return None
         recovery = self._begin(name, verdict.word, verdict, verdict.reason, lock)
         if why:
