@@ -247,8 +247,9 @@ def in_private_run(world: World, script: str) -> list[str]:
 @pytest.mark.parametrize("reads", [True, False])
 def test_one_line_to_syslog_and_no_waiting_for_it(world: World, reads: bool) -> None:
     need_root()
-    name = unique("syslog")
+    name, busy = unique("syslog"), unique("busy")
     world.watch(name)
+    world.hook(busy, "exit 75")
     place = world.place / "log"
     script = f"ln -s {place} /run/log"
     if os.path.exists("/dev/log"):
@@ -272,9 +273,12 @@ def test_one_line_to_syslog_and_no_waiting_for_it(world: World, reads: bool) -> 
         )
         assert done.returncode == 0 and done.stdout.startswith("Restarting "), done
         if reads:
-            line = listener.recv(4096).decode()
-            assert line.startswith("<30>viagra.py[")  # facility daemon, info
-            assert f": {name}: down, brought back, cause " in line
+            lines = [listener.recv(4096).decode() for _ in range(2)]
+            starts = {line.partition("[")[0] for line in lines}
+            assert starts == {"<30>viagra.py"}  # facility daemon, info
+            told = "".join(lines)
+            assert f": {name}: down, brought back, cause " in told
+            assert f": {busy}: down, not now, says start.d/{busy} (exit 75)" in told
 
 
 def test_history_is_not_cut_for_a_slow_reader(world: World) -> None:

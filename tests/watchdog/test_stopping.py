@@ -106,7 +106,11 @@ def test_nothing_is_started_while_an_old_process_lives(world: World) -> None:
     assert f"{name} is sick, not started\n" in result.out, result
     assert f"since these still live: {name} (pid {child.pid})" in result.out
     assert child.poll() is None and told(world, name) == []
+    assert "  stopped " not in result.out
     assert f"{name} is held: " in world.run().out  # that was a try
+    by_hand = world.run("restart", name).out
+    assert by_hand.startswith(f"{name} is up, not restarted\n"), by_hand
+    assert f"  next      no run tries this again: viagra.py restart {name}\n" in by_hand
 
 
 LISTENER = """

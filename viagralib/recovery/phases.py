@@ -140,6 +140,8 @@ def _is_cleared(recovery: Recovery) -> Task[bool]:
         return True
     if rest := (yield from stop(recovery)):
         recovery.count_try()
+        if recovery.is_wanted:
+            yield from recovery.next_look()  # it may be that which lives, or not
         recovery.end(FAILED, names_of(rest, "not started, since these still live"))
         return False
     if recovery.why == SICK and facts.recovery == "quit":

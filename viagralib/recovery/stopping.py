@@ -42,7 +42,9 @@ def stop(recovery: Recovery) -> Task[list[Process]]:
         left = {one.identity for one in roots} - {one.identity for one in warned}
         recovery.run.observer.left |= left
     rest = yield from _end(recovery, tree, warned)
+    living = {one.identity for one in rest}
     ended = [one for one in tree.ever.values() if one.pid not in spared]
+    ended = [one for one in ended if one.identity not in living]
     recovery.note_stopped(ended)
     return rest
 

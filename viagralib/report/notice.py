@@ -10,6 +10,7 @@ from viagralib.base.durations import spell
 from viagralib.base.messages import safe, safe_lines
 from viagralib.evidence import core_dumps
 from viagralib.evidence.collector import Evidence, journal_file
+from viagralib.processes.verdicts import UP
 from viagralib.recovery.recovery import (
     BACK,
     CAME_BACK,
@@ -33,7 +34,10 @@ def write(recovery: Recovery, evidence: Evidence) -> str:
     name = safe(recovery.daemon.name)
     begun = any(one.what.startswith("start.d/") for one in recovery.outcomes)
     done = "stopped" if recovery.result == QUIT else "not started"
-    first = f"Restarting {name}" if begun else f"{name} is {recovery.why}, {done}"
+    what = f"{recovery.why}, {done}"
+    if recovery.is_wanted:
+        what = f"{recovery.verdict.word}, not restarted"
+    first = f"Restarting {name}" if begun else f"{name} is {what}"
     facts = [
         ("host", os.uname().nodename),
         ("why", recovery.incident.record.get("reason")),
@@ -91,6 +95,8 @@ def _next(recovery: Recovery) -> str:
     name = recovery.daemon.name
     if recovery.result == QUIT or finished_at(recovery.run.state, name):
         return f"left so; to start it: viagra.py restart {safe(name)}"
+    if recovery.is_wanted and recovery.verdict.word == UP:
+        return f"no run tries this again: viagra.py restart {safe(name)}"
     if held := why_held(recovery.run.state, recovery.daemon):
         return f"held: {held}"
     return f"the next run tries again; to see more: viagra.py explain {safe(name)}"

@@ -7,7 +7,7 @@ import socket
 import syslog
 
 from viagralib.base.messages import safe
-from viagralib.recovery.recovery import BACK, CAME_BACK, Recovery
+from viagralib.recovery.recovery import BACK, CAME_BACK, PUT_OFF, WAITS, Recovery
 
 # systemd's journal takes fields as well: systemd.journal-fields(7), sd-messages.h.
 _JOURNAL = "/run/systemd/journal/socket"
@@ -22,8 +22,8 @@ def log(recovery: Recovery) -> None:
     that hangs: so the line is sent here, and lost if it is not taken at once. Then
     the incident and the notice say the same.
     """
-    well = recovery.result in (BACK, CAME_BACK)
-    level = syslog.LOG_INFO if well else syslog.LOG_ERR
+    calm = recovery.result in (BACK, CAME_BACK, PUT_OFF, WAITS)
+    level = syslog.LOG_INFO if calm else syslog.LOG_ERR
     name, text = safe(recovery.daemon.name), _text(recovery)
     if os.path.exists(_JOURNAL) and _is_sent(_JOURNAL, _entry(recovery, level, text)):
         return
