@@ -18,6 +18,7 @@ from viagralib.processes.table import told
 from viagralib.processes.tree import ProcessTree
 from viagralib.processes.verdicts import UP, Verdict, judge
 from viagralib.settings.configuration import Daemon
+from viagralib.state import death_records
 from viagralib.state.incidents import Incident, recorded_hook
 
 
@@ -33,7 +34,7 @@ def of(daemon: Daemon, observer: Observer, last: Incident | None) -> Process | N
         process = recorded_hook(last)
         if process is not None and is_running(process):
             now = table.find(process.pid)
-            if now is not None and not _has_become_it(daemon, now, observer):
+            if now is not None and not _has_become_it(daemon, now, last, observer):
                 return now
         elif process is not None and _is_fresh(last, daemon):
             mark = f"VIAGRA_MARK={last.mark}"
@@ -51,16 +52,18 @@ def of(daemon: Daemon, observer: Observer, last: Incident | None) -> Process | N
     return None
 
 
-def _has_become_it(daemon: Daemon, hook: Process, observer: Observer) -> bool:
-    """Return whether a hook has become the daemon, or its parent, such as viagra-run.
+def _has_become_it(
+    daemon: Daemon, hook: Process, last: Incident, observer: Observer
+) -> bool:
+    """Return whether a hook has become the daemon, or the viagra-run that holds it.
 
-    It has done what it was to do: a daemon that is sick all the same is ours to stop.
+    It has done what it was to do; who stops the daemon ends either with it. Any other
+    parent might start the daemon once more.
     """
-    if told(lambda: observer.is_hook_at_work(hook, daemon), True):
-        return False
-    counted = _judge(daemon, observer).processes()
-    above = [parent.pid for one in counted for parent in table.ancestors(one.pid)]
-    return hook.pid in above  # themselves included
+    counted = [one.identity for one in _judge(daemon, observer).processes()]
+    state = os.path.dirname(os.path.dirname(last.directory))
+    runner = records.process(death_records.read(state, daemon.name), "runner")
+    return bool(counted) and hook.identity in (*counted, runner)
 
 
 def _judge(daemon: Daemon, observer: Observer) -> Verdict:
