@@ -20,7 +20,7 @@ QUIET_RUNS = 3  # at the very end, when all is well
 _NAME = r"food\d+"
 _INCIDENT = rf"incidents/\d{{8}}T\d{{6}}Z-{_NAME}"
 _FILES = re.compile(
-    rf"last-run|known-pids|answers|answers|(counts|locks)/{_NAME}|{_INCIDENT}/(incident\.json|notice\.txt|"
+    rf"last-run(\.{_NAME})?|known-pids|answers|answers|(counts|locks)/{_NAME}|{_INCIDENT}/(incident\.json|notice\.txt|"
     r"hook\.log|ps\.txt|w\.txt|vmstat\.txt|disks\.txt|sockets\.txt|kernel\.txt)"
 )
 

@@ -43,12 +43,18 @@ def test_status_fits_a_terminal_and_tells_it_all(world: World) -> None:
 
 
 def test_status_says_when_cron_no_longer_runs_it(world: World) -> None:
-    world.watch(unique("over"), 'recovery = "report"\n')
+    name, other = unique("over"), unique("other")
+    for one in (name, other):
+        world.watch(one, 'recovery = "report"\n')
     assert "no run yet" in world.run("status").out
+    world.run(name)  # a crontab may have lines for some of them alone
+    assert "OVERDUE" not in world.run("status").out
     world.run()
     assert "OVERDUE" not in world.run("status").out
     past = time.time() - 3600
     os.utime(world.state / "last-run", (past, past))
+    assert "OVERDUE" not in world.run("status", name).out
+    world.run(name)
     assert "OVERDUE, cron should run it every 10 m" in world.run("status").out
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from world import SLEEP, World, comm, unique, until
@@ -66,11 +67,18 @@ def test_the_cause_is_exact(world: World) -> None:
     assert world.run().code == 0
     world.kill(world.pids(name)[0])
     until(lambda: '"signal": 9' in (world.state / "deaths" / name).read_text())
+    # A minute ago; and since then somebody has looked at another one alone.
+    now, death = time.time(), record(world, name)["death"]
+    record(world, name, started=now - 90, death={**death, "at": now - 60})
+    os.utime(world.state / "last-run", (now - 70, now - 70))
+    other = unique("other")
+    world.watch(other)
+    assert world.run(other).code == 0
     result = world.run()
     assert "  cause     viagra-run: signal 9 (SIGKILL), after " in result.out, result
 
 
-def record(world: World, name: str, **changes: object) -> dict[str, object]:
+def record(world: World, name: str, **changes: object) -> dict[str, Any]:
     """Return what viagra-run recorded, after changing it."""
     path = world.state / "deaths" / name
     found = {**json.loads(path.read_text()), **changes}
@@ -98,7 +106,7 @@ def test_an_earlier_death_is_not_the_cause(world: World) -> None:
     assert world.run().code == 0
     kill_first_life(world, name)
     until(lambda: '"instance": 1' in (world.state / "deaths" / name).read_text())
-    runner = dict(record(world, name)["runner"])  # type: ignore[call-overload]
+    runner = dict(record(world, name)["runner"])
     world.kill(runner["pid"])
     until(lambda: not world.pids(name))
     result = world.run()

@@ -15,7 +15,6 @@ from viagralib.processes.verdicts import DOWN
 from viagralib.recovery.recovery import Recovery
 from viagralib.state import death_records, incidents
 from viagralib.state.incident_ids import daemon_of
-from viagralib.state.run_context import Run
 
 UNKNOWN = "unknown"
 # Without a last run to go by: what is older has nothing to do with this death.
@@ -62,31 +61,32 @@ def recorded(recovery: Recovery) -> str:
 
     To be asked before the start: then the record is the new instance's.
     """
-    run, name = recovery.run, recovery.daemon.name
-    return death_records.death_since(run.state, name, _last_look(run) - _SLACK)
+    state, name = recovery.run.state, recovery.daemon.name
+    return death_records.death_since(state, name, _last_look(recovery) - _SLACK)
 
 
-def find_cores(run: Run, recoveries: list[Recovery]) -> dict[str, str]:
+def find_cores(recoveries: list[Recovery]) -> dict[str, str]:
     """Return the commands that tell of their core dumps, by the files of evidence."""
-    since = _oldest(run)
     return {
-        core_dumps.file(one.daemon.name): core_dumps.command(one.daemon, since)
+        core_dumps.file(one.daemon.name): core_dumps.command(one.daemon, _oldest(one))
         for one in recoveries
         if one.why == DOWN
     }
 
 
-def _last_look(run: Run) -> float:
-    """Return when the last run was; 0.0: not known, as when the clock was set back."""
-    return run.previous if run.previous < time.time() + _SET_BACK else 0.0
+def _last_look(recovery: Recovery) -> float:
+    """Return when the last run looked at it; 0.0: not known, as when the clock was set
+    back."""
+    at = recovery.run.last_look(recovery.daemon.name)
+    return at if at < time.time() + _SET_BACK else 0.0
 
 
-def _oldest(run: Run, slack: float = _SLACK) -> float:
+def _oldest(recovery: Recovery, slack: float = _SLACK) -> float:
     """Return when, in seconds since 1970, what tells of this death was at the earliest.
 
     What was before the last run was another death: the daemon was up then, or down.
     """
-    return max(_last_look(run) - slack, time.time() - _LONGEST_AGO)
+    return max(_last_look(recovery) - slack, time.time() - _LONGEST_AGO)
 
 
 def _in_kernel_log(
@@ -96,7 +96,7 @@ def _in_kernel_log(
 
     What an earlier incident of the daemon told was another one.
     """
-    since = _oldest(recovery.run, _SLACK + _DRIFT * awake_clock())
+    since = _oldest(recovery, _SLACK + _DRIFT * awake_clock())
     known = recovery.run.pids_before
     death = kernel_log.find_death(lines, cut(recovery.daemon.process), since, known)
     return None if death and death.pid == _told_before(recovery) else death
@@ -116,7 +116,7 @@ def _by_order(recovery: Recovery) -> str:
     if service := recovery.run.stopped_service.get(recovery.daemon.name):
         return f"OpenRC: stopped by an order ({safe(service)})"
     at = recovery.run.stopped_at.get(recovery.daemon.name, 0.0)
-    if at < _oldest(recovery.run):
+    if at < _oldest(recovery):
         return ""
     when = time.strftime("%H:%M:%S", time.localtime(at))
     return f"systemd: stopped by an order at {when} ({safe(recovery.unit)})"
@@ -126,7 +126,7 @@ def _from_unit(recovery: Recovery, evidence: Evidence) -> str:
     """Return how the service manager says that the unit's main process ended, or ""."""
     unit = recovery.unit
     values = properties(evidence.text(unit_file(unit))) if unit else {}
-    if ended_at(values) < _oldest(recovery.run):
+    if ended_at(values) < _oldest(recovery):
         return ""
     words = how_unit_ended(values)
     return f"systemd: {safe(words)} ({safe(unit)})" if words else ""

@@ -71,21 +71,28 @@ class State:
         """Keep what this run has found for the next ones. Raises OSError."""
         answer_cache.save(f"{self.path}/answers")
 
-    def last_run(self) -> float:
-        """Return when the last run was, in seconds since 1970; 0.0: not known."""
+    def last_run(self, name: str = "") -> float:
+        """Return when the last run was that was about all daemons, or about `name` by
+        its name; in seconds since 1970; 0.0: not known."""
         try:
-            return os.stat(f"{self.path}/last-run").st_mtime
+            return os.stat(self._stamp(name)).st_mtime
         except OSError:
             return 0.0
 
-    def note_run(self) -> None:
-        """Note that a run was now. Raises OSError."""
-        path = f"{self.path}/last-run"
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            self.prepare()
-            guarded_files.put(path, b"")
+    def note_run(self, names: list[str]) -> None:
+        """Note that a run was now, about these names or, without, about all daemons.
+
+        Raises OSError.
+        """
+        for path in map(self._stamp, names or [""]):
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                self.prepare()
+                guarded_files.put(path, b"")
+
+    def _stamp(self, name: str) -> str:
+        return f"{self.path}/last-run{name and '.'}{name}"
 
     def lock(self, name: str, home: str) -> Lock | None:
         """Take the lock of a home's daemon; None when another run has it.

@@ -48,8 +48,10 @@ class Run:
         self.is_narrowed = bool(names)
         self.began = time.time()  # seconds since 1970
         self.first_look = time.monotonic()
-        self.previous = state.last_run()  # seconds since 1970; 0.0: not known
-        self.is_first_of_hour = self.began // _HOUR != self.previous // _HOUR
+        # Before this run notes itself; of all daemons, and by their names.
+        self._last_runs = {name: state.last_run(name) for name in ("", *names)}
+        last = max(self._last_runs.values())
+        self.is_first_of_hour = self.began // _HOUR != last // _HOUR
         self.why_not_now: str | None = None  # the machine's reason; None: not asked yet
         self.is_state_unsafe = False  # the state is not ours alone: write nothing
         self.unwell: dict[str, str] = {}  # verdicts of whom it has found unwell
@@ -125,7 +127,9 @@ class Run:
             trust = self.observer.trust
             places = self.state.places() if self.is_ours else []
             state = [why for place in places for why in trust.whys(place)]
-            parts = [why for part in self._parts() for why in trust.whys(part)]
+            home = self.settings.home  # what a run is made of, beside the library
+            files = [f"{PROGRAM}/viagra.py", f"{home}/start.d", f"{home}/viagra.toml"]
+            parts = [why for file in files for why in trust.whys(file)]
             judge_ours = trust.whys_loaded if quick else trust.whys_below
             ours = judge_ours(f"{PROGRAM}/viagralib")
             ours += [why for part in own_environment() for why in trust.whys(part)]
@@ -190,6 +194,13 @@ class Run:
             if text
         }
 
+    def last_look(self, name: str = "") -> float:
+        """Return when a run before this one looked at it (epoch seconds), or 0.0."""
+        by_name = self._last_runs.get(name)
+        if by_name is None:
+            by_name = self.state.last_run(name)
+        return max(self._last_runs[""], by_name)
+
     def known_pids(self) -> list[int]:
         """Return where the daemons were found last, for a look to begin with."""
         if not self.is_state_unsafe:
@@ -203,7 +214,7 @@ class Run:
             return
         self._forget_finished(verdicts)
         try:
-            self.state.note_run()
+            self.state.note_run(self.names if self.is_narrowed else [])
             if not self.is_narrowed:
                 known_pids.note(self.state, self.pids_before, verdicts.values())
                 self.state.keep_answers()
@@ -241,11 +252,6 @@ class Run:
 
     def _all_names(self) -> set[str]:
         return {*self.settings.daemons, *self.settings.set_aside}
-
-    def _parts(self) -> list[str]:
-        """Return what a run is made of, beside the library: itself, and the home."""
-        home = self.settings.home
-        return [f"{PROGRAM}/viagra.py", f"{home}/start.d", f"{home}/viagra.toml"]
 
 
 def _is_of_cron() -> bool:

@@ -95,7 +95,7 @@ class Response:
         begun = [recovery for recovery in recoveries if not recovery.result]
         if begun:
             units = dict.fromkeys(one.unit for one in begun if one.unit)
-            evidence.begin(units, cause_of_death.find_cores(run, begun))
+            evidence.begin(units, cause_of_death.find_cores(begun))
         for recovery in begun:
             logs = log_tails.take(recovery.daemon, recovery.incident)
             recovery.note_evidence(cause_of_death.recorded(recovery), logs)

@@ -119,7 +119,7 @@ def _document(
     run: Run, overview: Overview, incidents: dict[str, str]
 ) -> dict[str, object]:
     told = overview.document()
-    told["last_run"] = run.previous or None
+    told["last_run"] = last_run.at(run) or None
     told["overdue"] = last_run.is_overdue(run)
     told["restarts_24h"] = {name: run.state.recent(name) for name in run.names}
     told["last_incident"] = {name: incidents.get(name) for name in run.names}
