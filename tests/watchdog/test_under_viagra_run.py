@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import SLEEP, World, comm, unique, until
+from world import SLEEP, World, alive, comm, environment, unique, until
 
 
 def hold(world: World, name: str, options: str, command: str) -> None:
@@ -249,6 +249,32 @@ def test_what_viagra_run_is_about_to_start_is_left_to_it(world: World) -> None:
     assert result.code == 0 and "starts it anew" in result.out, result
     until(lambda: world.pids(name))
     assert world.starts(name) == 1 and len(world.pids(name)) == 1
+
+
+def test_a_viagra_run_that_starts_nothing_anew_is_told(world: World) -> None:
+    """Its command has another name than the daemon, or it is stopped."""
+    name, other = unique("food"), unique("other")
+    world.hook(name, "exit 1")
+    world.facts(name, 'start_timeout = "10ms"\n')
+    world.state.mkdir(mode=0o700)
+    path = f"{world.program.parent}/viagralib/companions/viagra-run"
+    command = [path, "-n", name, "--", str(world.daemon(other)), "1000"]
+    runner = world.spawn(
+        command, env=environment() | {"VIAGRA_STATE": str(world.state)}
+    )
+    [pid] = until(lambda: world.pids(other))
+    until(lambda: world.run("check").code)  # it is old enough for that
+    told = world.run()
+    runs = f'viagra-run (pid {runner.pid}) runs pid {pid}, named "{other}", and starts '
+    assert told.code == 1 and f"{name} is unknown: {runs}none: " in told.out, told
+    quiet = world.run()
+    assert (quiet.code, quiet.out) == (1, ""), quiet
+    runner.send_signal(signal.SIGSTOP)
+    world.kill(pid)
+    told = world.run()
+    assert told.code == 1 and f": kill -CONT {runner.pid}\n" in told.out, told
+    runner.send_signal(signal.SIGCONT)
+    until(lambda: not alive(runner.pid))
 
 
 def test_a_keeper_is_watched_and_brought_back(world: World) -> None:

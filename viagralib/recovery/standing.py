@@ -11,6 +11,7 @@ from viagralib.base.clocks import date
 from viagralib.base.messages import NOT_WELL, WELL, safe
 from viagralib.evidence import service_manager
 from viagralib.processes import openrc
+from viagralib.processes.linux import Process
 from viagralib.processes.verdicts import DOWN, UNKNOWN, UP
 from viagralib.recovery import hooks_at_work, inhibitions
 from viagralib.settings.configuration import Daemon
@@ -142,7 +143,7 @@ def _by_others(
     """Somebody else is starting it already."""
     runner = death_records.runner(run.state, daemon.name) if word == DOWN else None
     if runner is not None:
-        return Standing(NOT_NOW, f"viagra-run (pid {runner.pid}) starts it anew")
+        return _by_runner(run, daemon, runner)
     process = hooks_at_work.of(daemon, run.observer, last)
     if process is None:
         return None
@@ -150,6 +151,20 @@ def _by_others(
     if blocks:
         return Standing(UNKNOWN, blocks)
     return Standing(NOT_NOW, f"being started by pid {process.pid}")
+
+
+def _by_runner(run: Run, daemon: Daemon, runner: Process) -> Standing:
+    """A viagra-run starts it anew, unless it cannot, or has nothing to start."""
+    who = f"viagra-run (pid {runner.pid})"
+    if runner.state == "T":
+        text = f"{who} is stopped (state T): kill -CONT {runner.pid}"
+        return Standing(UNKNOWN, text)
+    held = death_records.held(run.state, daemon.name, runner)
+    if held is None or held.age() <= daemon.facts.start_timeout:
+        return Standing(NOT_NOW, f"{who} starts it anew")
+    text = f'{who} runs pid {held.pid}, named "{safe(held.name)}", and starts none'
+    cure = f"if that is it, set the fact process; if not: kill {runner.pid}"
+    return Standing(UNKNOWN, f"{text}: {cure}")
 
 
 def _by_limit(run: Run, daemon: Daemon) -> Standing | None:

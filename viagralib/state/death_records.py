@@ -124,6 +124,24 @@ def runner(state: State, name: str) -> Process | None:
     return process if is_running(process) else None
 
 
+def held(state: State, name: str, runner: Process) -> Process | None:
+    """Return the oldest process whose end a viagra-run awaits; None: it awaits none, as
+    between two instances."""
+    record = read(state.path, name)
+    death_at = records.number(records.inner(record, "death"), "at") or 0.0
+    if death_at > (records.number(record, "started") or 0.0):
+        return None
+    from viagralib.processes.tree import ProcessTree
+
+    command = records.process(record, "command")
+    found = [
+        one
+        for one in ProcessTree([runner]).living()
+        if one.identity == command or one.name != runner.name  # it may be two itself
+    ]
+    return min(found, key=lambda one: one.start, default=None)
+
+
 def death_since(state: State, name: str, since: float) -> str:
     """Return how its last instance ended, if not before `since`, for people; or ""."""
     record = read(state.path, name)
