@@ -251,9 +251,17 @@ def test_what_nobody_can_close_any_more_is_pruned(world: World) -> None:
     # As a run leaves it that was killed at once, or whose disk was full at its end.
     record = world.record(first)
     world.write(first / "incident.json", json.dumps({**record, "status": "open"}))
+    # And files that had no name yet, or notice.d's.
+    names = ("open/.food.4321", "counts/.a.b.4321", ".notice.4321.json", ".others")
+    for one in [*names, "open/.food.4322"]:
+        (world.state / one).touch()
+    for one in names:
+        os.utime(world.state / one, (0, 0))
     world.kill(world.pids(name)[0])
     second = bring_back(world, name)
     assert world.incidents(name) == [second]
+    left = [str(one.relative_to(world.state)) for one in world.state.rglob(".*")]
+    assert sorted(left) == [".others", "open/.food.4322"]
 
 
 def test_oldest_are_pruned_by_size(world: World) -> None:

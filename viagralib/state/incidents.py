@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import stat
 import time
 from collections import Counter
 from collections.abc import Container, Iterator
@@ -21,6 +23,8 @@ from viagralib.state.hook_log import HookLog, cut_log
 OPEN, CLOSED = "open", "closed"
 _ID_TIME = "%Y%m%dT%H%M%SZ"
 _LONGEST_BIRTH = 3600.0  # seconds, and then some, from its directory to its name
+# A new file before it replaces the old one, and what the programs of notice.d read.
+_FRESH = re.compile(r"\..+\.\d+(\.json)?")
 
 
 class Incident:
@@ -168,7 +172,7 @@ def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> N
     for ever. And never a daemon's newest: one that was started with its output open may
     write into that one's hook.log for years, so it is cut here, too.
     """
-    _remove_unborn(f"{state.path}/incidents")
+    _remove_unborn(state)
     names = state.names("incidents")
     for name in names:
         cut_log(f"{state.path}/incidents/{name}/hook.log")
@@ -187,13 +191,21 @@ def prune(state: State, keep: int, keep_bytes: int, spared: Container[str]) -> N
         total -= sizes[name]
 
 
-def _remove_unborn(place: str) -> None:
-    """Remove what runs left that were killed before they published an incident."""
-    with contextlib.suppress(OSError), os.scandir(place) as entries:
-        for entry in entries:
-            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-            if entry.name.startswith(".") and age > _LONGEST_BIRTH:
-                _remove(entry.path)
+def _remove_unborn(state: State) -> None:
+    """Remove what those left that were killed before they gave it its name: incidents,
+    and files."""
+    for place in state.places():
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if time.time() - status.st_mtime <= _LONGEST_BIRTH:
+                    continue
+                if place.endswith("/incidents"):
+                    _remove(entry.path)
+                elif stat.S_ISREG(status.st_mode) and _FRESH.fullmatch(entry.name):
+                    os.unlink(entry.path)
 
 
 def _remove(directory: str) -> None:
