@@ -114,6 +114,15 @@ def test_answers_that_another_could_have_written_are_not_heard(
     world.state.chmod(0o700)
 
 
+def test_an_answer_about_a_process_is_of_one_life(world: World, name: str) -> None:
+    """Another boot may give its pid and start to one of a container."""
+    [contained] = [one for one in kept(world) if one[0] == "contained"]
+    forge(world, {contained: True})
+    assert "containers = true" in said(world, "check")[1]  # it would be believed
+    forge(world, {(*contained[:3], "1"): True, contained[:3]: True})
+    assert said(world, "check") == WELL
+
+
 def test_a_narrowed_run_forgets_no_answers(world: World, name: str) -> None:
     other = unique("other")
     world.watch(other, 'command = "1000"\n')

@@ -1,9 +1,10 @@
 """Answers that were found before, kept between runs: what costs a quiet run the most.
 
 An answer belongs to a question that holds all that it depends on: the text of a TOML
-file, a pattern, a pattern and a command line. So none grows stale, and without them, or
-with a file that is damaged, the same is only found anew. Whoever could write the file
-could answer in our place: `load` is told whether it is safe.
+file, a pattern, a pattern and a command line; of a process its pid, start and parent,
+which another one has only in another boot, and hardly ever. So none grows stale, and
+without them, or with a file that is damaged, the same is only found anew. Whoever could
+write the file could answer in our place: `load` is told whether it is safe.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def _why_contained(daemon: Daemon, process: Process) -> str:
 
         return is_contained(process)
 
-    key = ("contained", *map(str, process.identity))
+    key = ("contained", *map(str, (*process.identity, process.parent)))
     if daemon.facts.containers or not ask(key, find):
         return ""
     return (
