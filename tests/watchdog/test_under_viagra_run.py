@@ -269,6 +269,7 @@ def test_a_viagra_run_that_starts_nothing_anew_is_told(world: World) -> None:
     assert told.code == 1 and f"{name} is unknown: {runs}none: " in told.out, told
     quiet = world.run()
     assert (quiet.code, quiet.out) == (1, ""), quiet
+    assert world.run(name).out == told.out  # by hand, each time
     runner.send_signal(signal.SIGSTOP)
     world.kill(pid)
     told = world.run()

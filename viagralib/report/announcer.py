@@ -97,7 +97,9 @@ class Announcer:
 
     def leave_alone(self, name: str, why: Standing) -> None:
         """Note that a daemon is left alone; say why, if that is alarming and new."""
-        if why.word != UNKNOWN:
+        if why.word == UNKNOWN:  # then that is the verdict
+            self.newest[name] = Verdict(UNKNOWN, why.reason, [])
+        else:
             self.standings[name] = why
         self.codes[name] = why.code
         # These are said once, then by `status` and the exit code alone.
