@@ -344,7 +344,8 @@ def test_verdict_decides_not_the_exit_code(world: World) -> None:
 def test_not_now_is_silent_and_leaves_no_heap_of_incidents(world: World) -> None:
     name = unique("food")
     world.hook(name, count(world, name) + "exit 75")
-    world.facts(name, 'limit = { restarts = 2, within = "1h" }')  # of no such tries
+    limit = 'limit = { restarts = 2, within = "1h" }'  # of no such tries
+    world.facts(name, f'stays = "0s"\n{limit}')
     for _ in range(3):
         result = world.run()
         assert (result.code, result.out, result.err) == (0, "", ""), result
@@ -358,6 +359,7 @@ def test_not_now_keeps_what_was_open_before(world: World) -> None:
     name = unique("food")
     flag = world.place / "busy"
     world.hook(name, f"[ ! -e {flag} ] || exit 75\nexit 1")
+    world.facts(name, 'stays = "0s"')
     world.hook(name, count(world, "alarm"), "fail.d")
     assert world.run().code == 1
     first = world.state / "open" / name
@@ -587,13 +589,13 @@ def test_hook_out_of_time_is_left_alone_when_the_daemon_may_be_there(
     assert len(world.pids(name)) == 1
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.8], ids=["settles", "is verified"])
+@pytest.mark.parametrize("seconds", [0.2, 0.6], ids=["settles", "is verified"])
 def test_short_life_is_no_return(world: World, seconds: float) -> None:
     """What its hook left beside it is ended, whenever it dies."""
     name, other = unique("food"), world.daemon(unique("other"))
     world.hook(name, f"{other} {SLEEP} &\n{world.daemon(name)} {seconds} &")
     world.hook(name, "exit 2", kind="check.d")
-    world.facts(name, 'start_timeout = "1.5s"')
+    world.facts(name, 'start_timeout = "1s"')
     result = world.run()
     assert result.code == 1, result
     [now] = facts_of(result.out, "now")
