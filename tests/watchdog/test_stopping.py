@@ -224,10 +224,9 @@ def test_a_count_that_is_short_starts_what_is_missing(world: World, way: str) ->
 @pytest.mark.long
 def test_what_does_not_count_is_not_added_again_and_again(world: World) -> None:
     name, other = unique("queue"), unique("other")
-    world.facts(name, EACH.replace('"2s"', '"0.5s"'))
     world.hook(name, f"{world.daemon(other)} {SLEEP} >/dev/null 2>&1 &")
     child = world.up(name)
-    of_age()
+    world.facts(name, of_age() + EACH)
     told = world.run()
     assert told.code == 1 and child.poll() is None, told
     assert f"ended what its hook left running: {other} (pid " in told.out
