@@ -112,8 +112,10 @@ install_all() {
 install_program() {
 	new=$DESTDIR$lib.new
 	mkdir -p "${new%/*}"
-	mkdir "$new" 2>/dev/null || fail "another make install is at work; if none is:" \
-		"rm -r $new"
+	if ! why=$(mkdir "$new" 2>&1); then
+		[ -d "$new" ] || fail "$why"
+		fail "another make install is at work; if none is: rm -r $new"
+	fi
 	trap 'rm -rf "$new" "$new.list"' EXIT
 	trap 'exit 1' INT TERM HUP
 	find viagra.py viagralib -name __pycache__ -prune -o -type f -print >"$new.list"

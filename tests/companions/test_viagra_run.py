@@ -765,6 +765,7 @@ def test_a_restart_waits_for_a_process_to_be_had(run: Program) -> None:
     text = (
         "import ctypes, os, sys; sys.path.insert(0, sys.argv[1]);"
         "from viagralib.companions.run import main as run;"
+        "import viagralib.processes.bounded_reads;"  # which others may not read
         f"os.setgroups([]); os.setgid({user}); os.setuid({user});"
         "sys.exit(run.main(sys.argv[2:]))"
     )

@@ -177,10 +177,23 @@ class World:
         places = ["--dir", str(home or self.home), "--state", str(self.state)]
         return [sys.executable, "-I", str(self.program), *places, *arguments]
 
-    def run(self, *arguments: str, timeout: float = 180, **options: object) -> Result:
-        """Run the program as cron would: no terminal, output to pipes."""
+    def run(
+        self,
+        *arguments: str,
+        timeout: float = 180,
+        parent: str = "",
+        **options: object,
+    ) -> Result:
+        """Run the program as cron would: no terminal, output to pipes.
+
+        With `parent`, as the child of a process of that name.
+        """
+        command = self.command(*arguments)
+        if parent:
+            shell = shutil.copy(shutil.which("sh") or "/bin/sh", self.bin / parent)
+            command = [str(shell), "-c", '"$@"; exit $?', parent, *command]
         done = subprocess.run(  # type: ignore[call-overload]  # noqa: PLW1510
-            self.command(*arguments),
+            command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,

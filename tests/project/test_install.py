@@ -393,6 +393,10 @@ def test_install_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
     told = installation.make("install", 2, environment=OFFLINE).stdout
     assert f"another make install is at work; if none is: rm -r {new}" in told
     assert list(new.parent.iterdir()) == [new] and list(new.iterdir()) == []
+    new.rmdir()
+    new.symlink_to("nowhere")  # mkdir(1) says why
+    told = installation.make("install", 2, environment=OFFLINE).stdout
+    assert "another make install" not in told and "File exists" in told
 
 
 def test_lax_umask_and_staging_directory(tmp_path: Path) -> None:

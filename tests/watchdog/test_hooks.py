@@ -589,17 +589,27 @@ def test_hook_out_of_time_is_left_alone_when_the_daemon_may_be_there(
     assert len(world.pids(name)) == 1
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.6], ids=["settles", "is verified"])
-def test_short_life_is_no_return(world: World, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "limit", "why"),
+    [
+        (0.2, "1s", "not up after 1.0 s"),
+        (0.6, "5s", "it was up, and died before it was"),
+    ],
+    ids=["settles", "is verified"],
+)
+def test_short_life_is_no_return(
+    world: World, seconds: float, limit: str, why: str
+) -> None:
     """What its hook left beside it is ended, whenever it dies."""
     name, other = unique("food"), world.daemon(unique("other"))
     world.hook(name, f"{other} {SLEEP} &\n{world.daemon(name)} {seconds} &")
     world.hook(name, "exit 2", kind="check.d")
-    world.facts(name, 'start_timeout = "1s"')
+    world.facts(name, f'start_timeout = "{limit}"')
     result = world.run()
     assert result.code == 1, result
     [now] = facts_of(result.out, "now")
-    assert now.startswith("down, not brought back") and "not well" not in now
+    assert now.startswith(f"down, not brought back: {why}"), now
+    assert ("set the fact process" in now) == (limit == "1s")
     assert world.pids(other.name) == []
 
 

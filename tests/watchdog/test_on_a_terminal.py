@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -62,16 +61,9 @@ def test_a_person_is_told_why_nothing_is_done_and_cron_is_not(world: World) -> N
         path = world.home / "start.d" / off
         assert f"{off} is off: not executable: chmod +x {path}\n" in told.out
     assert world.starts(paused) == 0
-    # The same words in a crontab.
-    cron = shutil.copy(shutil.which("sh") or "/bin/sh", world.bin / "bcron-exec")
-    script = '"$@"; exit $?'
-    done = subprocess.run(
-        [cron, "-c", script, "cron", *world.command(up, paused, off)],
-        capture_output=True,
-        env=environment(),
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    for parent in ("bcron-exec", "systemd"):  # the same words in a crontab, or a unit
+        done = world.run(up, paused, off, parent=parent)
+        assert (done.code, done.out, done.err) == (0, "", "")
 
 
 def test_what_was_brought_back_is_not_told_as_down(world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from world import World, unique
+from world import SLEEP, World, unique
 
 # What depends on what
 
@@ -50,6 +50,21 @@ def test_a_reset_that_is_put_off_after_the_stop_is_told(world: World) -> None:
     assert "now       down, not brought back\n" in result.out
     [incident] = world.incidents(other)
     assert world.record(incident)["status"] == "open"
+
+
+def test_a_restart_that_somebody_else_begins_after_the_stop_is_told(
+    world: World,
+) -> None:
+    name, begun = unique("food"), world.place / "begun"
+    hook = world.hook(name, f"echo >{begun}; {world.daemon(unique('nap'))} {SLEEP}")
+    pid = world.up(name).pid
+    wait = "do sleep 0.02; done"
+    world.hook(name, f"kill {pid}; while ! [ -e {begun} ]; {wait}", "stop.d")
+    alive = f"kill -0 {pid} && ! grep -q 'State:.Z' /proc/{pid}/status"
+    world.spawn(["/bin/sh", "-c", f"while {alive}; {wait}; exec {hook}"])
+    result = world.run("restart", name)
+    assert result.code == 1 and f"{name} is down, not restarted\n" in result.out
+    assert "now       down, not brought back: being started by pid " in result.out
 
 
 def test_circles_are_faults_that_name_them(world: World) -> None:

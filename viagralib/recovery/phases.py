@@ -87,6 +87,7 @@ def _bring_back(
     if not (yield from _is_cleared(recovery)):
         return
     if process := hooks_at_work.of(recovery.daemon, recovery.run.observer, None):
+        yield from recovery.next_look()  # what was stopped is gone
         recovery.put_off(f"being started by pid {process.pid}")
         return
     recovery.enter(START)
@@ -169,7 +170,7 @@ def _start(recovery: Recovery) -> Task[None]:
         if (yield from _gets_well(recovery, execution)):
             recovery.end_brought_back(up_at - began)
         elif recovery.verdict.word == DOWN:  # it has died since
-            yield from give_up(recovery, execution, failed)
+            yield from give_up(recovery, execution, failed, was_up=True)
         else:
             recovery.end(FAILED, f"up, but not well: {recovery.verdict.reason}")
     elif failed and failed.code == NOT_NOW and not recovery.has_stopped_it:

@@ -88,13 +88,18 @@ def run_all(recovery: Recovery, kind: str, seconds: float) -> Task[None]:
 
 
 def give_up(
-    recovery: Recovery, execution: Execution, failed: Outcome | None
+    recovery: Recovery,
+    execution: Execution,
+    failed: Outcome | None,
+    was_up: bool = False,
 ) -> Task[None]:
     """Out of time, or failed: end what the hook left, unless it may be the daemon."""
     facts = recovery.daemon.facts
     stays = f" for {spell(facts.stays)} in one process" if facts.stays > LATE else ""
     spelt = spell(facts.start_timeout)
     texts = [] if failed else [f"not up{stays} after {spelt}"]
+    if was_up:
+        texts = ["it was up, and died before it was well"]
     for child in execution.children:
         child.tree.is_over = True
     living = {child: child.tree.living() for child in execution.children}
@@ -107,7 +112,8 @@ def give_up(
             texts.append("but then: left alone")
         else:
             texts.append(names_of(left, "ended what its hook left running"))
-            texts.append(hooks.settling_fact(execution, left))
+            if not was_up:
+                texts.append(hooks.settling_fact(execution, left))
     if others := _orphans_of_nobody(recovery, execution):
         texts.append(names_of(others, "left running by this or another hook"))
     if recovery.verdict.word == UNKNOWN:

@@ -98,7 +98,9 @@ class Announcer:
     def leave_alone(self, name: str, why: Standing) -> None:
         """Note that a daemon is left alone; say why, if that is alarming and new."""
         if why.word == UNKNOWN:  # then that is the verdict
-            self.newest[name] = Verdict(UNKNOWN, why.reason, [])
+            before = self.newest.get(name)
+            candidates = before.candidates if before else []
+            self.newest[name] = Verdict(UNKNOWN, why.reason, candidates)
         else:
             self.standings[name] = why
         self.codes[name] = why.code

@@ -120,7 +120,12 @@ def start(
 
 def _fork(program: str, be_it: Callable[[], None]) -> int:
     told, tell = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(told)
+        os.close(tell)
+        raise
     if pid == 0:
         _be_child(be_it, tell)
     os.close(tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterable
@@ -73,8 +74,9 @@ class Supervisor:
                 if "noorphan" in options.terms:
                     process_contract.end()
                 raise
-            except OSError as error:  # no process to be had
-                if not self._records.restarts:
+            except OSError as error:
+                is_full = error.errno in (errno.EAGAIN, errno.ENOMEM)  # fork(2)
+                if not (is_full and self._records.restarts):
                     raise
                 if not is_told:
                     self._say(f"could not start it again yet: {reason(error)}")

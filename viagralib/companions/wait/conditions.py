@@ -220,7 +220,13 @@ def _http(what: str) -> _Check:
         try:
             return http_answer.why_not(address, seconds)
         except OSError as error:
-            raise CannotTell(safe(_without_file(error))) from None
+            import socket
+
+            why = safe(_without_file(error))
+            is_name = isinstance(error, socket.gaierror) or error.errno is None
+            if is_name:  # which is not known, or can be none
+                raise CannotTell(why) from None
+            return why
 
     return check
 
