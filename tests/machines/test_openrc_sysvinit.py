@@ -308,7 +308,8 @@ def test_boot_and_shutdown_under_way(booted: BootedMachine) -> None:
     booted.shell("pkill -fx '/opt/late 1000'")
     write(booted, f"{HOOKS}/../viagra.toml", '[run]\nboot = "1h"\n')
     assert "not now: the machine booted " in run(booted, "late")
-    write(booted, f"{HOOKS}/../viagra.toml", '[defaults]\npatience = "0.1s"\n')
+    settings = '[run]\nboot = "1s"\n[defaults]\npatience = "0.1s"\n'
+    write(booted, f"{HOOKS}/../viagra.toml", settings)  # however young it is
     waits = f"{LSB_HEADER}>/run/late.begun; {SLOW.format(name='late')}\n"
     write(booted, "/etc/init.d/waits", waits, "755")
     booted.shell("update-rc.d waits defaults; telinit 3")
