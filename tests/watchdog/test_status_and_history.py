@@ -22,7 +22,7 @@ def test_status_fits_a_terminal_and_tells_it_all(world: World) -> None:
     world.watch(up)
     world.watch(down, 'recovery = "report"\n')
     world.hook(off, "exit 1", mode=0o644)
-    world.run(up, parent="cron")
+    world.run(up)
     result = world.run("status")
     assert result.code == 1
     lines = result.out.splitlines()
@@ -47,16 +47,14 @@ def test_status_says_when_cron_no_longer_runs_it(world: World) -> None:
     for one in (name, other):
         world.watch(one, 'recovery = "report"\n')
     assert "no run yet" in world.run("status").out
-    world.run(name)  # by hand: that says nothing of cron
-    assert "no run yet" in world.run("status").out
-    world.run(name, parent="cron")  # a crontab may have lines for some of them alone
+    world.run(name)  # a crontab may have lines for some of them alone
     assert "OVERDUE" not in world.run("status").out
     world.run()
     assert "OVERDUE" not in world.run("status").out
     past = time.time() - 3600
     os.utime(world.state / "last-run", (past, past))
     assert "OVERDUE" not in world.run("status", name).out
-    world.run(name, parent="cron")
+    world.run(name)
     assert "OVERDUE, cron should run it every 10 m" in world.run("status").out
 
 

@@ -208,13 +208,13 @@ class Run:
         return self.pids_before
 
     def note(self, verdicts: dict[str, Verdict]) -> None:
-        """Note that it was, and where the daemons are; `test` tells what is lost."""
+        """Note that it was, and where the daemons are; a state directory that takes
+        nothing shows in `test`."""
         if self.is_state_unsafe:
             return
         self._forget_finished(verdicts)
         try:
-            if not (self.is_narrowed and self.is_by_hand()):
-                self.state.note_run(self.names if self.is_narrowed else [])
+            self.state.note_run(self.names if self.is_narrowed else [])
             if not self.is_narrowed:
                 known_pids.note(self.state, self.pids_before, verdicts.values())
                 self.state.keep_answers()
@@ -255,6 +255,5 @@ class Run:
 
 
 def _is_of_cron() -> bool:
-    """Return whether a cron is among those that we come from, or systemd our parent."""
-    above = [one.name for one in table.ancestors(os.getppid())]
-    return above[:1] == ["systemd"] or any(name in _CRONS for name in above)
+    """Return whether a cron is among the processes that we come from."""
+    return any(one.name in _CRONS for one in table.ancestors(os.getppid()))
