@@ -98,10 +98,6 @@ def status(keeper: Program) -> dict[str, Any]:
     return found
 
 
-def records(keeper: Program) -> NodeRecords:
-    return NodeRecords(str(keeper.directory.parent / "state"), "food")
-
-
 def stands_by(keeper: Program, count: int = 1) -> None:
     until(lambda: len(status(keeper)["standbys"]) == count)
 
@@ -328,7 +324,7 @@ def test_with_no_wait_held_elsewhere(make: Make, options: list[str], code: int) 
     assert second.end() == code
     assert second.lines() == []
     assert second.lines("stderr") == []  # the exit code has told it
-    assert records(first).keeper()["role"] == "primary"  # here, still
+    assert status(first)["role"] == "primary"  # here, still
 
 
 @pytest.mark.parametrize(
@@ -510,12 +506,12 @@ def test_where_the_fence_fails_nothing_starts_and_the_next_one_fences(
     assert "could not fence other\\x0ahost: exit 1" in text
     keep(second, "--fence", fence(second, 1), "--retry-after", "1h")
     (pid,) = until(lambda: children(second.runner.pid))
-    until(lambda: records(second).rest_left(pid))
-    assert records(second).rest_left() == 0  # for other keepers
-    assert status(second)["next_try_in"] > 0
+    until(lambda: status(second)["next_try_in"])
+    rest = second.directory.parent / "state" / "leases" / "food" / "rest"
+    assert json.loads(rest.read_text())["pid"] == pid  # and not of other keepers
     assert second.lines() == []
     fence(second, 0)
-    records(second).allow()
+    order(second, "allow", "food")
     running(second)
     assert second.lines("fenced") == ["food other-node 7"] * 2
 
