@@ -77,12 +77,14 @@ def _bring_back(
     confirmed = recovery.verdict
     if not (yield from wait_for_needed(recovery, others)):
         return
-    yield from wait_for_others(recovery, others)
-    while recovery.verdict is not confirmed:  # it has waited, perhaps for long
+    while True:
+        yield from wait_for_others(recovery, others)
+        if recovery.verdict is confirmed:
+            break
+        # A look was taken: it has waited, perhaps for long.
         if not (yield from _stays_down(recovery, evidence)):
             return
         confirmed = recovery.verdict
-        yield from wait_for_others(recovery, others)
     recovery.enter(STOP)  # with no look in between: of two alike, one goes on
     if not (yield from _is_cleared(recovery)):
         return

@@ -24,9 +24,9 @@ def tell(run: Run) -> str:
     """Return how long ago the last run was, and whether that is too long, in words."""
     if not run.is_ours:
         return "when the last run was, its owner can see"
-    if not at(run):
+    if not (last := at(run)):
         return "no run yet: it needs a line in a crontab: man viagra.py, EXAMPLES"
-    age = time.time() - at(run)
+    age = time.time() - last
     if age < 0:
         return "last run in the future: the clock was set back"
     text = f"last run {spell(age)} ago"

@@ -187,11 +187,10 @@ class Run:
         from viagralib.state.pauses import recall
 
         about = [one for one in known if one in self.names or one == PAUSE_OF_ALL]
-        told = {one: recall(self.state, one) for one in about}
         return {
             "" if one == PAUSE_OF_ALL else one: text
-            for one, text in told.items()
-            if text
+            for one in about
+            if (text := recall(self.state, one))
         }
 
     def last_look(self, name: str = "") -> float:

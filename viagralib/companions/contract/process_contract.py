@@ -95,9 +95,7 @@ def reap() -> list[Death]:
 
 def is_empty() -> bool:
     """Return whether there is no member: this process has no child, or strangers."""
-    if strangers and _has_children():
-        return not adopted()
-    return not _has_children()
+    return not (adopted() if strangers else _has_children())
 
 
 def _has_children() -> bool:
